@@ -1,0 +1,38 @@
+"""memlm: measure what an embedding holds, train near-perfect memories, build models that read them.
+
+Names are loaded on first use, so that `import memlm` and `memlm --help` cost nothing:
+
+    >>> import memlm
+    >>> model = memlm.Autoencoder.from_pretrained("runs/slots/model")  # doctest: +SKIP
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Autoencoder": "memlm.memory.autoencoder",
+    "AutoencoderConfig": "memlm.memory.autoencoder",
+    "AutoencoderShape": "memlm.memory.shapes",
+    "CausalLM": "memlm.memory.causal",
+    "CausalLMConfig": "memlm.memory.causal",
+    "CausalShape": "memlm.memory.shapes",
+    "Corpus": "memlm.data.corpus",
+    "Prepare": "memlm.data.prepare",
+    "prepare": "memlm.data.prepare",
+    "TrainConfig": "memlm.train.config",
+    "train": "memlm.train.loop",
+    "load_model": "memlm.memory",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'memlm' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,71 @@
+"""The command line: one small module per command, imported only when it is called."""
+
+import os
+import sys
+import tempfile
+import traceback
+from importlib import import_module
+
+from memlm import __version__
+from memlm.errors import MemlmError
+
+COMMANDS = {
+    "demo": "the whole story on a small real corpus: prepare, train, measure, report",
+    "prepare": "a file, folder, Hugging Face data set or named corpus -> tokenizer and packed tokens",
+    "train": "train an autoencoder or a causal language model from a preset, resumable",
+    "measure": "how much of its input an embedding still holds, with controls",
+    "report": "one self-contained HTML page with tables and figures from runs",
+    "bench": "our code side by side with a peer, in one run",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"memlm {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"memlm: there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        import_module(f"memlm.cli.{argv[0]}").main(argv[1:])
+        return 0
+    except MemlmError as error:
+        print(f"memlm: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("memlm: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our stdout went away: nothing is wrong with the work
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        "usage: memlm COMMAND [OPTIONS]\n\n"
+        "memory language models: measure, train and use memories of text\n\n"
+        f"{rows}\n\nmemlm COMMAND --help tells a command's options."
+    )
+
+
+def _unexpected(error: Exception) -> int:
+    """A defect of ours: one sentence, and the traceback in a file for the report of it."""
+    if os.environ.get("MEMLM_DEBUG"):
+        raise error
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="memlm-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        traceback.print_exception(error, file=log)
+    first = str(error).strip().splitlines()
+    what = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    print(f"memlm: an error that should not happen ({what}); details are in {log.name}.", file=sys.stderr)
+    return 1

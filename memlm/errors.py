@@ -1,0 +1,17 @@
+"""The two ways in which memlm says no: the call was wrong, or the work failed."""
+
+
+class MemlmError(Exception):
+    """A failure told in one sentence that says what to do; the command line prints it and nothing else."""
+
+    exit_code = 1
+
+
+class UsageError(MemlmError, ValueError):
+    """The call was wrong: an unknown name, a file that cannot be what was asked for. Exit code 2."""
+
+    exit_code = 2
+
+
+class WorkError(MemlmError, RuntimeError):
+    """The call was right and the work failed: a full disk, a diverged loss, a damaged checkpoint. Exit code 1."""
