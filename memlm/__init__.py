@@ -22,10 +22,10 @@ _EXPORTS = {
     "prepare": "memlm.data.prepare",
     "TrainConfig": "memlm.train.config",
     "train": "memlm.train.loop",
-    "load_model": "memlm.memory",
+    "load_model": "memlm.memory.loading",
 }
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = ["__version__", *_EXPORTS]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

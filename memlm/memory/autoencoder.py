@@ -1,0 +1,82 @@
+"""Autoencoder: a chunk of tokens -> one vector -> the same tokens, all of them in one pass.
+
+What is unusual:
+- the tokens come out side by side; none is fed back, so free running and teacher forcing are the same thing;
+- the memory is the only way from encoder to decoder: what comes out was in it;
+- readout and bridge `slots` are ours: one full-rank linear map in each direction (see memory/readout.py).
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+from transformers.utils.generic import ModelOutput
+
+from memlm.memory.bridge import BRIDGES
+from memlm.memory.model import PAD, ShapeConfig, TextMemory
+from memlm.memory.readout import READOUTS
+from memlm.memory.shapes import AutoencoderShape
+from memlm.nn.loss import token_loss
+from memlm.nn.stack import build_stack
+
+
+class AutoencoderConfig(ShapeConfig[AutoencoderShape]):
+    """The Hugging Face config of an `Autoencoder`."""
+
+    model_type = "memlm-autoencoder"
+    shape_class = AutoencoderShape
+
+
+@dataclass
+class AutoencoderOutput(ModelOutput):
+    """What a forward pass gives: `loss` (nats per scored token), `logits` [B, T, V], `memory` [B, M]."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    memory: Tensor | None = None
+
+
+class Autoencoder(TextMemory):
+    """tokens -> encoder -> readout -> memory -> bridge -> decoder -> head (paper, Autoencoder)."""
+
+    config_class = AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__(config)
+        shape = cast(AutoencoderShape, config.read_shape())
+        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
+        T, M = shape.chunk_tokens, shape.memory_dim
+        self.embed = nn.Embedding(config.vocab_size, shape.encoder.width)
+        self.encoder = build_stack(shape.encoder, T)
+        self.readout = READOUTS[shape.readout](T, shape.encoder.width, M)
+        self.memory_norm = nn.LayerNorm(M) if shape.memory_norm else nn.Identity()
+        self.bridge = BRIDGES[shape.bridge](T, M, shape.decoder.width)
+        self.decoder = build_stack(shape.decoder, T)
+        self.head = nn.Linear(shape.decoder.width, config.vocab_size, bias=False)
+        self.post_init()
+
+    def encode(self, ids_BT: Tensor) -> Tensor:
+        """Token ids [B, T] (padded at the end with id 0) -> memories [B, M]; padding never changes the memory of a causal encoder."""
+        h_BTD = self.encoder(self.embed(ids_BT))
+        return self.memory_norm(self.readout(h_BTD, ids_BT != PAD))
+
+    def decode(self, memory_BM: Tensor) -> Tensor:
+        """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
+        return self.head(self.decoder(self.bridge(memory_BM)))
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> AutoencoderOutput:
+        """Encode and decode.
+
+        Args:
+            input_ids: token ids [B, T], T <= chunk_tokens, padded at the end with id 0.
+            labels: token ids [B, T] to score, -100 where nothing is scored; unshifted.
+        """
+        memory_BM = self.encode(input_ids)
+        logits_BTV = self.decode(memory_BM)[:, : input_ids.shape[1]]
+        loss = None if labels is None else token_loss(logits_BTV, labels)
+        return AutoencoderOutput(loss=loss, logits=logits_BTV, memory=memory_BM)
+
+
+AutoConfig.register(AutoencoderConfig.model_type, AutoencoderConfig)
+AutoModel.register(AutoencoderConfig, Autoencoder)

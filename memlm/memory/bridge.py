@@ -1,0 +1,53 @@
+"""One memory vector -> the decoder's input, a vector for each of the T positions.
+
+A new bridge is a class here and a row in `BRIDGES`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Repeat(nn.Module):
+    """z_t = e at every position (paper, Autoencoder); only a mixer, whose weights know positions, can use it."""
+
+    def __init__(self, tokens: int, memory_dim: int, width: int):
+        super().__init__()
+        self.tokens = tokens
+        self.project = nn.Identity() if width == memory_dim else nn.Linear(memory_dim, width)
+
+    def forward(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, T, D]."""
+        return self.project(memory_BM)[:, None].expand(-1, self.tokens, -1)
+
+
+class Unroll(nn.Module):
+    """z_t = P e[t mod D : t mod D + D/2], the window wrapping around, P: D/2 -> D shared (paper, Autoencoder)."""
+
+    def __init__(self, tokens: int, memory_dim: int, width: int):
+        super().__init__()
+        self.tokens, self.window = tokens, max(1, width // 2)
+        self.expand = nn.Identity() if width == memory_dim else nn.Linear(memory_dim, width)
+        self.project = nn.Linear(self.window, width)
+
+    def forward(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, T, D]."""
+        e_BD = self.expand(memory_BM)
+        start_T = torch.arange(self.tokens, device=e_BD.device) % e_BD.shape[1]
+        index_TW = (start_T[:, None] + torch.arange(self.window, device=e_BD.device)) % e_BD.shape[1]
+        return self.project(e_BD[:, index_TW])
+
+
+class Slots(nn.Module):
+    """One linear map M -> T*D: every position has its own full-rank view of the whole memory."""
+
+    def __init__(self, tokens: int, memory_dim: int, width: int):
+        super().__init__()
+        self.tokens = tokens
+        self.project = nn.Linear(memory_dim, tokens * width)
+
+    def forward(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, T, D]."""
+        return self.project(memory_BM).unflatten(-1, (self.tokens, -1))
+
+
+BRIDGES: dict[str, type[nn.Module]] = {"repeat": Repeat, "unroll": Unroll, "slots": Slots}

@@ -1,0 +1,79 @@
+"""A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from memlm.errors import UsageError
+from memlm.files import atomic_folder, read_json
+from memlm.memory.autoencoder import Autoencoder, AutoencoderConfig
+from memlm.memory.causal import CausalLM, CausalLMConfig
+from memlm.memory.model import TextMemory
+from memlm.memory.shapes import AutoencoderShape, CausalShape, ModelShape
+
+_CLASSES: dict[type, tuple[type, type]] = {
+    AutoencoderShape: (AutoencoderConfig, Autoencoder),
+    CausalShape: (CausalLMConfig, CausalLM),
+}
+_BY_TYPE = {config.model_type: model for config, model in _CLASSES.values()}
+
+
+def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
+    """A freshly initialised model; the same seed gives the same weights and the global generator is untouched."""
+    config_class, model_class = _CLASSES[type(shape)]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return model_class(config_class.of(shape, vocab_size))
+
+
+def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
+    """Write config, safetensors and tokenizer into a folder that appears whole or not at all."""
+    with atomic_folder(path, replace=True) as scratch:
+        model.save_pretrained(scratch)
+        wrapped = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|end|>"
+        )
+        wrapped.save_pretrained(scratch)
+
+
+def find_model(path: Path) -> Path:
+    """The folder that holds the saved model: `path` itself, or `path/model` when `path` is a run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    if not path.exists():
+        raise UsageError(f"{path} is not there: name a run, or a folder with a saved model.")
+    if (path / "checkpoints").is_dir():
+        raise UsageError(f"{path} is a run that has not ended: finish it with memlm train --resume {path}.")
+    raise UsageError(f"{path} holds no model: there is no model.safetensors in it.")
+
+
+def load_model(path: Path | str) -> TextMemory:
+    """Load a saved model of ours in evaluation mode, exactly as it was saved.
+
+    Raises:
+        UsageError: no model there, a model of another kind, or a damaged file.
+    """
+    folder = find_model(Path(path))
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in _BY_TYPE:
+        raise UsageError(f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join(_BY_TYPE)}.")
+    try:
+        return _BY_TYPE[kind].from_pretrained(folder).eval()
+    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer saved beside a model."""
+    return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))

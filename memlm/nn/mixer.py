@@ -1,0 +1,101 @@
+"""The masked mixer: tokens are mixed by learned lower-triangular matrices, no attention, no positions (paper,
+Masked mixer block).
+
+    u = x + mix(LN(x));   y = u + MLP(LN(u))
+    flat:        mix(x)[b,o,c] = bias[o] + sum_{i<=o} sum_{j<k} W[o,i,j] x[b,i,c+j-(k-1)//2]    (zeros outside c)
+    multi-head:  H input projections D -> D/H, one T x T causal mixing each, concat, output projection
+
+The weights are masked in the computation, never overwritten, so that the optimiser and a saved file see what
+was learnt. Weights belong to positions: a sequence shorter than `tokens` uses the leading block of them.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memlm.nn.config import StackConfig
+from memlm.nn.mlp import ChannelMLP
+from memlm.nn.stack import Stack
+
+
+class FlatMixing(nn.Module):
+    """One T x T triangular matrix for all channels; k > 1 also mixes k neighbouring channels."""
+
+    def __init__(self, config: StackConfig, tokens: int):
+        super().__init__()
+        self.causal, self.kernel = config.causal, config.kernel
+        self.weight = nn.Parameter(torch.empty(tokens, tokens, config.kernel))
+        self.bias = nn.Parameter(torch.empty(tokens))
+        bound = 1 / math.sqrt(tokens * config.kernel)  # what nn.Conv1d(T, T, k) starts from
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        T, k = x_BTD.shape[1], self.kernel
+        weight_kTT = self.weight[:T, :T].permute(2, 0, 1)
+        if self.causal:
+            weight_kTT = weight_kTT.tril()
+        if k == 1:
+            return torch.matmul(weight_kTT[0], x_BTD) + self.bias[:T, None]
+        # Channels are the convolution's length, positions its channels: output c reads c-(k-1)//2 .. c+k//2.
+        x_BTD = F.pad(x_BTD, ((k - 1) // 2, k // 2))
+        return F.conv1d(x_BTD, weight_kTT.permute(1, 2, 0), self.bias[:T])
+
+
+class HeadedMixing(nn.Module):
+    """H mixings of D/H channels each, between an input and an output projection; all heads in one product."""
+
+    def __init__(self, config: StackConfig, tokens: int):
+        super().__init__()
+        self.causal, self.heads = config.causal, config.heads
+        self.project_in = nn.Linear(config.width, config.width)
+        self.project_out = nn.Linear(config.width, config.width)
+        self.weight = nn.Parameter(torch.empty(config.heads, tokens, tokens))
+        self.bias = nn.Parameter(torch.empty(config.heads, tokens))
+        bound = 1 / math.sqrt(tokens)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        T = x_BTD.shape[1]
+        weight_HTT = self.weight[:, :T, :T]
+        if self.causal:
+            weight_HTT = weight_HTT.tril()
+        x_BHTK = self.project_in(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + self.bias[:, :T, None]
+        return self.project_out(mixed_BHTK.transpose(1, 2).flatten(2))
+
+
+class MixerBlock(nn.Module):
+    """Token mixing, then channel MLP, each pre-normed and added to its input."""
+
+    def __init__(self, config: StackConfig, tokens: int):
+        super().__init__()
+        self.norm_mixing = nn.LayerNorm(config.width)
+        self.mixing = (HeadedMixing if config.heads > 1 else FlatMixing)(config, tokens)
+        self.norm_mlp = nn.LayerNorm(config.width)
+        self.mlp = ChannelMLP(config.width, config.expansion)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        x_BTD = x_BTD + self.mixing(self.norm_mixing(x_BTD))
+        return x_BTD + self.mlp(self.norm_mlp(x_BTD))
+
+
+class Mixer(Stack):
+    """Mixer blocks and a last LayerNorm."""
+
+    def __init__(self, config: StackConfig, tokens: int):
+        super().__init__(config, tokens)
+        self.blocks = nn.ModuleList(MixerBlock(config, tokens) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D], T <= tokens."""
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.norm(x_BTD)

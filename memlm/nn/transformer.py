@@ -1,0 +1,93 @@
+"""The Llama-type stack: RMSNorm, rotary positions, SwiGLU of 4D, no biases (paper, Transformer stack).
+
+Equal to transformers' LlamaModel given the same weights (tests/nn/test_transformer.py); ours because memory
+models need its mask, positions and cache in the open.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memlm.nn.config import StackConfig
+from memlm.nn.stack import Stack
+
+ROPE_BASE = 10_000.0
+
+
+@lru_cache(maxsize=32)
+def _rotary_tables(tokens: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin [T, head_width/2] in fp32. A function, not a buffer: nothing to save, nothing to load wrongly."""
+    frequency = ROPE_BASE ** (-torch.arange(0, head_width, 2, device=device).float() / head_width)
+    angle = torch.arange(tokens, device=device).float()[:, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotate(x_BHTK: Tensor) -> Tensor:
+    """Apply rotary positions 0..T-1 to queries or keys [B, H, T, K], halves paired as Llama pairs them."""
+    cos, sin = _rotary_tables(x_BHTK.shape[-2], x_BHTK.shape[-1], x_BHTK.device)
+    first, second = x_BHTK.float().chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x_BHTK.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions, causal by the kernel's own mask."""
+
+    def __init__(self, config: StackConfig):
+        super().__init__()
+        self.heads, self.causal = config.heads, config.causal
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        qkv_BHTK = (z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in self.qkv(x_BTD).chunk(3, -1))
+        q, k, v = qkv_BHTK
+        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=self.causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)), gate and up in one matrix."""
+
+    def __init__(self, width: int, expansion: int):
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * expansion * width, bias=False)
+        self.down = nn.Linear(expansion * width, width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        gate, up = self.gate_up(x_BTD).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention, then pre-norm SwiGLU, each added to its input."""
+
+    def __init__(self, config: StackConfig):
+        super().__init__()
+        self.norm_attention = nn.RMSNorm(config.width, eps=1e-6)
+        self.attention = Attention(config)
+        self.norm_mlp = nn.RMSNorm(config.width, eps=1e-6)
+        self.mlp = SwiGLU(config.width, config.expansion)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD))
+        return x_BTD + self.mlp(self.norm_mlp(x_BTD))
+
+
+class Transformer(Stack):
+    """Llama-type blocks and a last RMSNorm."""
+
+    def __init__(self, config: StackConfig, tokens: int):
+        super().__init__(config, tokens)
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width, eps=1e-6)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.norm(x_BTD)
