@@ -61,9 +61,7 @@ def _unexpected(error: Exception) -> int:
     """A defect of ours: one sentence, and the traceback in a file for the report of it."""
     if os.environ.get("MEMLM_DEBUG"):
         raise error
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="memlm-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
+    with tempfile.NamedTemporaryFile("w", prefix="memlm-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     first = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -1,0 +1,36 @@
+"""memlm measure MODEL... --data DATA --out RUN: how much of its input an embedding still holds, with controls."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from memlm.measure.config import MeasureConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Freeze encoders, train a fresh decoder on each one's memories alone, and report what came back.
+
+    Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
+    bootstrap intervals over chunks.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]  # runs or saved folders, all of one chunk length
+    data: Path = Path("data")  # a folder made by memlm prepare
+    out: Path  # the measurement's folder: results.json
+    cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
+    json: bool = False  # print one JSON object with a list `results`
+    config: Annotated[MeasureConfig, tyro.conf.arg(name="")] = field(default_factory=MeasureConfig)
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    call = tyro.cli(Call, args=argv, prog="memlm measure")
+    from memlm.measure.run import measure
+    from memlm.measure.table import retention_table
+
+    report = measure(list(call.models), call.data, call.out, call.config, cache=call.cache)
+    print(json.dumps(report) if call.json else retention_table(report["results"]))

@@ -1,0 +1,138 @@
+"""The whole measurement: every encoder, its controls, one baseline without memory, one list of results."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import ui
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError
+from memlm.measure.config import MeasureConfig
+from memlm.measure.embeddings import embed
+from memlm.measure.encoders import Encoder
+from memlm.measure.probe import train_probe
+from memlm.measure.result import passages, retention_figures, storage_figures
+from memlm.measure.scores import ChunkScores, score_chunks
+from memlm.memory.autoencoder import Autoencoder
+from memlm.memory.model import END
+from memlm.provenance import commit, machine
+from memlm.records import to_dict
+
+Array = np.ndarray
+
+
+class Measurement:
+    """Measures encoders of one chunk length on one corpus; the floor without memory is trained once.
+
+    Args:
+        config: what is scored and the probe's budget.
+        corpus: the prepared data; probes learn on its training documents and are scored on its held-out ones.
+        chunk_tokens: T.
+        cache: the folder that keeps embeddings.
+
+    Raises:
+        UsageError: no held-out document is as long as a chunk.
+    """
+
+    def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
+        self.config, self.corpus, self.cache = config, corpus, cache
+        wanted = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(wanted)
+        self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
+        self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
+        if not len(self.held_NT) or not len(self.train_NT):
+            raise UsageError(f"no document of {corpus.path} has {chunk_tokens} tokens: choose shorter chunks.")
+        rng = np.random.default_rng(config.seed)
+        # Random tokens leave the special ones out: no text has them inside a chunk.
+        self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)
+        self.shuffled_N = _derangement(len(self.held_NT), rng)
+        self.results: list[dict[str, Any]] = []
+        self.samples: list[dict[str, Any]] = []
+
+        nothing_N1 = np.zeros((len(self.train_NT), 1), np.float32)
+        floor = train_probe(config.probe, nothing_N1, self.train_NT, corpus.vocab_size, self.device, "no memory")
+        nothing_N1 = np.zeros((len(self.held_NT), 1), np.float32)
+        self.floor = score_chunks(floor, nothing_N1, self.held_NT, self.device)
+        self.random_floor = score_chunks(floor, nothing_N1, self.random_NT, self.device)
+        self._report(None, "none", "fresh", self.floor)
+
+    def add(self, encoder: Encoder) -> None:
+        """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
+
+        Raises:
+            UsageError: the encoder's chunk length or vocabulary is not this measurement's.
+        """
+        (T, V), theirs = (self.held_NT.shape[1], self.corpus.vocab_size), encoder.model.config.vocab_size
+        if encoder.chunk_tokens != T:
+            raise UsageError(f"{encoder.name} remembers {encoder.chunk_tokens} tokens, not {T}: measure it by itself.")
+        if theirs != V:
+            raise UsageError(f"{encoder.name} knows {theirs} tokens, the data has {V}: use the data it was trained on.")
+        torch.nn.Module.to(encoder.model, self.device)
+        if isinstance(encoder.model, Autoencoder) and encoder.training == "autoencoder":
+            self._score(encoder, "own", encoder.model.decode)
+        train_NM = embed(encoder, self.train_NT, self.cache)
+        probe = train_probe(self.config.probe, train_NM, self.train_NT, V, self.device, encoder.name)
+        self._score(encoder, "fresh", probe)
+        if self.config.controls and encoder.training != "untrained":
+            self.add(encoder.untrained(self.config.seed))
+
+    def _score(self, encoder: Encoder, decoder: str, decode: Callable[[Tensor], Tensor]) -> None:
+        """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
+        held_NM = embed(encoder, self.held_NT, self.cache)
+        scores = score_chunks(decode, held_NM, self.held_NT, self.device)
+        row = self._report(encoder, encoder.training, decoder, scores)
+        text = passages(scores, self.held_NT, self.corpus.tokenizer)
+        self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
+        if self.config.controls and encoder.training != "untrained":
+            self._report(
+                encoder, "shuffled", decoder, score_chunks(decode, held_NM[self.shuffled_N], self.held_NT, self.device)
+            )
+            random_NM = embed(encoder, self.random_NT, self.cache)
+            self._report(
+                encoder, "random-tokens", decoder, score_chunks(decode, random_NM, self.random_NT, self.device)
+            )
+
+    def _report(self, encoder: Encoder | None, training: str, decoder: str, scores: ChunkScores) -> dict[str, Any]:
+        """Add one row: who, what was scored and how, every figure with its interval, and where it comes from."""
+        random = training == "random-tokens"
+        tokens_NT, floor = (self.random_NT, self.random_floor) if random else (self.held_NT, self.floor)
+        memory_dim, vocab_size = encoder.memory_dim if encoder else 0, self.corpus.vocab_size
+        bytes_N = self.corpus.token_bytes[tokens_NT].sum(1)
+        texts = [text.encode() for text in self.corpus.tokenizer.decode_batch(tokens_NT.tolist())]
+        row = {
+            "model": encoder.name if encoder else "no memory",
+            "encoder": encoder.kind if encoder else "none",
+            "training": training,
+            "decoder": decoder,
+            "chunk_tokens": tokens_NT.shape[1],
+            "chunk_chars": round(float(np.mean([len(text.decode()) for text in texts])), 1),
+            "memory_dim": memory_dim,
+            **retention_figures(scores, floor, vocab_size, bytes_N, memory_dim, self.config.seed),
+            **storage_figures(texts, tokens_NT.shape[1], vocab_size, memory_dim),
+            "chunks": len(tokens_NT),
+            "probe": to_dict(self.config.probe) if decoder == "fresh" else None,
+            "seed": self.config.seed,
+            "data": self.corpus.hash,
+            "vocab_size": vocab_size,
+            "device": str(self.device),
+            "machine": machine(self.device.type),
+            "commit": commit(),
+        }
+        self.results.append(row)
+        ui.say(
+            f"{row['model']} ({training}, {decoder} decoder): {row['token_accuracy']:.2%} of tokens, "
+            f"{row['exact_match']:.1%} of chunks, {row['usable_bits_per_token']:.2f} usable bits a token"
+        )
+        return row
+
+
+def _derangement(n: int, rng: np.random.Generator) -> Array:
+    """An order in which nobody keeps its own place: a random rotation of a random order."""
+    order = rng.permutation(n)
+    out = np.empty(n, np.int64)
+    out[order] = np.roll(order, 1)
+    return out

@@ -1,0 +1,109 @@
+"""Named configs, each a function that returns a full `TrainConfig`; a variant changes a preset, never a default.
+
+The small ones take minutes on two CPU cores; the `paper_` ones are the paper's sizes, for a GPU.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from memlm.errors import UsageError
+from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.nn.config import StackConfig
+from memlm.train.config import OptimConfig, TrainConfig
+
+
+def slots() -> TrainConfig:
+    """64 tokens (about 160 characters) in one 256-number vector, almost perfectly, in minutes on two cores."""
+    return TrainConfig(
+        model=AutoencoderShape(
+            chunk_tokens=64,
+            memory_dim=256,
+            encoder=StackConfig(kind="pointwise", width=64, layers=0),
+            readout="slots",
+            bridge="slots",
+            decoder=StackConfig(kind="pointwise", width=64, layers=1),
+        ),
+        steps=2000,
+    )
+
+
+def mixer() -> TrainConfig:
+    """The paper's autoencoder at laptop size: flat masked mixer, kernel 4, last-token readout, repeat."""
+    stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4)
+    return TrainConfig(
+        model=AutoencoderShape(chunk_tokens=64, memory_dim=256, memory_norm=False, encoder=stack, decoder=stack),
+        steps=1000,
+    )
+
+
+def mixer_heads() -> TrainConfig:
+    """The paper's autoencoder with four mixing heads in the place of a kernel."""
+    stack = StackConfig(kind="mixer", width=256, layers=2, heads=4)
+    return _with_stacks(mixer(), stack)
+
+
+def transformer() -> TrainConfig:
+    """The paper's transformer autoencoder at laptop size: Llama-type stacks, last-token readout, unroll."""
+    stack = StackConfig(kind="transformer", width=256, layers=2, heads=4)
+    config = _with_stacks(mixer(), stack)
+    return replace(config, model=replace(config.model, bridge="unroll"))
+
+
+def causal_mixer() -> TrainConfig:
+    """A next-token language model on the mixer preset's stack."""
+    stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4)
+    return TrainConfig(model=CausalShape(chunk_tokens=64, stack=stack), objective="causal", steps=1000)
+
+
+def causal_transformer() -> TrainConfig:
+    """A next-token language model on the transformer preset's stack."""
+    stack = StackConfig(kind="transformer", width=256, layers=2, heads=4)
+    return TrainConfig(model=CausalShape(chunk_tokens=64, stack=stack), objective="causal", steps=1000)
+
+
+def paper_mixer() -> TrainConfig:
+    """The paper's mixer autoencoder: 512 tokens in 1024 numbers, 8 layers, kernel 8 (Training of the reference)."""
+    stack = StackConfig(kind="mixer", width=1024, layers=8, kernel=8)
+    return TrainConfig(
+        model=AutoencoderShape(chunk_tokens=512, memory_dim=1024, memory_norm=False, encoder=stack, decoder=stack),
+        steps=200_000,
+        batch=128,
+        optim=OptimConfig(lr=5e-4, warmup=500, decay_from=0.0, final=0.0, beta2=0.999),
+        eval_every=1000,
+        checkpoint_every=2000,
+    )
+
+
+def paper_transformer() -> TrainConfig:
+    """The paper's transformer autoencoder: 512 tokens in 512 numbers, 8 layers, 8 heads, unroll."""
+    stack = StackConfig(kind="transformer", width=512, layers=8, heads=8)
+    base = _with_stacks(paper_mixer(), stack)
+    model = replace(base.model, memory_dim=512, bridge="unroll")
+    return replace(base, model=model, optim=replace(base.optim, lr=2e-4))
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "slots": slots,
+    "mixer": mixer,
+    "mixer-heads": mixer_heads,
+    "transformer": transformer,
+    "causal-mixer": causal_mixer,
+    "causal-transformer": causal_transformer,
+    "paper-mixer": paper_mixer,
+    "paper-transformer": paper_transformer,
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The config of that name.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}.")
+    return PRESETS[name]()
+
+
+def _with_stacks(config: TrainConfig, stack: StackConfig) -> TrainConfig:
+    return replace(config, model=replace(config.model, encoder=stack, decoder=stack))

@@ -1,0 +1,58 @@
+"""Checkpoints: a folder per step that is whole or not there, nothing in it that would be unpickled.
+
+checkpoints/step-00000500/model.safetensors, optimizer.safetensors, state.json (step, hashes, running figures)
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from memlm.errors import UsageError, WorkError
+from memlm.files import atomic_folder, read_json, sha256_file, write_json
+
+_FILES = ("model.safetensors", "optimizer.safetensors")
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: dict[str, Tensor], optimizer: dict[str, Tensor], state: dict[str, Any], keep: int
+) -> Path:
+    """Write the checkpoint of `step` into `folder` atomically and drop all but the newest `keep`."""
+    path = folder / f"step-{step:08d}"
+    with atomic_folder(path, replace=True) as scratch:
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, scratch / _FILES[0])
+        # A generator's state travels as a tensor beside the optimiser's.
+        save_file({**optimizer, "rng": torch.get_rng_state()}, scratch / _FILES[1])
+        hashes = {name: sha256_file(scratch / name) for name in _FILES}
+        write_json(scratch / "state.json", {"step": step, "sha256": hashes, **state})
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Read a checkpoint back: its state, the model's tensors, the optimiser's tensors; restores torch's generator.
+
+    Raises:
+        WorkError: a file is missing, truncated or changed.
+    """
+    try:
+        state = read_json(path / "state.json")
+        damaged = [name for name in _FILES if sha256_file(path / name) != state["sha256"][name]]
+        if damaged:
+            raise ValueError(f"{damaged[0]} has changed since it was written")
+        model, optimizer = (load_file(path / name) for name in _FILES)
+    except (OSError, SafetensorError, ValueError, KeyError, UsageError) as error:
+        why = str(error).strip().rstrip(".")
+        raise WorkError(f"the checkpoint {path} is damaged ({why}): remove it to resume from the one before.") from None
+    torch.set_rng_state(optimizer.pop("rng"))
+    return state, model, optimizer

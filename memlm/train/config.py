@@ -1,0 +1,60 @@
+"""A training run as data. No torch here: a command line that only prints its options reads this."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from memlm.errors import UsageError
+from memlm.memory.shapes import AutoencoderShape, ModelShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser and the course of its learning rate, in steps so that a run can be repeated exactly."""
+
+    kind: Literal["adamw", "muon"] = "adamw"  # muon: orthogonalised momentum for hidden matrices, AdamW for the rest
+    lr: float = 2e-3  # AdamW's
+    matrix_lr: float = 2e-2  # Muon's
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.0
+    warmup: int = 50  # steps of linear rise
+    decay_from: float = 0.3  # share of the steps after which the rate falls linearly ...
+    final: float = 0.02  # ... to this share of itself
+    clip: float = 1.0  # the gradient's norm; 0 leaves it alone
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.matrix_lr <= 0:
+            raise UsageError("a learning rate must be above 0.")
+        if not 0 <= self.decay_from <= 1 or not 0 <= self.final <= 1:
+            raise UsageError("decay_from and final are shares between 0 and 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides a run; its folder holds it resolved, and it can be run again from there."""
+
+    data: Path = Path("data")  # a folder made by memlm prepare
+    model: ModelShape = field(default_factory=AutoencoderShape)
+    objective: Literal["autoencode", "causal"] = "autoencode"
+    steps: int = 1000
+    batch: int = 128  # chunks a process reads at once
+    accumulate: int = 1  # such batches for one step of the optimiser
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    seed: int = 0
+    eval_every: int = 100
+    eval_chunks: int = 512  # held-out chunks scored each time, evenly spread; the last time four times as many
+    checkpoint_every: int = 500
+    keep: int = 2  # checkpoints
+    max_seconds: float | None = None  # of training: stop there, whatever is left of the schedule
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: fp32 on CPU, bf16 on GPU
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU only; on CPU it costs more than it gives
+    trackers: tuple[str, ...] = ()  # of accelerate: tensorboard, trackio, wandb, ...
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if (self.objective == "autoencode") != isinstance(self.model, AutoencoderShape):
+            raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")

@@ -1,0 +1,46 @@
+"""Held-out figures of a model under its own objective."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from memlm.nn.loss import IGNORED
+from memlm.objectives import Objective
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures over whole chunks: nats a token, share of tokens and of whole chunks that are right."""
+
+    cross_entropy: float
+    token_accuracy: float
+    exact_match: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the cross-entropy is a number."""
+        return math.isfinite(self.cross_entropy)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, objective: Objective, tokens_NW: np.ndarray, device: torch.device) -> Score:
+    """Score windows of held-out tokens [N, window], N >= 1."""
+    training = model.training
+    model.eval()
+    nats = right = whole = scored = 0.0
+    for rows in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / 256)):
+        batch = objective(torch.from_numpy(rows.astype(np.int64)).to(device))
+        logits_BTV = model(batch.input_ids).logits.float()
+        mask_BT = batch.labels != IGNORED
+        right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
+        loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        nats += loss.item()
+        right += right_BT.sum().item()
+        whole += (right_BT | ~mask_BT).all(1).sum().item()
+        scored += mask_BT.sum().item()
+    model.train(training)
+    return Score(nats / scored, right / scored, whole / len(tokens_NW))

@@ -1,0 +1,194 @@
+"""The training loop: everything that happens to a model between a config and a run folder.
+
+RUN/config.json          the resolved config: `memlm train --config RUN/config.json --out NEW` runs it again
+RUN/environment.json     machine, versions, commit, data hash
+RUN/metrics.jsonl        loss, rate, speed, held-out figures
+RUN/checkpoints/         the newest few, each whole or not there
+RUN/model/               the trained model, the Hugging Face way
+RUN/summary.json         the last held-out figures; its presence says that the run has ended
+"""
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from memlm import ui
+from memlm.data.corpus import Corpus
+from memlm.data.sampler import ChunkSampler
+from memlm.errors import UsageError, WorkError
+from memlm.files import read_json, write_json
+from memlm.memory.loading import build_model, save_model
+from memlm.objectives import OBJECTIVES
+from memlm.provenance import environment
+from memlm.records import from_dict, to_dict
+from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from memlm.train.config import TrainConfig
+from memlm.train.evaluate import evaluate
+from memlm.train.optim import (
+    build_optimizers,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from memlm.train.tracking import Display, Metrics
+
+LOG_EVERY = 10  # steps between looks at the loss: each look waits for the device
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train what `config` describes into the folder `out`; returns the run's summary.
+
+    Args:
+        config: the run.
+        out: its folder.
+        resume: go on from the newest checkpoint if `out` was begun with this very config, to the same weights as
+            an uninterrupted run; a run that has ended is returned as it is.
+
+    Raises:
+        UsageError: `out` exists and `resume` is false, or was begun with another config; the data does not fit.
+        WorkError: the loss is no number or has diverged; a damaged checkpoint; a full disk.
+    """
+    out = Path(out)
+    if out.exists() and not resume:
+        raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
+    if out.exists() and (begun := load_config(out)) != config:
+        differing = [name for name in to_dict(config) if getattr(begun, name) != getattr(config, name)]
+        raise UsageError(f"{out} was begun with another config (see {', '.join(differing)}): name another place.")
+    if (out / "summary.json").exists():
+        return read_json(out / "summary.json")
+
+    accelerator = _accelerator(config, out)
+    corpus = Corpus.open(config.data)
+    objective = OBJECTIVES[config.objective]
+    window = objective.window(config.model.chunk_tokens)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, rank=rank, world=world)
+    held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
+    if not len(held_out):
+        raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
+
+    model = build_model(config.model, corpus.vocab_size, config.seed)
+    torch.manual_seed(config.seed)
+    if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda"):
+        model.compile()
+    optimizers = build_optimizers(model, config.optim)
+    prepared = accelerator.prepare(model, *optimizers)
+    wrapped, stepped = prepared[0], prepared[1:]
+
+    step, seconds, tokens_seen = 0, 0.0, 0
+    checkpoints = list_checkpoints(out / "checkpoints")
+    if checkpoints:
+        state, weights, moments = load_checkpoint(checkpoints[-1])
+        step, seconds, tokens_seen = state["step"], state["train_seconds"], state["tokens"]
+        model.load_state_dict(weights)
+        load_optimizer_tensors(optimizers, moments)
+        ui.say(f"{out.name}: goes on from step {step}")
+
+    if accelerator.is_main_process:
+        write_json(out / "config.json", to_dict(config))
+        write_json(out / "environment.json", {**environment(accelerator.device.type), "data": corpus.hash})
+    metrics = Metrics(out / "metrics.jsonl", step)
+    if config.trackers:
+        accelerator.init_trackers("memlm", config={"config": str(to_dict(config))})
+    display = Display(out.name, config.steps, step)
+    row: dict[str, Any] = {}
+    loss = torch.tensor(math.nan)
+    wrapped.train()
+    try:
+        while step < config.steps and (config.max_seconds is None or seconds < config.max_seconds):
+            started = time.perf_counter()
+
+            # ---- one step -------------------------------------------------------------------------------------
+            set_learning_rate(optimizers, learning_rate(config.optim, step, config.steps))
+            for micro in range(config.accumulate):
+                with accelerator.accumulate(wrapped):
+                    tokens_BW = torch.from_numpy(sampler.batch_at(step * config.accumulate + micro))
+                    batch = objective(tokens_BW.to(accelerator.device))
+                    loss = wrapped(batch.input_ids, labels=batch.labels).loss
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients and config.optim.clip:
+                        accelerator.clip_grad_norm_(wrapped.parameters(), config.optim.clip)
+                    for optimizer in stepped:
+                        optimizer.step()
+                        optimizer.zero_grad()
+            step += 1
+            tokens_seen += window * config.batch * world * config.accumulate
+            last = step == config.steps
+            # ---------------------------------------------------------------------------------------------------
+
+            if step % LOG_EVERY == 0 or last or step % config.eval_every == 0 or step % config.checkpoint_every == 0:
+                _check(loss.item(), corpus.vocab_size, step, config, out)
+            seconds += time.perf_counter() - started
+            last = last or (config.max_seconds is not None and seconds >= config.max_seconds)
+            if step % LOG_EVERY == 0:
+                display.step(step, loss.item(), tokens_seen / seconds)
+            if step % config.eval_every == 0 or last:
+                chunks = held_out if last else held_out[:: max(1, len(held_out) // config.eval_chunks)]
+                row = {
+                    "step": step,
+                    "tokens": tokens_seen,
+                    "train_seconds": round(seconds, 3),
+                    "tokens_per_second": round(tokens_seen / seconds, 1),
+                    "loss": loss.item(),
+                    "learning_rate": optimizers[0].param_groups[0]["lr"],
+                    **asdict(evaluate(wrapped, objective, chunks, accelerator.device)),
+                    "chunks": len(chunks),
+                }
+                if accelerator.is_main_process:
+                    metrics.write(row)
+                    display.evaluation(step, row)
+                accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
+            if accelerator.is_main_process and (step % config.checkpoint_every == 0 or last):
+                state = {"train_seconds": seconds, "tokens": tokens_seen, "last": row}
+                moments = optimizer_tensors(optimizers)
+                save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep)
+    finally:
+        display.close()
+        accelerator.end_training()
+    if not row:  # resumed from a checkpoint that was the last one
+        row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
+    if accelerator.is_main_process:
+        save_model(model, corpus.tokenizer, out / "model")
+        write_json(out / "summary.json", row)
+    accelerator.wait_for_everyone()
+    return row
+
+
+def load_config(run: Path) -> TrainConfig:
+    """The resolved config of a run folder.
+
+    Raises:
+        UsageError: `run` holds none, or one that this version does not understand.
+    """
+    return from_dict(TrainConfig, read_json(Path(run) / "config.json"), "config")
+
+
+def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
+    cpu = config.device == "cpu" or not torch.cuda.is_available()
+    precision = config.precision if config.precision != "auto" else ("fp32" if cpu else "bf16")
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        gradient_accumulation_steps=config.accumulate,
+        log_with=list(config.trackers) or None,
+        project_dir=str(out),
+    )
+
+
+def _check(loss: float, vocab_size: int, step: int, config: TrainConfig, out: Path) -> None:
+    """Stop a run that has left the numbers, or is far worse than uniform guessing after its warm-up."""
+    diverged = step > config.optim.warmup and loss > 2 * math.log(vocab_size)
+    if math.isfinite(loss) and not diverged:
+        return
+    good = list_checkpoints(out / "checkpoints")
+    where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+    what = "has diverged" if math.isfinite(loss) else "is no number any more"
+    raise WorkError(f"the loss {what} ({loss:.3g} at step {step}); {where}: lower --optim.lr, or lengthen its warm-up.")

@@ -1,0 +1,73 @@
+"""Optimisers, and the course of the learning rate."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memlm.train.config import OptimConfig
+
+
+def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+    """The factor on every learning rate at `step` of `steps`: linear warm-up, constant, linear decay to `final`."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    share = step / steps
+    if share <= config.decay_from:
+        return rise
+    return rise * max(config.final, 1 - (1 - config.final) * (share - config.decay_from) / (1 - config.decay_from))
+
+
+def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW over everything, or Muon over the hidden matrices and AdamW over the rest.
+
+    Embedding and head stay with AdamW under Muon, whose update treats every direction alike: their rows are
+    tokens of very unequal frequency (kellerjordan.github.io/posts/muon).
+    """
+    params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in params if config.kind == "muon" and _is_hidden_matrix(name, p)]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in params if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+        )
+    ]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's rate to `factor` times what it was made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+
+def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The whole state of the optimisers as named tensors; their settings come from the config and the step."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in _named_state(optimizers)}
+
+
+def load_optimizer_tensors(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    for name, tensor in tensors.items():
+        optimizer, index, key = name.split(".", 2)
+        states[int(optimizer)].setdefault(int(index), {})[key] = tensor
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _named_state(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    for i, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                yield f"{i}.{index}.{key}", value
+
+
+def _is_hidden_matrix(name: str, param: Tensor) -> bool:
+    return param.ndim == 2 and not name.startswith(("embed.", "head."))
