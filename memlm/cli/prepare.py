@@ -1,0 +1,43 @@
+"""memlm prepare SOURCE --out DATA: text becomes a tokenizer and packed tokens."""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import tyro
+
+from memlm.data.corpora import CORPORA
+from memlm.data.prepare import Prepare, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Prepare):
+    """Turn text into a tokenizer and packed tokens, with whole documents held out."""
+
+    source: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="SOURCE",
+            help="a file or folder (text, Markdown, JSONL, Parquet), a corpus known by name "
+            f"({', '.join(CORPORA)}), or a Hugging Face data set (owner/name)",
+        ),
+    ]
+    json: bool = False  # print data.json and the path as one JSON object
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    call = tyro.cli(Call, args=argv, prog="memlm prepare", config=(tyro.conf.FlagCreatePairsOff,))
+    corpus = prepare(Prepare(**{field.name: getattr(call, field.name) for field in fields(Prepare)}))
+    if call.json:
+        print(json.dumps({"path": str(corpus.path), **corpus.meta}, ensure_ascii=False))
+        return
+    train, valid = corpus.meta["train"], corpus.meta["valid"]
+    names = valid["names"]
+    held = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    print(
+        f"{corpus.path}: {train['tokens']:,} tokens of {train['documents']:,} documents to train on "
+        f"({train['bytes'] / train['tokens']:.2f} bytes a token, vocabulary {corpus.vocab_size})\n"
+        f"held out: {valid['tokens']:,} tokens of {valid['documents']:,} documents ({held}; {valid['how']})"
+    )

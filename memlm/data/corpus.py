@@ -1,0 +1,134 @@
+"""A prepared data set, opened: everything memory-mapped, nothing loaded before it is used."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from memlm.data.tokenizer import load_tokenizer, token_bytes
+from memlm.errors import UsageError
+from memlm.files import read_json, sha256_file
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """The documents of one side, one after the other.
+
+    Args:
+        tokens: uint16 or uint32 [n], memory-mapped; one end token after every document.
+        documents: int64 [documents + 1]; document i is tokens[documents[i] : documents[i + 1]].
+        names: of the documents; empty where they are not kept (the training side).
+    """
+
+    tokens: np.ndarray
+    documents: np.ndarray
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """How many tokens there are."""
+        return len(self.tokens)
+
+
+class Chunks(NamedTuple):
+    """Chunks and where they come from: tokens int64 [n, T], document int64 [n]."""
+
+    tokens: np.ndarray
+    document: np.ndarray
+
+
+class Corpus:
+    """What `prepare` made. Open it with `Corpus.open`.
+
+    Attributes:
+        path: its folder.
+        meta: the content of data.json.
+        hash: names the data set: two with the same hash have the same tokenizer, tokens and boundaries.
+        vocab_size: how many token ids there are.
+        train: the tokens to train on.
+        valid: the tokens held out.
+    """
+
+    def __init__(self, path: Path, meta: dict[str, Any]):
+        self.path, self.meta = path, meta
+        self.hash: str = meta["hash"]
+        self.vocab_size: int = meta["vocab_size"]
+        self.train = self._stream("train", ())
+        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))
+
+    @classmethod
+    def open(cls, path: Path | str, *, verify: bool = False) -> Self:
+        """Open a prepared data set.
+
+        Args:
+            path: the folder that `prepare` made.
+            verify: compare every file's SHA-256, not its size alone.
+
+        Raises:
+            UsageError: the folder is no prepared data set, or a file of it is damaged.
+        """
+        path = Path(path)
+        if not (path / "data.json").is_file():
+            raise UsageError(f"{path} is not a prepared data set (it has no data.json): make one with memlm prepare.")
+        meta = read_json(path / "data.json")
+        try:
+            for name, told in meta["files"].items():
+                file = path / name
+                if not file.is_file() or file.stat().st_size != told["bytes"]:
+                    raise UsageError(f"{file} is missing or has lost a part: prepare {path} again with --overwrite.")
+                if verify and sha256_file(file) != told["sha256"]:
+                    raise UsageError(f"{file} is damaged (SHA-256): prepare {path} again with --overwrite.")
+            return cls(path, meta)
+        except (KeyError, TypeError, AttributeError):
+            raise UsageError(f"{path / 'data.json'} is not of a prepared data set: prepare it again.") from None
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer, loaded on first use."""
+        return load_tokenizer(self.path / "tokenizer.json")
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """Bytes of text of every token id, 0 for special tokens: int32 [vocab]."""
+        return token_bytes(self.tokenizer)
+
+    @property
+    def end_id(self) -> int:
+        """The token after every document, which also begins a text."""
+        return self.meta["end_id"]
+
+    @property
+    def pad_id(self) -> int:
+        """The token of padding."""
+        return self.meta["pad_id"]
+
+    @staticmethod
+    def chunks(stream: TokenStream, length: int, limit: int | None = None) -> Chunks:
+        """Whole chunks of text, cut from every document's start on; a document's rest and end token are left out.
+
+        Args:
+            stream: `train` or `valid`.
+            length: T, tokens of a chunk.
+            limit: take no more than these, evenly spread over all there are; always the same ones.
+
+        Raises:
+            UsageError: no document has `length` tokens.
+        """
+        first = np.zeros(len(stream.documents), np.int64)  # the number of each document's first chunk
+        np.cumsum((np.diff(stream.documents) - 1) // length, out=first[1:])
+        total = int(first[-1])
+        if not total:
+            raise UsageError(f"no document is as long as a chunk of {length} tokens: take shorter chunks.")
+        count = total if limit is None else min(limit, total)
+        chosen = np.arange(count, dtype=np.int64) * total // max(count, 1)
+        document = np.searchsorted(first, chosen, side="right") - 1
+        starts = stream.documents[document] + (chosen - first[document]) * length
+        return Chunks(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
+
+    def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
+        tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
+        return TokenStream(tokens, np.load(self.path / f"{name}.docs.npy", mmap_mode="r"), names)

@@ -1,0 +1,84 @@
+"""A Hugging Face data set as documents, streamed."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from memlm.data.pieces import Document
+from memlm.data.readers import text_document
+from memlm.errors import UsageError, WorkError
+
+
+class HubDataset:
+    """A data set of the hub, pinned to one commit so that every pass reads the same rows.
+
+    Args:
+        name: `owner/name`.
+        column: the column that holds the text.
+        split: which of its splits.
+        subset: which of its configurations, if it has several.
+    """
+
+    def __init__(self, name: str, column: str, split: str, subset: str | None):
+        self.name, self.column, self.split, self.subset = name, column, split, subset
+
+    @cached_property
+    def revision(self) -> str:
+        """The commit that is read.
+
+        Raises:
+            UsageError: the hub has no such data set.
+            WorkError: the hub cannot be reached.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return HfApi().dataset_info(self.name).sha or ""
+        except RepositoryNotFoundError:
+            raise UsageError(
+                f"there is no file or folder {self.name}, and Hugging Face has no public data set of that name."
+            ) from None
+        except Exception as error:  # every transport has its own family of errors
+            raise self._unreachable(error) from error
+
+    def documents(self) -> Iterator[Document]:
+        """The rows that hold text, in order.
+
+        Raises:
+            UsageError: no such split, subset or column.
+            WorkError: the hub cannot be reached.
+        """
+        import datasets
+
+        try:
+            rows: Any = datasets.load_dataset(
+                self.name, self.subset, split=self.split, streaming=True, revision=self.revision
+            )
+        except ValueError as error:  # names the splits or the subsets that there are
+            raise UsageError(f"{self.name}: {str(error).splitlines()[0]}") from None
+        except (OSError, RuntimeError) as error:
+            raise self._unreachable(error) from error
+        stream, number = iter(rows), 0
+        while True:
+            try:
+                row = next(stream, None)
+            except Exception as error:
+                raise self._unreachable(error) from error
+            if row is None:
+                return
+            number += 1
+            where = f"{self.name}, row {number}"
+            document = text_document(f"{self.name}:{number}", row.get(self.column), row, self.column, where)
+            if document is not None:
+                yield document
+
+    def identity(self) -> list[str]:
+        """What tells this data set's content from any other's."""
+        return [self.name, self.split, self.subset or "", self.column, self.revision]
+
+    def _unreachable(self, error: Exception) -> WorkError:
+        return WorkError(
+            f"there is no file or folder {self.name}, and the Hugging Face data set of that name could not be read "
+            f"({type(error).__name__}): check the name and the network."
+        )

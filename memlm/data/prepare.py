@@ -1,0 +1,255 @@
+"""A source becomes a folder DATA: tokenizer, packed tokens, held-out documents, and data.json that tells it all.
+
+Two passes over the text, neither of which holds it: the first counts, splits and gathers a sample for the tokenizer;
+the second tokenises and writes. The same source, settings and seed give the same bytes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice, tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlm import __version__
+from memlm.data.corpus import Corpus
+from memlm.data.packing import TokenWriter
+from memlm.data.pieces import Document
+from memlm.data.sources import Source, open_source
+from memlm.data.split import assign, cut_tail
+from memlm.data.tokenizer import (
+    Sample,
+    end_id,
+    load_tokenizer,
+    pad_id,
+    token_bytes,
+    token_dtype,
+    tokenise_pieces,
+    train_tokenizer,
+)
+from memlm.errors import UsageError
+from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
+from memlm.ui import progress, say
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Turn text into a tokenizer and packed tokens."""
+
+    source: str  # a file or folder (text, Markdown, JSONL, Parquet), a named corpus, or a Hugging Face data set
+    out: Path  # the folder to make
+    vocab_size: int = 1024  # tokens of the byte-level BPE that is trained
+    tokenizer: Path | None = None  # use this tokenizer.json (or a folder that holds one) and train none
+    hold_out: tuple[str, ...] = ()  # documents to hold out, by name; else the corpus' own choice, else a draw
+    valid_fraction: float = 0.05  # of documents to hold out by the draw (of the text, if there is one document)
+    column: str = "text"  # the column or key that holds the text (JSONL, Parquet, Hugging Face)
+    split: str = "train"  # which split of a Hugging Face data set
+    subset: str | None = None  # which configuration of a Hugging Face data set
+    max_documents: int | None = None  # read no more than these
+    seed: int = 0  # of the draw
+    sample_bytes: int = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
+    overwrite: bool = False  # replace a data set that is already there
+
+
+@dataclass
+class _Survey:
+    """What the first pass found."""
+
+    documents: int = 0
+    characters: int = 0
+    train_documents: int = 0
+    named: set[str] = field(default_factory=set)  # of the names to hold out, those that there are
+    some_names: list[str] = field(default_factory=list)  # for a message
+
+
+def prepare(config: Prepare) -> Corpus:
+    """Prepare a data set, unless it is there already.
+
+    Args:
+        config: what to read, how to tokenise and split it, and where to write.
+
+    Returns:
+        The prepared corpus, opened.
+
+    Raises:
+        UsageError: the source, the tokenizer or a setting cannot be used, or `out` holds something else.
+        WorkError: a download failed, the disk is full, or `out` cannot be written.
+    """
+    _check(config)
+    source = open_source(config.source, column=config.column, split=config.split, subset=config.subset)
+    fingerprint = source.fingerprint()
+    request = _request(config, source, fingerprint)
+    if _taken(config.out) and not config.overwrite:
+        if read_json(config.out / "data.json")["request"] != request:
+            raise UsageError(
+                f"{config.out} holds a data set made from other text or settings: name another place, "
+                "or add --overwrite to replace it."
+            )
+        corpus = Corpus.open(config.out)
+        say(f"{config.out} is prepared already: nothing to do")
+        return corpus
+    with atomic_folder(config.out, replace=True) as folder:
+        meta = _build(config, source, folder)
+        write_json(folder / "data.json", {**meta, "request": request, "source_sha256": fingerprint})
+    return Corpus.open(config.out)
+
+
+def _check(config: Prepare) -> None:
+    """Refuse what can be refused before any work."""
+    if not 0 < config.valid_fraction < 1:
+        raise UsageError(f"valid_fraction is {config.valid_fraction}: it has to lie between 0 and 1.")
+    if config.max_documents is not None and config.max_documents < 1:
+        raise UsageError(f"max_documents is {config.max_documents}: at least one document is needed.")
+    if config.sample_bytes < 1:
+        raise UsageError(f"sample_bytes is {config.sample_bytes}: the tokenizer has to learn from something.")
+    if config.tokenizer is not None:
+        load_tokenizer(config.tokenizer)
+    elif config.vocab_size < 258:
+        train_tokenizer([], config.vocab_size)  # says so
+    _taken(config.out)
+
+
+def _taken(out: Path) -> bool:
+    """Whether `out` holds a data set; anything else of the user's is never replaced, whatever was asked."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file: name another place.")
+    if not any(out.iterdir()):
+        return False
+    told = read_json(out / "data.json") if (out / "data.json").is_file() else None
+    if not isinstance(told, dict) or "request" not in told:
+        raise UsageError(
+            f"{out} holds files that are no data set (not even --overwrite replaces them): name another place."
+        )
+    return True
+
+
+def _settings(config: Prepare) -> dict[str, Any]:
+    """The settings that data.json tells: all but where it is written."""
+    told = {key: value for key, value in asdict(config).items() if key not in ("out", "overwrite")}
+    return {**told, "tokenizer": config.tokenizer and str(config.tokenizer), "hold_out": list(config.hold_out)}
+
+
+def _request(config: Prepare, source: Source, fingerprint: str) -> str:
+    """One hash for everything that decides the result: content and settings, no paths."""
+    tokenizer = config.tokenizer and load_tokenizer(config.tokenizer).to_str()
+    settings = {**_settings(config), "source": fingerprint, "tokenizer": tokenizer}
+    return sha256_json([FORMAT, source.hold_out, settings])
+
+
+def _build(config: Prepare, source: Source, folder: Path) -> dict[str, Any]:
+    """Both passes, into `folder`; returns what data.json shall tell."""
+    sample = Sample(config.sample_bytes)
+    survey = _survey(config, source, sample if config.tokenizer is None else None)
+    only = survey.documents == 1
+    at = min(max(1, round(survey.characters * (1 - config.valid_fraction))), survey.characters - 1)
+    if only and at < 1:
+        raise UsageError(f"{config.source} holds one character: too little to train on and to hold out.")
+    if config.tokenizer is not None:
+        tokenizer = load_tokenizer(config.tokenizer)
+    else:
+        texts = sample.texts(before=at if only else None)
+        say(f"training a tokenizer of {config.vocab_size} tokens on {sum(map(len, texts)) / 1e6:.1f}M characters")
+        tokenizer = train_tokenizer(texts, config.vocab_size)
+    if only:
+        parts = zip(cut_tail(next(iter(source)), at, (survey.characters - at) // 2), (False, True), strict=True)
+    else:
+        parts = _assigned(config, source)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    told = _pack(tokenizer, parts, folder, survey.characters)
+    told["valid"]["how"] = (
+        "the tail of the only document" if only
+        else "named" if config.hold_out
+        else "the corpus' own choice" if source.hold_out
+        else f"a draw of {config.valid_fraction:g} of the documents, seed {config.seed}"
+    )  # fmt: skip
+    names = ["tokenizer.json", "train.bin", "train.docs.npy", "valid.bin", "valid.docs.npy"]
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
+    vocab_size = len(token_bytes(tokenizer))
+    return {
+        "format": FORMAT,
+        "memlm": __version__,
+        "hash": sha256_json({name: file["sha256"] for name, file in files.items()}),
+        "config": _settings(config),
+        "vocab_size": vocab_size,
+        "dtype": token_dtype(vocab_size).name,
+        "end_id": end_id(tokenizer),
+        "pad_id": pad_id(tokenizer),
+        **told,
+        "files": files,
+    }
+
+
+def _assigned(config: Prepare, source: Source) -> Iterator[tuple[Document, bool]]:
+    documents = islice(source, config.max_documents)
+    return assign(documents, config.hold_out or source.hold_out, config.valid_fraction, config.seed)
+
+
+def _survey(config: Prepare, source: Source, sample: Sample | None) -> _Survey:
+    """The first pass: count, check the names to hold out, fill the sample with text that trains."""
+    survey = _Survey()
+    with progress(unit="characters", total_known=False) as bar:
+        task = bar.add_task("reading", total=None)
+        for document, held in _assigned(config, source):
+            survey.documents += 1
+            survey.train_documents += not held
+            if document.name in config.hold_out:
+                survey.named.add(document.name)
+            if len(survey.some_names) < 20:
+                survey.some_names.append(document.name)
+            for piece in document.pieces:
+                survey.characters += len(piece)
+                bar.update(task, advance=len(piece))
+                if sample is not None and not held:
+                    sample.offer(piece)
+    unknown = [name for name in config.hold_out if name not in survey.named]
+    if unknown:
+        more = survey.documents - len(survey.some_names)
+        names = ", ".join(survey.some_names) + (f" and {more} more" if more else "")
+        raise UsageError(f"{config.source} has no document {', '.join(unknown)} to hold out; there are {names}.")
+    if not survey.train_documents or (config.hold_out and survey.documents == 1):
+        raise UsageError(f"{config.source}: every document is held out and none is left to train on.")
+    return survey
+
+
+def _pack(
+    tokenizer: "Tokenizer", parts: Iterable[tuple[Document, bool]], folder: Path, characters: int
+) -> dict[str, dict[str, Any]]:
+    """The second pass: tokenise and write; returns the counts of both sides."""
+    labelled, ahead = tee((document, held, piece) for document, held in parts for piece in document.pieces)
+    dtype, end = token_dtype(len(token_bytes(tokenizer))), end_id(tokenizer)
+    assert end is not None  # load_tokenizer refuses others
+    told: dict[str, dict[str, Any]] = {
+        side: {"documents": 0, "tokens": 0, "characters": 0, "bytes": 0} for side in ("train", "valid")
+    }
+    told["valid"]["names"] = []
+    current = None
+    with (
+        TokenWriter(folder, "train", dtype, end) as train,
+        TokenWriter(folder, "valid", dtype, end) as valid,
+        progress(unit="characters") as bar,
+    ):
+        task = bar.add_task("tokenising", total=characters)
+        writer = train
+        arrays = tokenise_pieces(tokenizer, (piece for _, _, piece in ahead))
+        for (document, held, piece), ids in zip(labelled, arrays, strict=True):
+            if document is not current:
+                if current is not None:
+                    writer.end_document()
+                current, writer = document, valid if held else train
+                if held:
+                    told["valid"]["names"].append(document.name)
+            writer.append(ids)
+            counts = told["valid" if held else "train"]
+            counts["characters"] += len(piece)
+            counts["bytes"] += len(piece) if piece.isascii() else len(piece.encode())
+            bar.update(task, advance=len(piece))
+        writer.end_document()
+        for side, of in (("train", train), ("valid", valid)):
+            told[side]["documents"], told[side]["tokens"] = of.documents, of.tokens
+    return told

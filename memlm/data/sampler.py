@@ -1,0 +1,99 @@
+"""Batches of windows over a token stream: any step at once, so that resuming is exact by construction.
+
+Epoch e cuts the stream into windows from a random phase on and visits each exactly once, in the order of a keyed
+permutation that is computed, not stored: a Feistel network over the window numbers, walked until it lands among them
+(Black & Rogaway 2002, "Ciphers with arbitrary finite domains"). Nothing depends on what was drawn before.
+"""
+
+import numpy as np
+
+from memlm.errors import UsageError
+
+_ROUNDS = 6
+
+
+class ChunkSampler:
+    """Windows of a token stream, a batch for every step.
+
+    Args:
+        stream_tokens: the tokens [n], memory-mapped or not.
+        window: tokens of a window.
+        batch: windows of a step over all ranks.
+        seed: of phases and permutations.
+        rank: which share of the batch, in [0, world).
+        world: how many shares; divides `batch`. The shares, one after the other, are the batch of world = 1.
+
+    Raises:
+        UsageError: the stream is shorter than a window, or `batch` cannot be shared evenly.
+    """
+
+    def __init__(self, stream_tokens: np.ndarray, window: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+        if window < 1 or batch < 1 or batch % world or not 0 <= rank < world:
+            raise UsageError(f"{batch} windows of {window} tokens cannot be shared by {world} processes.")
+        if len(stream_tokens) < window:
+            raise UsageError(f"the stream has {len(stream_tokens)} tokens, fewer than one window of {window}.")
+        self.window, self.batch = window, batch
+        # a plain array over the same memory: indexing a memmap is slower
+        self._tokens = np.asarray(stream_tokens)
+        self._columns = np.arange(window)
+        self._rows = np.arange(rank * (batch // world), (rank + 1) * (batch // world))
+        self._key = _mix(np.array(seed % 2**64, np.uint64))
+        self._most = len(stream_tokens) // window  # windows of an epoch; one fewer where the phase is too large
+        self._bits = max(2, (self._most - 1).bit_length())
+        self._first = np.zeros(1, np.int64)  # [epochs + 1] the number of each epoch's first window
+
+    def batch_at(self, step: int) -> np.ndarray:
+        """The windows of a step, for this rank: int64 [batch / world, window]."""
+        return self._tokens[self.starts_at(step)[:, None] + self._columns].astype(np.int64)
+
+    def starts_at(self, step: int) -> np.ndarray:
+        """Where the windows of a step begin in the stream, for this rank: int64 [batch / world]."""
+        number = step * self.batch + self._rows
+        while self._first[-1] <= step * self.batch + self.batch:
+            self._know_more_epochs()
+        epoch = np.searchsorted(self._first, number, side="right") - 1
+        count = self._first[epoch + 1] - self._first[epoch]
+        window = self._permute(number - self._first[epoch], count, epoch)
+        return self._phase(epoch) + window * self.window
+
+    def _know_more_epochs(self) -> None:
+        """Count the windows of as many epochs again as are known (at first 64)."""
+        known = len(self._first) - 1
+        epoch = np.arange(known, known + max(64, known))
+        count = (len(self._tokens) - self._phase(epoch)) // self.window
+        self._first = np.concatenate([self._first, self._first[-1] + np.cumsum(count)])
+
+    def _phase(self, epoch: np.ndarray) -> np.ndarray:
+        """Every epoch's first token, in [0, window)."""
+        return (_mix(self._key + epoch.astype(np.uint64)) % np.uint64(self.window)).astype(np.int64)
+
+    def _permute(self, index: np.ndarray, count: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        """Send every index in [0, count) to its place in its epoch's permutation of [0, count)."""
+        low_bits = np.uint64(self._bits // 2)
+        low_mask = np.uint64((1 << (self._bits // 2)) - 1)
+        high_mask = np.uint64((1 << (self._bits - self._bits // 2)) - 1)
+        keys = [
+            _mix(self._key ^ _mix(epoch.astype(np.uint64) * np.uint64(_ROUNDS + 1) + np.uint64(r + 1)))
+            for r in range(_ROUNDS)
+        ]
+        result, walking = index.astype(np.uint64), np.arange(len(index))
+        while len(walking):
+            value = result[walking]
+            low, high = value & low_mask, value >> low_bits
+            for r, key in enumerate(keys):
+                if r % 2:
+                    low = low ^ (_mix(high + key[walking]) & low_mask)
+                else:
+                    high = high ^ (_mix(low + key[walking]) & high_mask)
+            result[walking] = (high << low_bits) | low
+            walking = walking[result[walking].astype(np.int64) >= count[walking]]
+        return result.astype(np.int64)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """A bijection on 64 bits that leaves no pattern (the finaliser of splitmix64)."""
+    with np.errstate(over="ignore"):
+        x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -1,0 +1,217 @@
+"""A byte-level BPE: trained on a sample, loaded, counted in bytes, and run over a stream of pieces.
+
+Unusual here: a tokenizer is a function of words (what its pre-tokeniser cuts), and words repeat, so `tokenise_pieces`
+looks words up in a table and asks the library only for new ones. That is exact and some times faster than the library.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memlm.data.pieces import cut_pieces
+from memlm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD, END = "<|pad|>", "<|end|>"  # ids 0 and 1 of our own tokenizers; END separates documents and begins a text
+_PADS = (PAD, "<|padding|>", "<pad>", "<|endoftext|>")
+_ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>")
+_SMALLEST = 256 + 2  # every byte, and the two special tokens
+
+
+class Sample:
+    """At most `limit` bytes of text, spread evenly over everything offered, chosen while it streams by.
+
+    Keeps every n-th slice; whenever the slices outgrow the limit, every other one goes and n doubles.
+    """
+
+    def __init__(self, limit: int, slice_size: int = 16 << 10):
+        self.limit, self.slice_size = limit, slice_size
+        self._kept: list[tuple[int, str]] = []  # (first character's place in all that was offered, text)
+        self._every, self._seen, self._place, self._bytes = 1, 0, 0, 0
+
+    def offer(self, piece: str) -> None:
+        """Consider one more piece."""
+        for text in cut_pieces([piece], self.slice_size):
+            if self._seen % self._every == 0:
+                self._kept.append((self._place, text))
+                self._bytes += len(text.encode())
+            self._seen += 1
+            self._place += len(text)
+            while self._bytes > self.limit and len(self._kept) > 1:
+                self._kept = self._kept[::2]
+                self._every *= 2
+                self._bytes = sum(len(text.encode()) for _, text in self._kept)
+
+    def texts(self, before: int | None = None) -> list[str]:
+        """The sample, without what reaches beyond character `before`."""
+        return [text for place, text in self._kept if before is None or place + len(text) <= before]
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    """Train a byte-level BPE that represents every text exactly.
+
+    Args:
+        texts: what it learns from.
+        vocab_size: how many tokens at most (fewer if the text has no more pairs to merge).
+
+    Raises:
+        UsageError: `vocab_size` has no room for the 256 bytes and the special tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < _SMALLEST:
+        raise UsageError(f"a vocabulary of {vocab_size} is too small: {_SMALLEST} is the least (256 bytes and 2 more).")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()  # all 256, seen or not
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> "Tokenizer":
+    """Load a byte-level tokenizer from a tokenizer.json or a folder that holds one.
+
+    Special tokens written out in a text are text to it: no document can fake a boundary.
+
+    Raises:
+        UsageError: there is none, it cannot be read, is not byte-level, or has no token that ends a document.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(path)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"{path} is not there: name a tokenizer.json or a folder that holds one.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise UsageError(f"{path} is no tokenizer that can be read ({str(error).splitlines()[0]}).") from None
+    if '"ByteLevel"' not in json.dumps(json.loads(tokenizer.to_str())["decoder"]):
+        raise UsageError(f"{path} is not a byte-level tokenizer: it could not give back every text, nor count bytes.")
+    if end_id(tokenizer) is None:
+        raise UsageError(f"{path} has no token that ends a document (one of {', '.join(_ENDS)}).")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def end_id(tokenizer: "Tokenizer") -> int | None:
+    """The id of the token after every document: `<|end|>`, or what the tokenizer has in its place."""
+    return next((i for i in map(tokenizer.token_to_id, _ENDS) if i is not None), None)
+
+
+def pad_id(tokenizer: "Tokenizer") -> int | None:
+    """The id of padding: `<|pad|>`, or what the tokenizer has in its place."""
+    return next((i for i in map(tokenizer.token_to_id, _PADS) if i is not None), end_id(tokenizer))
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest type that holds every id: uint16 up to 65536 tokens, else uint32."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def token_bytes(tokenizer: "Tokenizer") -> np.ndarray:
+    """How many bytes of text every token stands for; 0 for special tokens. Returns int32 [vocab].
+
+    A byte-level token is written in an alphabet of 256 characters, one per byte; added tokens are written as they are.
+    """
+    added = tokenizer.get_added_tokens_decoder()
+    counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.int32)
+    for token, i in tokenizer.get_vocab().items():
+        if i >= len(counts):  # ids with gaps
+            counts = np.pad(counts, (0, i + 1 - len(counts)))
+        if i not in added:
+            counts[i] = len(token)
+        elif not added[i].special:
+            counts[i] = len(token.encode())
+    return counts
+
+
+def tokenise_pieces(tokenizer: "Tokenizer", pieces: Iterable[str]) -> Iterator[np.ndarray]:
+    """Tokenise a stream of pieces: one array of ids for every piece, in order, in bounded memory.
+
+    Args:
+        tokenizer: a byte-level BPE.
+        pieces: text; reads at most 2 MiB of it ahead.
+
+    Returns:
+        uint16 or uint32 [tokens of the piece], as `token_dtype` says.
+    """
+    dtype = token_dtype(len(token_bytes(tokenizer)))
+    if _words_as_gpt2(tokenizer):
+        words = _WordTable(tokenizer, dtype)
+        split = _gpt2_words()
+        for piece in pieces:
+            yield np.frombuffer(b"".join(map(words.__getitem__, split(piece))), dtype)
+        return
+    for batch in _batches(pieces, 2 << 20):
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+            yield np.array(encoding.ids, dtype)
+
+
+class _WordTable(dict[str, bytes]):
+    """word -> its ids as bytes; asks the tokenizer for new words and forgets everything when it has grown large."""
+
+    def __init__(self, tokenizer: "Tokenizer", dtype: np.dtype, limit: int = 32 << 20):
+        super().__init__()
+        self.dtype, self.limit, self.held = dtype, limit, 0
+        self.encode = partial(tokenizer.encode, add_special_tokens=False)
+
+    def __missing__(self, word: str) -> bytes:
+        ids = np.array(self.encode(word).ids, self.dtype).tobytes()
+        self.held += len(word) + len(ids) + 150  # bytes, with the two objects and the table's row
+        if self.held > self.limit:
+            self.clear()
+            self.held = 0
+        self[word] = ids
+        return ids
+
+
+def _words_as_gpt2(tokenizer: "Tokenizer") -> bool:
+    """Whether the tokenizer first cuts text into GPT-2's words, unchanged, and into nothing else."""
+    told = json.loads(tokenizer.to_str())
+    cut = told["pre_tokenizer"] or {}
+    return (
+        told["normalizer"] is None
+        and (cut.get("type"), cut.get("add_prefix_space"), cut.get("use_regex", True)) == ("ByteLevel", False, True)
+        and all(token["special"] for token in told["added_tokens"])
+    )
+
+
+def _gpt2_words() -> Callable[[str], list[str]]:
+    """GPT-2's pre-tokeniser: text -> its words. ASCII text takes the standard library's faster engine."""
+    import re
+
+    import regex
+
+    one = r" ?{letter}+|'(?:[stmd]|re|ve|ll)| ?{number}+| ?[^{space}{letters}]+|[{space}]+(?![^{space}])|[{space}]+"
+    ascii_words = re.compile(
+        one.format(letter="[A-Za-z]", number="[0-9]", letters="A-Za-z0-9", space=r" \t\n\r\f\v")
+    ).findall
+    words = regex.compile(one.format(letter=r"\p{L}", number=r"\p{N}", letters=r"\p{L}\p{N}", space=r"\s")).findall
+    return lambda text: ascii_words(text) if text.isascii() else words(text)
+
+
+def _batches(pieces: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Lists of pieces that hold `characters` or a little more; many small ones go together to use every core."""
+    batch, held = [], 0
+    for piece in pieces:
+        batch.append(piece)
+        held += len(piece)
+        if held >= characters:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
