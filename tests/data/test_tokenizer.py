@@ -1,0 +1,101 @@
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from memlm.data.tokenizer import Sample, load_tokenizer, token_bytes, tokenise_pieces, train_tokenizer
+from memlm.errors import UsageError
+
+TEXT = "It's the first of many words, isn't it?  We'll see\n\nwhat 1984 brings — naïve café 東京.\t" * 20
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([TEXT], 400)
+
+
+@cache
+def foreign() -> Tokenizer:
+    """Another family's pre-tokeniser, which `tokenise_pieces` leaves to the library."""
+    other = Tokenizer.from_str(tokenizer().to_str())
+    other.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    other.encode_special_tokens = True
+    return other
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text())
+@example("<|end|> is text here, and so is <|pad|>")
+@example("'S it'Ss 'lll a_b ²½ ٣\x1c\x85\u00a0\u3000 x\v\f y   ")
+@example("\r\n\r\n  \n x'\u017f")
+def test_every_text_comes_back_and_words_are_the_librarys(text: str) -> None:
+    ids = tokenizer().encode(text, add_special_tokens=False).ids
+    assert tokenizer().decode(ids) == text
+    assert token_bytes(tokenizer())[ids].sum() == len(text.encode())
+    for one in (tokenizer(), foreign()):
+        (ours,) = tokenise_pieces(one, [text])
+        assert ours.tolist() == one.encode(text, add_special_tokens=False).ids
+
+
+def test_a_stream_gives_one_array_for_every_piece() -> None:
+    pieces = ["", "a", TEXT, "b " * 5000] * 50
+    for one in (tokenizer(), foreign()):
+        arrays = list(tokenise_pieces(one, pieces))
+        assert [len(array) for array in arrays] == [len(one.encode(piece).ids) for piece in pieces[:4]] * 50
+        assert {array.dtype for array in arrays} == {np.dtype(np.uint16)}
+
+
+def test_training_is_deterministic_and_special_tokens_come_first() -> None:
+    again = train_tokenizer([TEXT], 400)
+    assert again.to_str() == tokenizer().to_str()
+    assert [again.id_to_token(i) for i in (0, 1)] == ["<|pad|>", "<|end|>"]
+    assert token_bytes(again)[:2].tolist() == [0, 0]
+    assert token_bytes(again)[2:].min() == 1
+
+
+def test_a_vocabulary_without_room_for_bytes_is_refused() -> None:
+    with pytest.raises(UsageError, match="258"):
+        train_tokenizer([TEXT], 257)
+
+
+def test_loading_takes_a_file_or_a_folder_and_refuses_the_rest(tmp_path: Path) -> None:
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        loaded = load_tokenizer(path)
+        assert loaded.encode("<|end|>").ids == tokenizer().encode("<|end|>").ids
+    with pytest.raises(UsageError, match="not there"):
+        load_tokenizer(tmp_path / "elsewhere")
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(UsageError, match="no tokenizer"):
+        load_tokenizer(tmp_path / "broken.json")
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "words.json"))
+    with pytest.raises(UsageError, match="byte-level"):
+        load_tokenizer(tmp_path / "words.json")
+
+
+@given(st.lists(st.text(max_size=30), max_size=40), st.integers(1, 200))
+def test_a_sample_keeps_to_its_limit_and_holds_everything_that_fits(pieces: list[str], limit: int) -> None:
+    sample = Sample(limit, slice_size=10)
+    for piece in pieces:
+        sample.offer(piece)
+    size = sum(len(text.encode()) for text in sample.texts())
+    assert size <= max(limit, 40)
+    if len("".join(pieces).encode()) <= limit:
+        assert sample.texts() == sample.texts(before=len("".join(pieces)))
+        assert "".join(sample.texts()) == "".join(pieces)
+
+
+def test_a_sample_is_spread_over_the_whole() -> None:
+    sample = Sample(10_000, slice_size=100)
+    for i in range(1000):
+        sample.offer(f"{i:04d}" * 25)
+    numbers = np.array([int(text[:4]) for text in sample.texts()])
+    assert len(numbers) >= 50
+    assert np.ptp(np.diff(numbers)) == 0
+    assert numbers[-1] > 900
