@@ -29,7 +29,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not replace:
         raise UsageError(f"{path} exists already: name another place or remove it first.")
-    with _told(path):
+    with _told(path, errno.ENOENT):  # of a parent that cannot be made
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
@@ -99,13 +99,21 @@ def sha256_json(value: Any) -> str:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, *more: int) -> Iterator[None]:
     """Turn the operating system's refusals into sentences."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise WorkError(f"the disk is full while writing {path}: free some room and try again.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.ENAMETOOLONG,
+            *more,
+        ):
             raise WorkError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
         raise

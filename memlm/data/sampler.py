@@ -37,7 +37,7 @@ class ChunkSampler:
         self._tokens = np.asarray(stream_tokens)
         self._columns = np.arange(window)
         self._rows = np.arange(rank * (batch // world), (rank + 1) * (batch // world))
-        self._key = _mix(np.array(seed % 2**64, np.uint64))
+        self._key = _mix(np.array([seed % 2**64], np.uint64))
         self._most = len(stream_tokens) // window  # windows of an epoch; one fewer where the phase is too large
         self._bits = max(2, (self._most - 1).bit_length())
         self._first = np.zeros(1, np.int64)  # [epochs + 1] the number of each epoch's first window
@@ -70,30 +70,32 @@ class ChunkSampler:
     def _permute(self, index: np.ndarray, count: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Send every index in [0, count) to its place in its epoch's permutation of [0, count)."""
         low_bits = np.uint64(self._bits // 2)
-        low_mask = np.uint64((1 << (self._bits // 2)) - 1)
-        high_mask = np.uint64((1 << (self._bits - self._bits // 2)) - 1)
-        keys = [
-            _mix(self._key ^ _mix(epoch.astype(np.uint64) * np.uint64(_ROUNDS + 1) + np.uint64(r + 1)))
-            for r in range(_ROUNDS)
-        ]
-        result, walking = index.astype(np.uint64), np.arange(len(index))
-        while len(walking):
-            value = result[walking]
+        low_mask, high_mask = (np.uint64((1 << n) - 1) for n in (self._bits // 2, self._bits - self._bits // 2))
+        rounds = np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None]
+        keys = _mix(self._key ^ _mix(epoch.astype(np.uint64) * np.uint64(_ROUNDS + 1) + rounds))
+        value, count = index.astype(np.uint64), count.astype(np.uint64)
+        outside = np.ones(len(value), bool)
+        while outside.any():
             low, high = value & low_mask, value >> low_bits
-            for r, key in enumerate(keys):
-                if r % 2:
-                    low = low ^ (_mix(high + key[walking]) & low_mask)
-                else:
-                    high = high ^ (_mix(low + key[walking]) & high_mask)
-            result[walking] = (high << low_bits) | low
-            walking = walking[result[walking].astype(np.int64) >= count[walking]]
-        return result.astype(np.int64)
+            for r in range(0, _ROUNDS, 2):
+                high ^= _scramble(low + keys[r]) & high_mask
+                low ^= _scramble(high + keys[r + 1]) & low_mask
+            np.copyto(value, high << low_bits | low, where=outside)
+            outside = value >= count
+        return value.astype(np.int64)
+
+
+def _scramble(x: np.ndarray) -> np.ndarray:
+    """The round function: half of `_mix`, which is enough where rounds follow one another."""
+    x = x * np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(32)
+    x *= np.uint64(0x94D049BB133111EB)
+    return x >> np.uint64(32)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
     """A bijection on 64 bits that leaves no pattern (the finaliser of splitmix64)."""
-    with np.errstate(over="ignore"):
-        x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

