@@ -56,7 +56,7 @@ class HubDataset:
                 self.name, self.subset, split=self.split, streaming=True, revision=self.revision
             )
         except ValueError as error:  # names the splits or the subsets that there are
-            raise UsageError(f"{self.name}: {str(error).splitlines()[0]}") from None
+            raise UsageError(f"{self.name}: {' '.join(str(error).split())}") from None
         except (OSError, RuntimeError) as error:
             raise self._unreachable(error) from error
         stream, number = iter(rows), 0

@@ -91,7 +91,7 @@ def _read_jsonl(path: Path, name: str, column: str) -> Iterator[Document]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip())
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise UsageError(f"{path}:{number} is not valid JSON ({error}).") from None
             if not isinstance(row, dict):

@@ -169,6 +169,16 @@ def test_a_named_corpus_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert open_source("books").hold_out == ("a",)
 
 
+@pytest.mark.network
+def test_the_books_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLM_CACHE", str(tmp_path))
+    source = open_source("gutenberg")
+    books = texts(source)
+    assert len(books) == 18
+    assert set(source.hold_out) < set(books)
+    assert "\r" not in "".join(books.values())
+
+
 def test_a_wheel_of_another_content_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLM_CACHE", str(tmp_path))
     corpus = _wheel_corpus(tmp_path, sha256="0" * 64)
