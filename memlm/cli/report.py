@@ -1,0 +1,32 @@
+"""memlm report RUN... --out PAGE.html: one self-contained HTML page with tables and figures from runs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Make one HTML page from training runs and measurements; it opens from a file and needs no network."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]  # made by memlm train, measure or demo, or folders of them
+    out: Path  # the page, ending in .html
+    figures: Path | None = None  # the folder for PNG files; PAGE-figures beside the page if not given
+    json: bool = False  # print what was written as one JSON object
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    call = tyro.cli(Call, args=argv, prog="memlm report")
+    from memlm.report.page import write_report
+
+    done = write_report(list(call.runs), call.out, call.figures)
+    if call.json:
+        print(json.dumps(done, allow_nan=False))
+        return
+    counts = f"{len(done['measurements'])} measurement(s), {len(done['training_runs'])} training run(s)"
+    where = f"{len(done['figures'])} figures in {Path(done['figures'][0]).parent}" if done["figures"] else "no figures"
+    print(f"{done['page']}: {counts}, {where}")
