@@ -97,8 +97,7 @@ def _read(path: Path) -> list[Measurement | TrainingRun]:
             parts = (report.get("samples") or [], report.get("environment") or {}, report.get("config") or {})
             runs.append(Measurement(name, path, report["results"], *parts))
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
-        config = read_json(path / "config.json")
-        summary, environment = (_optional(path / f"{part}.json") for part in ("summary", "environment"))
+        config, summary, environment = (_object(path / f"{part}.json") for part in ("config", "summary", "environment"))
         runs.append(TrainingRun(name, path, config, read_metrics(path / "metrics.jsonl"), summary, environment))
     return runs
 
@@ -110,8 +109,12 @@ def _is_measurement(report: Any) -> bool:
     return isinstance(rows, list) and bool(rows) and all(isinstance(r, dict) and needed <= r.keys() for r in rows)
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object, empty if the file is not there."""
+    value = read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object: restore it or leave this run out.")
+    return value
 
 
 def _distinct(runs: list[Any]) -> list[Any]:

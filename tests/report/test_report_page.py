@@ -205,7 +205,8 @@ def test_what_is_no_run_is_refused_in_one_sentence(tmp_path, demo):
     (tmp_path / "bench" / "results.json").write_text('{"results": [{"speed": 3}]}')
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "results.json").write_text('{"results": [')
-    for wrong in ("file", "empty", "bench", "absent", "broken"):
+    (write_run(tmp_path / "listed") / "config.json").write_text("[]")
+    for wrong in ("file", "empty", "bench", "absent", "broken", "listed"):
         with pytest.raises(UsageError, match=wrong):
             read_runs([tmp_path / wrong])
     with pytest.raises(UsageError, match="at least one"):
