@@ -23,7 +23,9 @@ def slots() -> TrainConfig:
             bridge="slots",
             decoder=StackConfig(kind="pointwise", width=64, layers=1),
         ),
-        steps=2000,
+        steps=800,
+        batch=64,
+        optim=OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0),
     )
 
 

@@ -33,5 +33,5 @@ def progress(*, unit: str = "", total_known: bool = True) -> "Progress":
 
 
 def say(text: str) -> None:
-    """Log one line for a person (stderr)."""
-    console().print(text)
+    """Log one line for a person (stderr); brackets in it are text, and a file gets it unwrapped."""
+    console().print(text, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.heap import keep_large_blocks
 from memlm.measure.config import MeasureConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder
@@ -42,6 +43,8 @@ class Measurement:
         self.config, self.corpus, self.cache = config, corpus, cache
         wanted = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(wanted)
+        if wanted == "cpu":
+            keep_large_blocks()
         self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
         self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
         if not len(self.held_NT) or not len(self.train_NT):
@@ -59,6 +62,7 @@ class Measurement:
         self.floor = score_chunks(floor, nothing_N1, self.held_NT, self.device)
         self.random_floor = score_chunks(floor, nothing_N1, self.random_NT, self.device)
         self._report(None, "none", "fresh", self.floor)
+        self._sample(self.results[-1], self.floor)
 
     def add(self, encoder: Encoder) -> None:
         """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
@@ -85,8 +89,7 @@ class Measurement:
         held_NM = embed(encoder, self.held_NT, self.cache)
         scores = score_chunks(decode, held_NM, self.held_NT, self.device)
         row = self._report(encoder, encoder.training, decoder, scores)
-        text = passages(scores, self.held_NT, self.corpus.tokenizer)
-        self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
+        self._sample(row, scores)
         if self.config.controls and encoder.training != "untrained":
             self._report(
                 encoder, "shuffled", decoder, score_chunks(decode, held_NM[self.shuffled_N], self.held_NT, self.device)
@@ -95,6 +98,11 @@ class Measurement:
             self._report(
                 encoder, "random-tokens", decoder, score_chunks(decode, random_NM, self.random_NT, self.device)
             )
+
+    def _sample(self, row: dict[str, Any], scores: ChunkScores) -> None:
+        """Keep some recalled passages of a row."""
+        text = passages(scores, self.held_NT, self.corpus.tokenizer)
+        self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
 
     def _report(self, encoder: Encoder | None, training: str, decoder: str, scores: ChunkScores) -> dict[str, Any]:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from."""

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils.generic import ModelOutput
 
 from memlm.memory.bridge import BRIDGES
-from memlm.memory.model import PAD, ShapeConfig, TextMemory
+from memlm.memory.model import PAD, ShapeConfig, TextMemory, token_embedding
 from memlm.memory.readout import READOUTS
 from memlm.memory.shapes import AutoencoderShape
 from memlm.nn.loss import token_loss
@@ -47,7 +47,7 @@ class Autoencoder(TextMemory):
         shape = cast(AutoencoderShape, config.read_shape())
         self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
         T, M = shape.chunk_tokens, shape.memory_dim
-        self.embed = nn.Embedding(config.vocab_size, shape.encoder.width)
+        self.embed = token_embedding(config.vocab_size, shape.encoder.width)
         self.encoder = build_stack(shape.encoder, T)
         self.readout = READOUTS[shape.readout](T, shape.encoder.width, M)
         self.memory_norm = nn.LayerNorm(M) if shape.memory_norm else nn.Identity()
@@ -57,7 +57,7 @@ class Autoencoder(TextMemory):
         self.post_init()
 
     def encode(self, ids_BT: Tensor) -> Tensor:
-        """Token ids [B, T] (padded at the end with id 0) -> memories [B, M]; padding never changes the memory of a causal encoder."""
+        """Token ids [B, T], padded at the end with id 0, -> memories [B, M]; a causal encoder never sees padding."""
         h_BTD = self.encoder(self.embed(ids_BT))
         return self.memory_norm(self.readout(h_BTD, ids_BT != PAD))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
-from memlm.memory.model import END, PAD, ShapeConfig, TextMemory
+from memlm.memory.model import END, PAD, ShapeConfig, TextMemory, token_embedding
 from memlm.memory.readout import READOUTS
 from memlm.memory.shapes import CausalShape
 from memlm.nn.loss import token_loss
@@ -34,7 +34,7 @@ class CausalLM(TextMemory):
         super().__init__(config)
         shape = cast(CausalShape, config.read_shape())
         self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.embed = nn.Embedding(config.vocab_size, shape.stack.width)
+        self.embed = token_embedding(config.vocab_size, shape.stack.width)
         self.stack = build_stack(shape.stack, shape.chunk_tokens + 1)
         self.head = nn.Linear(shape.stack.width, config.vocab_size, bias=False)
         self.readout = READOUTS[shape.readout](shape.chunk_tokens + 1, shape.stack.width, shape.stack.width)

@@ -1,12 +1,15 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
@@ -33,7 +36,8 @@ def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
 def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
     """Write config, safetensors and tokenizer into a folder that appears whole or not at all."""
     with atomic_folder(path, replace=True) as scratch:
-        model.save_pretrained(scratch)
+        with _quiet():
+            model.save_pretrained(scratch)
         wrapped = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|end|>"
         )
@@ -68,7 +72,11 @@ def load_model(path: Path | str) -> TextMemory:
     if kind not in _BY_TYPE:
         raise UsageError(f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join(_BY_TYPE)}.")
     try:
-        return _BY_TYPE[kind].from_pretrained(folder).eval()
+        with _quiet():
+            model, info = _BY_TYPE[kind].from_pretrained(folder, output_loading_info=True)
+        if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
+            raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
+        return model.eval()
     except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
@@ -77,3 +85,17 @@ def load_model(path: Path | str) -> TextMemory:
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """The tokenizer saved beside a model."""
     return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and load reports for files that take milliseconds; what matters is raised."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -29,7 +29,7 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":
         """The config for `shape` over a vocabulary of `vocab_size` tokens."""
-        special = {"pad_token_id": PAD, "bos_token_id": END, "eos_token_id": END}
+        special: dict[str, Any] = {"pad_token_id": PAD, "bos_token_id": END, "eos_token_id": END}
         return cls(shape=to_dict(shape), vocab_size=vocab_size, **special)
 
     def read_shape(self) -> S:
@@ -58,3 +58,10 @@ class TextMemory(PreTrainedModel):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def token_embedding(vocab_size: int, width: int) -> torch.nn.Embedding:
+    """Token vectors that start small, so that the first updates decide their directions (LOG.md: x2 in steps)."""
+    embed = torch.nn.Embedding(vocab_size, width)
+    torch.nn.init.normal_(embed.weight, std=0.03)
+    return embed

@@ -7,12 +7,17 @@ from memlm.nn.stack import Stack
 
 
 class ChannelMLP(nn.Module):
-    """D -> expansion*D -> D with GELU at every position alone (paper, masked mixer block)."""
+    """D -> expansion*D -> D with GELU at every position alone (paper, masked mixer block).
+
+    It starts as zero, so that every block starts as what is added to it.
+    """
 
     def __init__(self, width: int, expansion: int):
         super().__init__()
         self.up = nn.Linear(width, expansion * width)
         self.down = nn.Linear(expansion * width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""

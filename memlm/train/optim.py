@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memlm.train.config import OptimConfig
+from memlm.train.muon import Muon
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -33,7 +34,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
         )
     ]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay))
+        optimizers.append(Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

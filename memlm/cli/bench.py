@@ -1,0 +1,40 @@
+"""memlm bench NAME: our code side by side with a peer; prints the report and writes it into a folder."""
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from memlm.bench import BENCHMARKS
+from memlm.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Run a benchmark: both sides in one run, as a ratio."""
+
+    name: Annotated[str, tyro.conf.Positional]  # slots, mixer, encode, tokenise, startup, frontier
+    out: Path = Path("benchmarks")  # NAME.md, NAME.json and figures go here
+    data: Path = Path("data/gutenberg")  # a folder made by memlm prepare; made of the gutenberg corpus if absent
+    seconds: float | None = None  # about how long each side is given; each benchmark knows its own
+    json: bool = False  # print one JSON object
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    if argv in ([], ["-h"], ["--help"]):
+        rows = "\n".join(f"  {name:<10}{what}" for name, what in BENCHMARKS.items())
+        print(f"usage: memlm bench NAME [OPTIONS]\n\n{rows}\n\nmemlm bench NAME --help tells the options.")
+        return
+    call = tyro.cli(Call, args=argv, prog="memlm bench")
+    if call.name not in BENCHMARKS:
+        raise UsageError(f"there is no benchmark {call.name!r}; there are {', '.join(BENCHMARKS)}.")
+    from memlm.bench.form import Options
+
+    run = import_module(f"memlm.bench.{call.name}").run
+    report = run(Options(data=call.data, out=call.out, seconds=call.seconds))
+    path = report.save(call.out)
+    print(json.dumps(report.as_json()) if call.json else f"{report.markdown()}\nwritten to {path}")

@@ -1,0 +1,70 @@
+"""The whole story on a small real corpus, on two CPU cores: prepare, train, measure, report.
+
+It tells two claims of the paper: embeddings of language models hold little of their input (C1), and embeddings of
+autoencoders are nearly perfect memories (C2). Every step is kept in its folder, so that a demo that was stopped goes
+on where it was. Whatever the numbers are, they are shown as they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from memlm import presets
+from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.train.config import OptimConfig, TrainConfig
+
+# Steps of training, sized so that everything fits into ten minutes on two cores.
+RUNS: dict[str, tuple[Callable[[], TrainConfig], int]] = {
+    "slots": (presets.slots, 1000),
+    "mixer": (presets.mixer, 300),
+    "transformer": (presets.transformer, 300),
+    "causal-mixer": (presets.causal_mixer, 300),
+    "causal-transformer": (presets.causal_transformer, 300),
+}
+PROBE = ProbeConfig(train_chunks=24_000, steps=400, optim=OptimConfig(kind="muon"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo shows and where it keeps it."""
+
+    out: Path = Path("runs/demo")  # everything goes in here
+    source: str = "gutenberg"  # a named corpus, a file or a folder
+    scale: float = 1.0  # of every training budget; less only shows that it works
+    seed: int = 0
+
+
+def demo(config: Demo) -> dict[str, Any]:
+    """Run what is left of the demo.
+
+    Returns:
+        the measurement (`results`, `samples`, ...) with `report`, the page's path, and `seconds` of training.
+    """
+    from memlm import ui
+    from memlm.data.prepare import Prepare, prepare
+    from memlm.measure.run import measure
+    from memlm.report.page import write_report
+    from memlm.train.loop import train
+
+    ui.say("1/4 corpus")
+    prepare(Prepare(source=config.source, out=config.out / "data", seed=config.seed))
+    ui.say("2/4 autoencoders, whose embedding shall hold the text, and causal language models")
+    seconds = {}
+    for name, (preset, steps) in RUNS.items():
+        run = _scaled(replace(preset(), data=config.out / "data", seed=config.seed), steps, config.scale)
+        seconds[name] = train(run, config.out / name, resume=True)["train_seconds"]
+    ui.say("3/4 what each embedding holds: a fresh decoder of the same budget for each, and controls")
+    probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
+    wanted = MeasureConfig(probe=probe, seed=config.seed)
+    models = [str(config.out / name) for name in RUNS]
+    report = measure(models, config.out / "data", config.out / "retention", wanted)
+    ui.say("4/4 report")
+    page = config.out / "report.html"
+    write_report([config.out], page)
+    return {**report, "report": str(page), "train_seconds": seconds}
+
+
+def _scaled(config: TrainConfig, steps: int, scale: float) -> TrainConfig:
+    steps = max(1, round(steps * scale))
+    return replace(config, steps=steps, eval_every=max(1, steps // 10), checkpoint_every=max(1, steps // 3))

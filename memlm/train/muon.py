@@ -1,0 +1,66 @@
+"""Muon: momentum whose every direction is given the same length, for hidden matrices (kellerjordan.github.io/posts/muon).
+
+An update G = U S V^T becomes nearly U V^T by five Newton-Schulz steps X <- (a + b XX^T + c (XX^T)^2) X. All these
+factors are polynomials in the small Gram matrix of G, so they are multiplied up there: two products with the large
+matrix in the place of ten, which on a CPU is the difference between a free and an expensive optimiser (LOG.md).
+The length is AdamW's usual one, 0.2 a number (arXiv 2502.16982, section 2.2), so both share a range of rates.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_STEPS = 5
+
+
+def orthogonalise(gradient_RC: Tensor) -> Tensor:
+    """The nearest matrix [R, C] with all singular values about 1 (0.7 to 1.2); zero stays zero."""
+    x_RC = gradient_RC.float()
+    tall = x_RC.shape[0] > x_RC.shape[1]
+    gram = x_RC.mT @ x_RC if tall else x_RC @ x_RC.mT
+    # The trace is the squared Frobenius norm, a bound on every eigenvalue.
+    scale = 1 / gram.diagonal().sum().clamp(min=1e-30)
+    gram = gram * scale
+    eye = torch.eye(len(gram), device=gram.device)
+    product = eye
+    for step in range(_STEPS):
+        factor = _A * eye + _B * gram + _C * (gram @ gram)
+        product = factor if step == 0 else product @ factor
+        if step < _STEPS - 1:
+            gram = factor @ gram @ factor
+    product = product * scale.sqrt()
+    return (x_RC @ product if tall else product @ x_RC).to(gradient_RC.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised, for parameters of two dimensions.
+
+    Args:
+        params: matrices.
+        lr: the step's root mean square is about 0.2 lr a number.
+        momentum: of the running mean of gradients.
+        weight_decay: decoupled, as AdamW's.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if not state:
+                    state["momentum"] = torch.zeros_like(param)
+                mean = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
+                direction = orthogonalise(param.grad.lerp(mean, group["momentum"]))
+                param.mul_(1 - group["lr"] * group["weight_decay"])
+                param.add_(direction, alpha=-0.2 * group["lr"] * max(param.shape) ** 0.5)
+        return loss

@@ -1,0 +1,197 @@
+"""The loop: resumed equals uninterrupted, also after kill -9; accumulation; golden losses; what must stop."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from memlm.errors import UsageError, WorkError
+from memlm.files import write_json
+from memlm.memory.loading import load_model
+from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.nn.config import StackConfig
+from memlm.records import from_dict, to_dict
+from memlm.train.checkpoint import list_checkpoints
+from memlm.train.config import OptimConfig, TrainConfig
+from memlm.train.loop import load_config, train
+from memlm.train.tracking import read_metrics
+
+POINTWISE = StackConfig(kind="pointwise", width=16, layers=1)
+SLOTS = AutoencoderShape(
+    chunk_tokens=8,
+    memory_dim=32,
+    encoder=replace(POINTWISE, layers=0),
+    decoder=POINTWISE,
+    readout="slots",
+    bridge="slots",
+)
+MIXER = StackConfig(kind="mixer", width=16, layers=1, kernel=2)
+
+
+@pytest.fixture
+def config(data) -> TrainConfig:
+    return TrainConfig(
+        data=data,
+        model=SLOTS,
+        steps=30,
+        batch=16,
+        eval_every=10,
+        eval_chunks=16,
+        checkpoint_every=10,
+        optim=OptimConfig(kind="muon", warmup=5),
+        device="cpu",
+    )
+
+
+def weights(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def figures(run):
+    """What must be the same in a run that was interrupted and one that was not."""
+    rows = read_metrics(run / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in ("train_seconds", "tokens_per_second")} for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_resumed_equals_uninterrupted(config, tmp_path, kind):
+    config = replace(config, optim=replace(config.optim, kind=kind))
+    train(config, tmp_path / "whole")
+    train(config, tmp_path / "cut")
+    for later in list_checkpoints(tmp_path / "cut" / "checkpoints")[1:]:
+        (later / "state.json").unlink()  # as if it had never been finished
+    (tmp_path / "cut" / "summary.json").unlink()
+    train(config, tmp_path / "cut", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
+
+
+def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
+    config = replace(config, steps=300, checkpoint_every=10, eval_every=150)
+    train(config, tmp_path / "whole")
+    write_json(tmp_path / "config.json", to_dict(config))
+    command = [sys.executable, "-m", "memlm", "train", "--config", str(tmp_path / "config.json")]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
+    while not list_checkpoints(tmp_path / "cut" / "checkpoints"):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    again = [sys.executable, "-m", "memlm", "train", "--resume", str(tmp_path / "cut"), "--json"]
+    done = subprocess.run(again, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["step"] == 300
+    assert "goes on from step" in done.stderr
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
+
+
+def test_two_half_batches_are_one_batch(config, tmp_path):
+    config = replace(config, steps=3, optim=replace(config.optim, kind="adamw"))
+    train(config, tmp_path / "one")
+    train(replace(config, batch=8, accumulate=2), tmp_path / "two")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
+
+
+GOLDEN = {
+    "slots": (SLOTS, "autoencode"),
+    "mixer": (AutoencoderShape(chunk_tokens=8, memory_dim=16, encoder=MIXER, decoder=MIXER), "autoencode"),
+    "causal": (
+        CausalShape(chunk_tokens=8, stack=StackConfig(kind="transformer", width=16, layers=1, heads=2)),
+        "causal",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_losses(config, tmp_path, name):
+    """A change that should not change numbers does not; to change them on purpose, change the file with a reason."""
+    model, objective = GOLDEN[name]
+    train(replace(config, model=model, objective=objective, steps=20, eval_every=5), tmp_path / "run")
+    losses = [row["loss"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    print(f'"{name}": {losses}')  # what to write into the file when a change was meant to change numbers
+    golden = json.loads(Path(__file__).with_name("golden_losses.json").read_text())
+    assert losses == pytest.approx(golden[name], rel=2e-3)
+
+
+def test_a_run_holds_all_that_is_needed_to_run_it_again(config, tmp_path):
+    summary = train(config, tmp_path / "run")
+    assert load_config(tmp_path / "run") == config
+    assert summary["step"] == config.steps
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["commit"]
+    assert environment["data"]
+    train(load_config(tmp_path / "run"), tmp_path / "again")
+    assert_same_weights(tmp_path / "run", tmp_path / "again")
+    assert load_model(tmp_path / "run").chunk_tokens == 8
+
+
+def test_an_ended_run_is_not_run_twice(config, tmp_path):
+    config = replace(config, steps=2)
+    train(config, tmp_path / "run")
+    before = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    train(config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_config_or_no_leave_to_resume_is_refused(config, tmp_path):
+    train(replace(config, steps=1), tmp_path / "run")
+    with pytest.raises(UsageError, match="resume"):
+        train(replace(config, steps=1), tmp_path / "run")
+    with pytest.raises(UsageError, match="another config.*seed"):
+        train(replace(config, steps=1, seed=5), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_serves(config, tmp_path, name):
+    train(config, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    content = bytearray((newest / name).read_bytes())
+    content[-5] ^= 1
+    (newest / name).write_bytes(content)
+    with pytest.raises(WorkError, match="damaged"):
+        train(config, tmp_path / "run", resume=True)
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    assert train(config, tmp_path / "run", resume=True)["step"] == config.steps
+
+
+def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(config, tmp_path):
+    wild = replace(config, steps=200, optim=OptimConfig(lr=1e9, warmup=15, clip=0.0))
+    with pytest.raises(WorkError, match=r"(diverged|no number).*(checkpoint).*--optim\.lr"):
+        train(wild, tmp_path / "run")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_time_can_end_a_run(config, tmp_path):
+    summary = train(replace(config, steps=10**6, max_seconds=0.5), tmp_path / "run")
+    assert 0.5 <= summary["train_seconds"] < 5
+    assert load_model(tmp_path / "run")
+
+
+def test_configs_survive_json(config):
+    causal = replace(config, model=CausalShape(chunk_tokens=4), objective="causal")
+    for one in (config, causal):
+        assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(one)))) == one
+    with pytest.raises(UsageError, match="no field 'stepz'"):
+        from_dict(TrainConfig, {"stepz": 1})
+    with pytest.raises(UsageError, match="does not fit"):
+        replace(config, objective="causal")
