@@ -1,1 +1,14 @@
-""""""
+"""Our code side by side with a peer, in one run, on one machine in one state.
+
+A benchmark is a function `(Options) -> Report` in a file of its own and a row in `BENCHMARKS`; `form` writes every
+report in the same form, `timing` measures sides in turn so that a machine that drifts drifts for all of them.
+"""
+
+BENCHMARKS = {
+    "slots": "time to half of the held-out tokens, slots against the paper's mixer",
+    "mixer": "training throughput of the masked mixer against plain Conv1d layers",
+    "encode": "tokens a second into memories, for each kind of encoder",
+    "tokenise": "tokenising a stream of text against the tokenizers library's own batch call",
+    "startup": "how soon memlm --help answers",
+    "frontier": "how many characters go into 256, 512 and 1024 numbers at 99 %, against training time",
+}

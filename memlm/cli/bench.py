@@ -19,7 +19,7 @@ class Call:
     name: Annotated[str, tyro.conf.Positional]  # slots, mixer, encode, tokenise, startup, frontier
     out: Path = Path("benchmarks")  # NAME.md, NAME.json and figures go here
     data: Path = Path("data/gutenberg")  # a folder made by memlm prepare; made of the gutenberg corpus if absent
-    seconds: float | None = None  # about how long each side is given; each benchmark knows its own
+    seconds: float | None = None  # about how long each side is given (frontier: all runs); each knows its own
     json: bool = False  # print one JSON object
 
 

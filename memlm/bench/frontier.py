@@ -1,0 +1,215 @@
+"""How much text goes into 256, 512 and 1024 numbers at 99 % of held-out tokens, against the training time it takes.
+
+A run counts when its schedule has ended; a longer budget is another run, not a later point of the same one. Runs are
+kept, so that a benchmark that was stopped goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.lines import Line2D
+
+from memlm import ui
+from memlm.bench import figure
+from memlm.bench.corpus import open_corpus
+from memlm.bench.form import Options, Report
+from memlm.data.corpus import Corpus
+from memlm.files import read_json, sha256_json
+from memlm.presets import preset
+from memlm.records import to_dict
+from memlm.report.figures import INK, SERIES
+from memlm.train.config import TrainConfig
+from memlm.train.loop import train
+
+ENOUGH = 0.99  # of held-out tokens
+GRID: Mapping[int, Sequence[int]] = {256: (64, 96, 128), 512: (128, 160, 192), 1024: (256, 320)}  # numbers: tokens
+BUDGETS = (400, 800, 1600)  # steps
+RUNS = Path("runs/frontier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A finished run."""
+
+    memory_dim: int
+    chunk_tokens: int
+    characters: float  # of a held-out chunk, on average
+    steps: int
+    train_seconds: float
+    token_accuracy: float
+    exact_match: float
+    commit: str
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many characters are in so few numbers."""
+        return self.token_accuracy >= ENOUGH
+
+
+def plan(grid: Mapping[int, Sequence[int]], budgets: Sequence[int], data: Path, batch: int) -> Iterator[TrainConfig]:
+    """All runs: cheap budgets first, and in a budget the shortest chunk of every memory, then the next of every one."""
+    slots = preset("slots")
+    for steps in sorted(budgets):
+        for lengths in zip_longest(*(sorted(tokens) for tokens in grid.values())):
+            for memory_dim, tokens in zip(grid, lengths, strict=True):
+                if tokens is not None:
+                    model = replace(slots.model, chunk_tokens=tokens, memory_dim=memory_dim)
+                    pace = {"eval_every": max(1, steps // 4), "checkpoint_every": max(1, steps // 4)}
+                    yield replace(slots, data=data, model=model, steps=steps, batch=batch, **pace)
+
+
+def run(
+    options: Options,
+    *,
+    grid: Mapping[int, Sequence[int]] = GRID,
+    budgets: Sequence[int] = BUDGETS,
+    batch: int = 64,
+    runs: Path = RUNS,
+) -> Report:
+    """Run what fits into `options.seconds` of training altogether (everything, if they are not given).
+
+    Runs that are kept from before count with the seconds they took, so that a benchmark that was stopped and called
+    again tells the same as one that was not; to go further, give more seconds.
+    """
+    corpus = open_corpus(options)
+    characters = {tokens: mean_characters(corpus, tokens) for lengths in grid.values() for tokens in lengths}
+    cap = options.seconds or float("inf")
+    points, left_out, spent = [], [], 0.0
+    second_a_step: dict[tuple[int, int], float] = {}  # of a memory and a chunk length
+    for config in plan(grid, budgets, options.data, batch):
+        shape = (config.model.memory_dim, config.model.chunk_tokens)
+        name = f"{shape[1]} tokens in {shape[0]} numbers, {config.steps} steps"
+        if spent >= cap or spent + config.steps * second_a_step.get(shape, 0.0) > cap:
+            left_out.append(name)
+            continue
+        place = runs / f"{shape[0]}-{shape[1]}-{config.steps}-{sha256_json([corpus.hash, to_dict(config)])[:8]}"
+        ui.say(f"{name} ({spent:.0f} s of training so far)")
+        last = train(config, place, resume=place.exists())
+        spent += last["train_seconds"]
+        second_a_step[shape] = last["train_seconds"] / config.steps
+        points.append(
+            Point(
+                memory_dim=shape[0],
+                chunk_tokens=shape[1],
+                characters=characters[shape[1]],
+                steps=config.steps,
+                train_seconds=last["train_seconds"],
+                token_accuracy=last["token_accuracy"],
+                exact_match=last["exact_match"],
+                commit=read_json(place / "environment.json")["commit"],
+            )
+        )
+    return _report(points, left_out, corpus, options, batch=batch, spent=spent, memories=list(grid))
+
+
+def _report(
+    points: list[Point],
+    left_out: list[str],
+    corpus: Corpus,
+    options: Options,
+    *,
+    batch: int,
+    spent: float,
+    memories: list[int],
+) -> Report:
+    ratios: dict[str, float] = {}
+    for memory_dim in memories:
+        for steps in sorted({p.steps for p in points}):
+            if best := most([p for p in points if p.memory_dim == memory_dim and p.steps == steps]):
+                ratios[f"characters in {memory_dim} numbers, {steps} steps, {best.train_seconds:.0f} s"] = (
+                    best.characters
+                )
+    notes = [
+        f"No run has put its characters into {memory_dim} numbers at {ENOUGH:.0%}."
+        for memory_dim in memories
+        if not most([p for p in points if p.memory_dim == memory_dim])
+    ]
+    if left_out:
+        notes.append(f"Left out, as {options.seconds:g} s were over or would have been: {'; '.join(left_out)}.")
+    if len({p.commit for p in points}) > 1:
+        notes.append(f"Runs were kept from several commits: {', '.join(sorted({p.commit for p in points}))}.")
+    return Report(
+        name="frontier",
+        claim=(
+            f"How many characters go into a memory of so many numbers at {ENOUGH:.0%} of held-out tokens, against the "
+            "training time it takes: finished runs of the slots preset, each a point."
+        ),
+        columns=(
+            "numbers",
+            "tokens",
+            "characters",
+            "steps",
+            "training seconds",
+            "held-out tokens right, %",
+            "chunks without an error, %",
+            f"at least {ENOUGH:.0%}",
+        ),
+        rows=[
+            (
+                p.memory_dim,
+                p.chunk_tokens,
+                round(p.characters, 1),
+                p.steps,
+                round(p.train_seconds, 1),
+                100 * p.token_accuracy,
+                100 * p.exact_match,
+                p.enough,
+            )
+            for p in sorted(points, key=lambda p: (p.memory_dim, p.chunk_tokens, p.steps))
+        ],
+        ratios=ratios,
+        setting=(
+            f"slots preset with its own schedule over each budget of steps, batch {batch}, seed 0, data "
+            f"{corpus.hash[:12]} (vocabulary {corpus.vocab_size}); characters are the mean over held-out chunks; "
+            f"{spent:.0f} s of training altogether"
+        ),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        notes=notes,
+        figure=_plot(points, options.out / "frontier.png") if points else None,
+        raw={"points": [to_dict(p) for p in points], "left_out": left_out},
+    )
+
+
+def mean_characters(corpus: Corpus, tokens: int) -> float:
+    """Characters of a held-out chunk of so many tokens, on average."""
+    chunks = corpus.chunks(corpus.valid, tokens, limit=2048).tokens
+    return sum(map(len, corpus.tokenizer.decode_batch(chunks.tolist()))) / len(chunks)
+
+
+def most(points: list[Point]) -> Point | None:
+    """Of the points that are enough, the one with most characters; of equal ones the one that took least time."""
+    return max((p for p in points if p.enough), key=lambda p: (p.characters, -p.train_seconds), default=None)
+
+
+def frontier(points: list[Point]) -> list[tuple[float, float]]:
+    """(seconds, characters) wherever more training first gives more characters."""
+    line: list[tuple[float, float]] = []
+    for p in sorted((p for p in points if p.enough), key=lambda p: (p.train_seconds, -p.characters)):
+        if not line or p.characters > line[-1][1]:
+            line.append((p.train_seconds, p.characters))
+    return line
+
+
+def _plot(points: list[Point], path: Path) -> str:
+    drawing, axes = figure.over_seconds("characters of a memory")
+    end = 1.15 * max(p.train_seconds for p in points)
+    keys: list[Any] = []
+    for memory_dim, colour in zip(sorted({p.memory_dim for p in points}), SERIES, strict=False):
+        own = [p for p in points if p.memory_dim == memory_dim]
+        if line := frontier(own):
+            axes.step(*zip(*line, (end, line[-1][1]), strict=True), where="post", color=colour, linewidth=1.4)
+        for p in own:
+            face = colour if p.enough else "white"
+            axes.plot(p.train_seconds, p.characters, "o", markersize=5, color=colour, markerfacecolor=face, zorder=3)
+        keys.append(Line2D([], [], color=colour, label=f"{memory_dim} numbers"))
+    for label, face in ((f"at least {ENOUGH:.0%} of tokens", INK), ("less", "white")):
+        keys.append(
+            Line2D([], [], linestyle="", marker="o", markersize=5, color=INK, markerfacecolor=face, label=label)
+        )
+    axes.set_ylim(bottom=0)
+    drawing.legend(handles=keys, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    return figure.save(drawing, path)

@@ -1,0 +1,74 @@
+"""Tokenising a stream of text: our word table over the library against the library's own batch calls."""
+
+from collections import deque
+from collections.abc import Iterator
+from statistics import median
+
+import numpy as np
+
+from memlm.bench.corpus import open_corpus
+from memlm.bench.form import Options, Report
+from memlm.bench.timing import in_turn, pair_ratio, rounds_for
+from memlm.data.corpus import Corpus
+from memlm.data.pieces import cut_pieces
+from memlm.data.tokenizer import tokenise_pieces
+
+TOKENS = 8 << 20  # of text at most
+OURS = "tokenise_pieces"
+
+
+def run(options: Options, *, limit: int = TOKENS) -> Report:
+    """Tokenise the corpus' text, given as pieces and as lines, in turn."""
+    corpus = open_corpus(options)
+    tokenizer = corpus.tokenizer
+    documents = list(texts(corpus, limit))
+    pieces = [piece for text in documents for piece in cut_pieces([text])]
+    lines = [line for text in documents for line in text.splitlines(keepends=True)]
+    size = sum(len(text.encode()) for text in documents)
+    sides = {
+        OURS: lambda: deque(tokenise_pieces(tokenizer, pieces), maxlen=0),
+        "encode_batch, pieces": lambda: tokenizer.encode_batch(pieces, add_special_tokens=False),
+        "encode_batch, lines": lambda: tokenizer.encode_batch(lines, add_special_tokens=False),
+        "encode_batch_fast, pieces": lambda: tokenizer.encode_batch_fast(pieces, add_special_tokens=False),
+        "encode_batch_fast, lines": lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False),
+    }
+    ours = np.concatenate(list(tokenise_pieces(tokenizer, pieces)))
+    theirs = [i for e in tokenizer.encode_batch_fast(pieces, add_special_tokens=False) for i in e.ids]
+    same = np.array_equal(ours, theirs)
+    del theirs
+    times = in_turn(sides, rounds=rounds_for(sides, options.seconds or 10.0))
+    best = min((name for name in sides if name != OURS), key=lambda name: median(times[name]))
+    rows = [(name, size / 1e6 / median(seconds), pair_ratio(seconds, times[OURS])) for name, seconds in times.items()]
+    return Report(
+        name="tokenise",
+        claim=(
+            "Tokenising a stream of text into arrays of ids against the tokenizers library's own batch calls on the "
+            "same text, all of it at hand in a list. Asked: at least 0.8 of the library's best."
+        ),
+        columns=("call", "MB/s (median)", "ours is so many times as fast (median of pairs)"),
+        rows=rows,
+        ratios={f"MB/s, ours / {best}, the library's best (asked, at least 0.8)": pair_ratio(times[best], times[OURS])},
+        setting=(
+            f"{size / 1e6:.1f} MB of {len(documents)} documents, vocabulary {corpus.vocab_size}, data "
+            f"{corpus.hash[:12]}, as {len(pieces)} pieces and as {len(lines)} lines, {len(times[OURS])} rounds in turn"
+        ),
+        notes=[
+            f"The same ids from both, on the pieces: {'yes' if same else 'NO'}. Cut into lines the text tokenises "
+            "differently where white space spans them.",
+            "Ours gives arrays and starts each time with an empty table; the library's calls are timed without reading "
+            "the ids out of what they give, and keep their cache of words from call to call.",
+        ],
+        raw={"seconds": times, "bytes": size, "tokens": len(ours), "same_ids": same},
+    )
+
+
+def texts(corpus: Corpus, limit: int) -> Iterator[str]:
+    """The text of the documents, exactly (a byte-level BPE loses nothing), until `limit` tokens are spent."""
+    for stream in (corpus.train, corpus.valid):
+        for start, end in zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True):  # without its end token
+            ids = stream.tokens[start : min(end, start + limit)]
+            if len(ids):
+                yield corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
+            limit -= len(ids)
+            if limit <= 0:
+                return

@@ -1,0 +1,235 @@
+"""Every benchmark runs from end to end on a tiny corpus and writes the fixed form; how curves are read."""
+
+import json
+import re
+from importlib import import_module
+
+import pytest
+
+from memlm.bench import BENCHMARKS, corpus, encode, slots, tokenise
+from memlm.bench.form import Options
+from memlm.bench.frontier import Point, frontier, most
+from memlm.bench.timing import in_turn, pair_ratio
+from memlm.cli import main
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError, WorkError
+from memlm.memory.loading import build_model
+from memlm.presets import preset
+
+# What makes each benchmark small; a new one needs a row.
+SMALL = {
+    "slots": {"target": 1e-4},
+    "mixer": {"batch": 1},
+    "encode": {"models": ("slots", "mixer", "transformer", "causal-mixer"), "batch": 2},
+    "tokenise": {"limit": 2000},
+    "startup": {"rounds": 1, "warm_up": 0},
+    "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
+}
+FIGURES = {"slots", "frontier"}
+
+
+@pytest.fixture
+def options(data, tmp_path, monkeypatch) -> Options:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slots, "matrix_rate", lambda device: 1e9)
+    return Options(data=data, out=tmp_path / "benchmarks", seconds=0.2)
+
+
+def run(name, options, **more):
+    report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL[name], **more})
+    return report, report.save(options.out).read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_runs_and_writes_the_form(name, options, tmp_path):
+    report, text = run(name, options)
+    assert text.startswith(f"# {name}\n\n{report.claim}\n\n- command: `memlm bench {name}`\n- machine: ")
+    assert re.search(r"^- commit: \S+\n- setting: \S", text, re.M)
+    table = [line.count(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert len(table) == 2 + len(report.rows)
+    assert set(table) == {len(report.columns) - 1}
+    result = json.loads((options.out / f"{name}.json").read_text())
+    assert result["benchmark"] == name
+    assert [list(row) for row in result["results"]] == [list(report.columns)] * len(report.rows)
+    assert result["ratios"] == report.ratios
+    assert all(f"- **{what}: " in text for what in report.ratios)
+    assert report.ratios or name == "frontier"  # which learns nothing in four steps
+    assert (report.figure is not None) == (name in FIGURES)
+    if report.figure:
+        assert f"![{name}]({name}.png)" in text
+        assert (options.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_the_mixer_s_peer_computes_the_same():
+    import torch
+
+    from memlm.bench.mixer import PlainMixing
+    from memlm.nn.config import StackConfig
+    from memlm.nn.mixer import FlatMixing
+
+    config = StackConfig(width=8, kernel=4)
+    ours, plain = FlatMixing(config, 5), PlainMixing(config, 5)
+    plain.convolutions[0].load_state_dict(ours.state_dict())
+    x_BTD = torch.randn(2, 5, 8)
+    torch.testing.assert_close(ours(x_BTD), plain(x_BTD))
+
+
+def test_a_side_that_never_gets_there_gives_a_lower_bound(options, monkeypatch):
+    curves = {"pointwise": [(1.0, 0.25), (2.0, 0.75)], "mixer": [(1.0, 0.1), (9.0, 0.2)]}
+
+    def told(config):
+        rows = [
+            {"step": i + 1, "train_seconds": s, "token_accuracy": a}
+            for i, (s, a) in enumerate(curves[config.model.encoder.kind])
+        ]
+        return rows, "" if config.optim.kind == "adamw" else "the loss has diverged"
+
+    monkeypatch.setattr(slots, "_train", told)
+    report, text = run("slots", options, target=0.5)
+    assert [row[1] for row in report.rows] == [1.5, "more than 9", "more than 9"]
+    assert list(report.ratios.values()) == [6.0, 6.0]
+    assert all("a lower bound" in what for what in report.ratios)
+    assert "stopped after 9.0 s: the loss has diverged" in text
+    curves["pointwise"] = [(1.0, 0.25)]
+    report, text = run("slots", options, target=0.5)
+    assert not report.ratios
+    assert "slots itself did not reach 50 %" in text
+
+
+def test_a_diverged_side_keeps_its_curve(options, monkeypatch):
+    def diverge(config, out):
+        out.mkdir()
+        (out / "metrics.jsonl").write_text('{"step": 5}\n')
+        raise WorkError("the loss has diverged; lower it")
+
+    monkeypatch.setattr(slots, "train", diverge)
+    config = slots.sides(options.data, 1.0)["slots"]
+    assert slots._train(config) == ([{"step": 5}], "the loss has diverged")
+
+
+def test_sides_differ_in_what_they_should_only(data):
+    sides = slots.sides(data, 1.0)
+    assert sides["mixer"].optim.kind == "adamw"
+    assert sides["mixer, optimiser of slots"].optim == sides["slots"].optim
+    assert sides["mixer, optimiser of slots"].model == sides["mixer"].model
+    assert sides["mixer"].model.memory_dim == sides["slots"].model.memory_dim == 256
+    assert {(s.batch, s.eval_every, s.optim.warmup, s.optim.decay_from) for s in sides.values()} == {(128, 5, 50, 1.0)}
+
+
+def test_crossings_are_interpolated():
+    curve = [(1.0, 0.2), (2.0, 0.4), (4.0, 0.8), (5.0, 0.3)]
+    assert slots.crossing(curve, 0.5) == pytest.approx(2.5)
+    assert slots.crossing(curve, 0.1) == pytest.approx(0.5)  # from nothing at the start
+    assert slots.crossing(curve, 0.9) is None
+    assert slots.crossing([], 0.5) is None
+    dense = [(1 + i / 1000, i / 1000) for i in range(1000)]
+    thin = slots.thinned(dense, near=1.5)
+    assert len(thin) < 500
+    assert slots.crossing(thin, 0.5) == pytest.approx(slots.crossing(dense, 0.5))
+    assert thin[-1] == dense[-1]
+
+
+def test_operations_are_those_counted_by_hand(data):
+    import torch
+
+    T, D, layers = 64, 256, 2
+    ids_BT = torch.ones(3, T, dtype=torch.long)
+    by_hand = {
+        "slots": 2 * 64 * 256,
+        "mixer": layers * (2 * T * 4 * D + 2 * 8 * D * D),
+        "transformer": layers * (2 * 4 * D * D + 2 * 12 * D * D + 4 * T * D),
+    }
+    for name, flops in by_hand.items():
+        model = build_model(preset(name).model, 300, 0)
+        assert encode.encoding_flops(model, ids_BT) == pytest.approx(3 * T * flops, rel=0.001), name
+
+
+def test_the_text_is_the_source_s(data):
+    opened = Corpus.open(data)
+    whole = list(tokenise.texts(opened, 10**9))
+    originals = [path.read_text() for path in sorted((data.parent / "source").iterdir())]
+    assert sorted(whole) == sorted(originals)
+    ids = opened.tokenizer.encode("".join(tokenise.texts(opened, 1000))).ids
+    assert len(ids) == pytest.approx(1000, abs=5)
+
+
+def test_the_frontier_goes_on_where_it_was_and_tells_what_it_left_out(options, tmp_path, monkeypatch):
+    from memlm.bench import frontier as module
+
+    _, text = run("frontier", Options(data=options.data, out=options.out, seconds=1e-9))
+    assert "Left out, as 1e-09 s were over or would have been: 2 tokens in 64 numbers, 2 steps; 4 tokens" in text
+    trained = []
+    real = module.train
+    monkeypatch.setattr(module, "train", lambda c, out, resume: trained.append(resume) or real(c, out, resume=resume))
+    whole = Options(data=options.data, out=options.out)
+    report, text = run("frontier", whole)
+    assert trained == [True, *[False] * 5]
+    assert "Left out" not in text
+    assert [row[:2] for row in report.rows] == [(32, 2), (32, 2), (64, 2), (64, 2), (64, 4), (64, 4)]
+    trained.clear()
+    again, _ = run("frontier", whole)
+    assert trained == [True] * 6
+    assert again.rows == report.rows
+
+
+def test_the_frontier_s_order_and_line(data):
+    from memlm.bench.frontier import plan
+
+    order = [
+        (c.steps, c.model.memory_dim, c.model.chunk_tokens) for c in plan({8: (2, 3), 16: (4,)}, (20, 10), data, 4)
+    ]
+    assert order == [(10, 8, 2), (10, 16, 4), (10, 8, 3), (20, 8, 2), (20, 16, 4), (20, 8, 3)]
+
+    def point(seconds, characters, accuracy):
+        return Point(
+            memory_dim=8,
+            chunk_tokens=2,
+            characters=characters,
+            steps=1,
+            train_seconds=seconds,
+            token_accuracy=accuracy,
+            exact_match=0.0,
+            commit="c",
+        )
+
+    points = [point(4, 30, 0.995), point(1, 10, 0.99), point(2, 40, 0.98), point(3, 9, 1.0), point(5, 30, 1.0)]
+    assert frontier(points) == [(1, 10), (4, 30)]
+    assert most(points) == points[0]
+    assert most(points[2:3]) is None
+
+
+def test_a_missing_corpus_is_prepared_and_a_present_one_is_not(data, tmp_path, monkeypatch):
+    import memlm.data.prepare
+
+    asked = []
+    monkeypatch.setattr(memlm.data.prepare, "prepare", asked.append)
+    assert corpus.open_corpus(Options(data=data, out=tmp_path)).vocab_size == 300
+    assert not asked
+    corpus.open_corpus(Options(data=tmp_path / "new", out=tmp_path))
+    assert (asked[0].source, asked[0].out) == ("gutenberg", tmp_path / "new")
+
+
+def test_sides_are_called_in_turn():
+    calls = []
+    times = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
+    assert calls == list("ababab")
+    assert [len(t) for t in times.values()] == [2, 2]
+    assert pair_ratio([2.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
+
+
+def test_the_command_line(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SMALL, "tokenise", {})
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--seconds", "0.01"]
+    assert main(["bench", "tokenise", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "tokenise"
+    assert main(["bench", "tokenise", *arguments[:-1], "-1"]) == 2
+    assert "seconds must be above 0" in capsys.readouterr().err
+    assert main(["bench", "nothing"]) == 2
+    assert main(["bench"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in BENCHMARKS)
+    with pytest.raises(UsageError):
+        Options(data=data, out=tmp_path, seconds=0.0)
