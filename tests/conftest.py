@@ -5,7 +5,47 @@ from pathlib import Path
 
 import pytest
 
-WORDS = ["the", "sea", "was", "calm", "and", "a", "cold", "wind", "came", "from", "north", "over", "hills", "where", "old", "men", "told", "long", "stories", "of", "ships", "lost", "in", "winter", "while", "children", "listened", "by", "fire", "to", "every", "word", "until", "night", "fell", "upon", "their", "quiet", "house"]
+WORDS = [
+    "the",
+    "sea",
+    "was",
+    "calm",
+    "and",
+    "a",
+    "cold",
+    "wind",
+    "came",
+    "from",
+    "north",
+    "over",
+    "hills",
+    "where",
+    "old",
+    "men",
+    "told",
+    "long",
+    "stories",
+    "of",
+    "ships",
+    "lost",
+    "in",
+    "winter",
+    "while",
+    "children",
+    "listened",
+    "by",
+    "fire",
+    "to",
+    "every",
+    "word",
+    "until",
+    "night",
+    "fell",
+    "upon",
+    "their",
+    "quiet",
+    "house",
+]
 
 
 def write_documents(folder: Path, count: int = 8, words: int = 1500) -> Path:

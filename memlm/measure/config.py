@@ -18,7 +18,9 @@ class ProbeConfig:
     train_chunks: int = 32_768  # whose memories it learns from
     steps: int = 1000
     batch: int = 128
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0)
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -31,11 +31,18 @@ class Encoder:
         """M, the numbers of one memory."""
         return self.model.memory_dim
 
+    @property
+    def architecture(self) -> str:
+        """What the untrained twin depends on: the stack that encodes and the readout, whatever it is trained for."""
+        shape = self.model.config.read_shape()
+        stack = shape.encoder if isinstance(shape, AutoencoderShape) else shape.stack
+        return f"{stack} {shape.readout} {shape.memory_dim}"
+
     def untrained(self, seed: int) -> "Encoder":
         """The same architecture as it was before any training, from another seed than a run's usual one."""
         shape, vocab_size = self.model.config.read_shape(), self.model.config.vocab_size
         twin = build_model(shape, vocab_size, seed + 1_000_003).eval()
-        return Encoder(f"{self.name}-untrained", self.kind, "untrained", twin)
+        return Encoder(f"{self.kind}-untrained", self.kind, "untrained", twin)
 
 
 def open_encoder(path: str) -> Encoder:

@@ -55,6 +55,7 @@ class Measurement:
         self.shuffled_N = _derangement(len(self.held_NT), rng)
         self.results: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
+        self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
         nothing_N1 = np.zeros((len(self.train_NT), 1), np.float32)
         floor = train_probe(config.probe, nothing_N1, self.train_NT, corpus.vocab_size, self.device, "no memory")
@@ -81,7 +82,8 @@ class Measurement:
         train_NM = embed(encoder, self.train_NT, self.cache)
         probe = train_probe(self.config.probe, train_NM, self.train_NT, V, self.device, encoder.name)
         self._score(encoder, "fresh", probe)
-        if self.config.controls and encoder.training != "untrained":
+        if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
+            self.twins.add(encoder.architecture)
             self.add(encoder.untrained(self.config.seed))
 
     def _score(self, encoder: Encoder, decoder: str, decode: Callable[[Tensor], Tensor]) -> None:

@@ -57,7 +57,7 @@ def score_chunks(
     """
     nats, right, predicted = [], [], []
     for i in range(0, len(tokens_NT), batch):
-        memory_BM = torch.from_numpy(np.ascontiguousarray(memories_NM[i : i + batch])).to(device)
+        memory_BM = torch.from_numpy(np.array(memories_NM[i : i + batch])).to(device)
         tokens_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
         logits_BTV = decode(memory_BM).float()
         loss_BT = F.cross_entropy(logits_BTV.flatten(0, 1), tokens_BT.flatten(), reduction="none").view_as(tokens_BT)

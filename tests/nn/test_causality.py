@@ -62,4 +62,3 @@ def test_without_causality_the_future_is_seen(config):
     x = torch.randn(1, T, config.width, requires_grad=True)
     (gradient,) = torch.autograd.grad(stack(x)[0, 0, 0], x)
     assert (gradient[0, -1] != 0).any()
-

@@ -1,0 +1,156 @@
+"""The whole measurement on a small corpus: an encoder that keeps everything, one that keeps nothing, the controls."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError
+from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.measure.embeddings import embed
+from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.run import measure
+from memlm.memory.loading import build_model, save_model
+from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.nn.config import StackConfig
+from memlm.train.config import TrainConfig
+from memlm.train.loop import train
+
+T = 4
+POINTWISE = StackConfig(kind="pointwise", width=24, layers=1)
+SLOTS = AutoencoderShape(
+    chunk_tokens=T,
+    memory_dim=64,
+    encoder=replace(POINTWISE, layers=0),
+    decoder=POINTWISE,
+    readout="slots",
+    bridge="slots",
+)
+QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=2000, steps=150, batch=64))
+FIGURES = (
+    "cross_entropy",
+    "entropy_ratio",
+    "token_accuracy",
+    "exact_match",
+    "first_error",
+    "bits_per_byte",
+    "usable_bits_per_token",
+    "usable_bits_per_embedding",
+    "usable_bits_per_dimension",
+)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """A trained slots autoencoder."""
+    out = tmp_path_factory.mktemp("runs") / "slots"
+    train(TrainConfig(data=data, model=SLOTS, steps=400, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def report(run, data, tmp_path_factory):
+    return measure([str(run)], data, tmp_path_factory.mktemp("measured") / "out", QUICK)
+
+
+def row(report, training, decoder="fresh"):
+    (found,) = [r for r in report["results"] if (r["training"], r["decoder"]) == (training, decoder)]
+    return found
+
+
+def test_every_row_carries_its_figures_intervals_and_origin(report):
+    kinds = {(r["training"], r["decoder"]) for r in report["results"]}
+    assert kinds == {
+        ("none", "fresh"),
+        ("autoencoder", "own"),
+        ("shuffled", "own"),
+        ("random-tokens", "own"),
+        ("autoencoder", "fresh"),
+        ("shuffled", "fresh"),
+        ("random-tokens", "fresh"),
+        ("untrained", "fresh"),
+    }
+    for r in report["results"]:
+        for name in FIGURES:
+            low, high = r[f"{name}_ci"]
+            assert low <= r[name] <= high
+        assert {"model", "encoder", "chunk_tokens", "chunk_chars", "memory_dim", "seed", "data", "commit"} <= r.keys()
+        assert len(r["accuracy_by_position"]) == T
+
+
+def test_a_trained_memory_holds_the_text_and_controls_do_not(report):
+    assert row(report, "autoencoder", "own")["token_accuracy"] > 0.95
+    assert row(report, "autoencoder")["token_accuracy"] > 0.9
+    assert row(report, "none")["usable_bits_per_token"] == 0
+    assert row(report, "none")["token_accuracy"] < 0.3
+    assert row(report, "shuffled", "own")["usable_bits_per_token"] < 0
+    assert row(report, "autoencoder")["usable_bits_per_token"] > 2
+
+
+def test_recalled_passages_are_kept(report):
+    samples = {(s["training"], s["decoder"]) for s in report["samples"]}
+    assert ("autoencoder", "own") in samples
+    assert ("none", "fresh") in samples
+    for sample in report["samples"]:
+        for passage in sample["passages"]:
+            assert len(passage["original"]) == len(passage["recalled"]) == len(passage["right"]) == T
+
+
+def test_asked_twice_is_done_once(run, data, tmp_path, monkeypatch):
+    first = measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False))
+    monkeypatch.setattr("memlm.measure.run.Measurement", None)  # would fail if anything were measured again
+    assert measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False)) == first
+    with pytest.raises(UsageError, match="another measurement"):
+        measure([str(run)], data, tmp_path / "out", replace(QUICK, seed=1))
+
+
+def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
+    encoder, corpus = open_encoder(str(run)), Corpus.open(data)
+    tokens = corpus.chunks(corpus.valid, T, limit=50).tokens
+    first = np.array(embed(encoder, tokens, tmp_path))
+    torch.testing.assert_close(torch.from_numpy(first), encoder.model.encode(torch.from_numpy(tokens)))
+    monkeypatch.setattr(type(encoder.model), "encode", None)
+    np.testing.assert_array_equal(embed(encoder, tokens, tmp_path), first)
+    with pytest.raises(TypeError):  # other tokens are not found in the cache
+        embed(encoder, tokens[::-1], tmp_path)
+    twin = encoder.untrained(0)
+    with pytest.raises(TypeError):  # nor another encoder's memories
+        embed(twin, tokens, tmp_path)
+
+
+def test_a_causal_model_is_measured_too(data, tmp_path):
+    shape = CausalShape(chunk_tokens=T, stack=StackConfig(kind="mixer", width=16, layers=1))
+    corpus = Corpus.open(data)
+    save_model(build_model(shape, corpus.vocab_size, 0), corpus.tokenizer, tmp_path / "causal")
+    quick = replace(QUICK, probe=replace(QUICK.probe, steps=5))
+    report = measure([str(tmp_path / "causal")], data, tmp_path / "out", quick)
+    assert {(r["training"], r["decoder"]) for r in report["results"]} >= {("causal", "fresh"), ("untrained", "fresh")}
+    assert ("causal", "own") not in {(r["training"], r["decoder"]) for r in report["results"]}
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence(run, data, tmp_path):
+    corpus = Corpus.open(data)
+    longer = build_model(replace(SLOTS, chunk_tokens=8), corpus.vocab_size, 0)
+    save_model(longer, corpus.tokenizer, tmp_path / "longer")
+    foreign = build_model(SLOTS, 77, 0)
+    save_model(foreign, corpus.tokenizer, tmp_path / "foreign")
+    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False)
+    with pytest.raises(UsageError, match="8 tokens, not 4"):
+        measure([str(run), str(tmp_path / "longer")], data, tmp_path / "out", quick)
+    with pytest.raises(UsageError, match="77 tokens"):
+        measure([str(tmp_path / "foreign")], data, tmp_path / "out2", quick)
+    with pytest.raises(UsageError, match="at least one model"):
+        measure([], data, tmp_path / "out3", quick)
+    with pytest.raises(UsageError, match="not there"):
+        measure([str(tmp_path / "absent")], data, tmp_path / "out4", quick)
+    assert not any((tmp_path / name / "results.json").exists() for name in ("out", "out2", "out3", "out4"))
+
+
+def test_encoders_say_what_they_are(run):
+    encoder = open_encoder(str(run))
+    assert (encoder.kind, encoder.training, encoder.memory_dim) == ("slots", "autoencoder", 64)
+    assert isinstance(encoder, Encoder)
+    assert encoder.untrained(0).model.fingerprint() == encoder.untrained(0).model.fingerprint()
+    assert encoder.untrained(0).model.fingerprint() != encoder.model.fingerprint()
