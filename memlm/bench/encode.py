@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import PRODUCT_FLOPS, in_turn, matrix_product, pair_ratio, rounds_for
-from memlm.heap import keep_large_blocks
+from memlm.cpu import tune_cpu
 from memlm.memory.loading import build_model
 from memlm.memory.model import TextMemory
 from memlm.presets import preset
@@ -26,7 +26,7 @@ def run(options: Options, *, models: Sequence[str] = MODELS, batch: int = BATCH)
     corpus = open_corpus(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        keep_large_blocks()  # as in training
+        tune_cpu()  # as in training
     built = {name: build_model(preset(name).model, corpus.vocab_size, 0).eval() for name in models}
     for model in built.values():
         model.to(device)  # pyright: ignore[reportArgumentType]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from memlm import ui
+from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.heap import keep_large_blocks
 from memlm.measure.config import MeasureConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder
@@ -40,11 +40,10 @@ class Measurement:
     """
 
     def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
+        tune_cpu()
         self.config, self.corpus, self.cache = config, corpus, cache
         wanted = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(wanted)
-        if wanted == "cpu":
-            keep_large_blocks()
         self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
         self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
         if not len(self.held_NT) or not len(self.train_NT):

@@ -18,11 +18,11 @@ import torch
 from accelerate import Accelerator
 
 from memlm import ui
+from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import read_json, write_json
-from memlm.heap import keep_large_blocks
 from memlm.memory.loading import build_model, save_model
 from memlm.objectives import OBJECTIVES
 from memlm.provenance import environment
@@ -64,9 +64,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     if (out / "summary.json").exists():
         return read_json(out / "summary.json")
 
+    tune_cpu()
     accelerator = _accelerator(config, out)
-    if accelerator.device.type == "cpu":
-        keep_large_blocks()
     corpus = Corpus.open(config.data)
     objective = OBJECTIVES[config.objective]
     window = objective.window(config.model.chunk_tokens)

@@ -1,4 +1,4 @@
-"""Muon: momentum whose every direction is given the same length, for hidden matrices (kellerjordan.github.io/posts/muon).
+"""Muon: momentum with all directions made equally long, for hidden matrices (kellerjordan.github.io/posts/muon).
 
 An update G = U S V^T becomes nearly U V^T by five Newton-Schulz steps X <- (a + b XX^T + c (XX^T)^2) X. All these
 factors are polynomials in the small Gram matrix of G, so they are multiplied up there: two products with the large

@@ -153,7 +153,7 @@ def test_another_config_or_no_leave_to_resume_is_refused(config, tmp_path):
     train(replace(config, steps=1), tmp_path / "run")
     with pytest.raises(UsageError, match="resume"):
         train(replace(config, steps=1), tmp_path / "run")
-    with pytest.raises(UsageError, match="another config.*seed"):
+    with pytest.raises(UsageError, match=r"another config.*seed"):
         train(replace(config, steps=1, seed=5), tmp_path / "run", resume=True)
 
 
