@@ -11,18 +11,24 @@ from typing import Any
 
 from memlm import presets
 from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.memory.shapes import CausalShape
 from memlm.train.config import OptimConfig, TrainConfig
 
-# One optimiser for all, the best one found for each (LOG.md); steps sized so that all fits into ten minutes.
+# One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into ten minutes:
+# the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
-RUNS: dict[str, TrainConfig] = {
-    "slots": replace(presets.slots(), steps=900),
-    "mixer": replace(presets.mixer(), steps=120, batch=64, optim=MUON),
-    "transformer": replace(presets.transformer(), steps=120, batch=64, optim=MUON),
-    "causal-mixer": replace(presets.causal_mixer(), steps=200, batch=64, optim=MUON),
-    "causal-transformer": replace(presets.causal_transformer(), steps=200, batch=64, optim=MUON),
-}
 PROBE = ProbeConfig(train_chunks=12_000, steps=300, batch=64)
+
+
+def runs() -> dict[str, TrainConfig]:
+    """The models of the demo: ours, the paper's autoencoders, and language models on the same stacks."""
+    return {
+        "slots": replace(presets.slots(), steps=900),
+        "mixer": _small(presets.mixer()),
+        "transformer": _small(presets.transformer()),
+        "causal-mixer": _small(presets.causal_mixer()),
+        "causal-transformer": _small(presets.causal_transformer()),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +57,27 @@ def demo(config: Demo) -> dict[str, Any]:
     prepare(Prepare(source=config.source, out=config.out / "data", seed=config.seed))
     ui.say("2/4 autoencoders, whose embedding shall hold the text, and causal language models")
     seconds = {}
-    for name, run in RUNS.items():
+    for name, run in runs().items():
         run = _scaled(replace(run, data=config.out / "data", seed=config.seed), config.scale)
         seconds[name] = train(run, config.out / name, resume=True)["train_seconds"]
     ui.say("3/4 what each embedding holds: a fresh decoder of the same budget for each, and controls")
     probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
-    wanted = MeasureConfig(probe=probe, seed=config.seed)
-    models = [str(config.out / name) for name in RUNS]
+    wanted = MeasureConfig(probe=probe, chunks=1024, seed=config.seed)
+    models = [str(config.out / name) for name in runs()]
     report = measure(models, config.out / "data", config.out / "retention", wanted)
     ui.say("4/4 report")
     page = config.out / "report.html"
     write_report([config.out], page)
     return {**report, "report": str(page), "train_seconds": seconds}
+
+
+def _small(config: TrainConfig) -> TrainConfig:
+    """A paper's model at the demo's size."""
+    config = replace(config, steps=200, batch=32, optim=MUON)
+    if isinstance(config.model, CausalShape):
+        return replace(config, model=replace(config.model, stack=replace(config.model.stack, expansion=2)))
+    encoder, decoder = (replace(stack, expansion=2) for stack in (config.model.encoder, config.model.decoder))
+    return replace(config, model=replace(config.model, encoder=encoder, decoder=decoder))
 
 
 def _scaled(config: TrainConfig, scale: float) -> TrainConfig:
