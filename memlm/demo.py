@@ -73,7 +73,7 @@ def demo(config: Demo) -> dict[str, Any]:
 
 def _small(config: TrainConfig) -> TrainConfig:
     """A paper's model at the demo's size."""
-    config = replace(config, steps=200, batch=32, optim=MUON)
+    config = replace(config, steps=150, batch=32, optim=MUON)
     if isinstance(config.model, CausalShape):
         return replace(config, model=replace(config.model, stack=replace(config.model.stack, expansion=2)))
     encoder, decoder = (replace(stack, expansion=2) for stack in (config.model.encoder, config.model.decoder))
