@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 
 from memlm import ui
 from memlm.cpu import tune_cpu
@@ -92,10 +93,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         load_optimizer_tensors(optimizers, moments)
         ui.say(f"{out.name}: goes on from step {step}")
 
-    if accelerator.is_main_process:
+    metrics = Metrics(out / "metrics.jsonl", step) if accelerator.is_main_process else None
+    if metrics:
         write_json(out / "config.json", to_dict(config))
         write_json(out / "environment.json", {**environment(accelerator.device.type), "data": corpus.hash})
-    metrics = Metrics(out / "metrics.jsonl", step)
     if config.trackers:
         accelerator.init_trackers("memlm", config={"config": str(to_dict(config))})
     display = Display(out.name, config.steps, step)
@@ -142,7 +143,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
                     **asdict(evaluate(wrapped, objective, chunks, accelerator.device)),
                     "chunks": len(chunks),
                 }
-                if accelerator.is_main_process:
+                if metrics:
                     metrics.write(row)
                     display.evaluation(step, row)
                 accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
@@ -176,6 +177,9 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
         raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     precision = config.precision if config.precision != "auto" else ("fp32" if cpu else "bf16")
+    installed = {str(name) for name in get_available_trackers()}
+    if absent := [name for name in config.trackers if name not in installed]:
+        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
     return Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if precision == "bf16" else "no",

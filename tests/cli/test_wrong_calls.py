@@ -21,6 +21,10 @@ WRONG = {
     "objective of another model": (["train", "slots", "--objective", "causal", "--out", "x"], "does not fit"),
     "model absent": (["measure", "nowhere", "--data", "DATA", "--out", "x"], "nowhere is not there"),
     "nothing to measure": (["measure", "--data", "DATA", "--out", "x"], "name at least one model"),
+    "tracker absent": (
+        ["train", "slots", "--data", "DATA", "--trackers", "nope", "--out", "x"],
+        "'nope' is not installed",
+    ),
     "no such benchmark": (["bench", "everything"], "no benchmark 'everything'"),
     "report of nothing": (["report", "nowhere", "--out", "page.html"], "nowhere"),
 }
