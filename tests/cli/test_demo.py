@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import write_documents
+from texts import write_documents
 
 from memlm.cli import main
 
