@@ -7,11 +7,11 @@ class MemlmError(Exception):
     exit_code = 1
 
 
-class UsageError(MemlmError, ValueError):
+class UsageError(MemlmError):
     """The call was wrong: an unknown name, a file that cannot be what was asked for. Exit code 2."""
 
     exit_code = 2
 
 
-class WorkError(MemlmError, RuntimeError):
+class WorkError(MemlmError):
     """The call was right and the work failed: a full disk, a diverged loss, a damaged checkpoint. Exit code 1."""

@@ -19,9 +19,10 @@ ROPE_BASE = 10_000.0
 @lru_cache(maxsize=32)
 def _rotary_tables(tokens: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin [T, head_width/2] in fp32. A function, not a buffer: nothing to save, nothing to load wrongly."""
-    frequency = ROPE_BASE ** (-torch.arange(0, head_width, 2, device=device).float() / head_width)
-    angle = torch.arange(tokens, device=device).float()[:, None] * frequency
-    return angle.cos(), angle.sin()
+    with torch.inference_mode(False):  # first asked for while evaluating, they must serve training all the same
+        frequency = ROPE_BASE ** (-torch.arange(0, head_width, 2, device=device).float() / head_width)
+        angle = torch.arange(tokens, device=device).float()[:, None] * frequency
+        return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTK: Tensor) -> Tensor:

@@ -7,6 +7,13 @@ from memlm.nn.config import StackConfig
 from memlm.nn.transformer import Transformer
 
 
+def test_what_was_first_evaluated_can_still_be_trained():
+    stack = Transformer(StackConfig(kind="transformer", width=8, heads=2, layers=1), 23)
+    with torch.inference_mode():
+        stack(torch.randn(1, 23, 8))
+    stack(torch.randn(1, 23, 8)).sum().backward()
+
+
 def test_equal_to_transformers_llama():
     D, H, L, T = 32, 4, 2, 9
     ours = Transformer(StackConfig(kind="transformer", width=D, heads=H, layers=L), T)
