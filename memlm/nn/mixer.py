@@ -90,12 +90,5 @@ class Mixer(Stack):
     """Mixer blocks and a last LayerNorm."""
 
     def __init__(self, config: StackConfig, tokens: int):
-        super().__init__(config, tokens)
-        self.blocks = nn.ModuleList(MixerBlock(config, tokens) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D], T <= tokens."""
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        return self.norm(x_BTD)
+        blocks = (MixerBlock(config, tokens) for _ in range(config.layers))
+        super().__init__(config, tokens, blocks, nn.LayerNorm(config.width))

@@ -41,12 +41,5 @@ class Pointwise(Stack):
     """Channel MLPs only. With zero layers it is the identity: the bare token embeddings of a slots encoder."""
 
     def __init__(self, config: StackConfig, tokens: int):
-        super().__init__(config, tokens)
-        self.blocks = nn.ModuleList(PointwiseBlock(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width) if config.layers else nn.Identity()
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        return self.norm(x_BTD)
+        blocks = (PointwiseBlock(config) for _ in range(config.layers))
+        super().__init__(config, tokens, blocks, nn.LayerNorm(config.width) if config.layers else nn.Identity())

@@ -4,6 +4,7 @@ A new stack is one file with a `Stack` subclass, its name in `StackKind` and one
 matrix takes it from there.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 
 from torch import Tensor, nn
@@ -18,16 +19,24 @@ _STACKS = {
 
 
 class Stack(nn.Module):
-    """The protocol: `forward(x_BTD) -> h_BTD` for any T up to `tokens`, position t from positions <= t only."""
+    """Blocks one after the other, then a norm: `forward(x_BTD) -> h_BTD` for any T up to `tokens`.
 
-    def __init__(self, config: StackConfig, tokens: int):
+    A subclass is made from a config and `tokens` and says which blocks and which norm. Position t of the output depends
+    on positions <= t of the input only, to the bit, unless the config is not causal.
+    """
+
+    def __init__(self, config: StackConfig, tokens: int, blocks: Iterable[nn.Module], norm: nn.Module):
         super().__init__()
         self.config = config
         self.tokens = tokens
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D], T <= tokens."""
-        raise TypeError(f"{type(self).__name__} has no forward")
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.norm(x_BTD)
 
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:

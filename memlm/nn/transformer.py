@@ -83,12 +83,5 @@ class Transformer(Stack):
     """Llama-type blocks and a last RMSNorm."""
 
     def __init__(self, config: StackConfig, tokens: int):
-        super().__init__(config, tokens)
-        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width, eps=1e-6)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        return self.norm(x_BTD)
+        blocks = (TransformerBlock(config) for _ in range(config.layers))
+        super().__init__(config, tokens, blocks, nn.RMSNorm(config.width, eps=1e-6))

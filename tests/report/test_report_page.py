@@ -6,10 +6,13 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_up_runs import ENVIRONMENT, ROWS, result, write_demo, write_measurement, write_run
 
 from memlm.errors import UsageError
+from memlm.measure.result import retention_figures, storage_figures
+from memlm.measure.scores import ChunkScores
 from memlm.report.page import make_report, render, write_report
 from memlm.report.runs import read_runs
 
@@ -232,10 +235,6 @@ def test_the_command_loads_no_torch_and_prints_one_object(tmp_path):
 
 
 def test_rows_of_the_fixture_have_the_keys_of_a_real_measurement():
-    np = pytest.importorskip("numpy")
-    real = pytest.importorskip("memlm.measure.result")
-    scores = pytest.importorskip("memlm.measure.scores").ChunkScores(
-        np.ones(4), np.ones((4, 3), bool), np.zeros((4, 3), int)
-    )
-    keys = real.retention_figures(scores, scores, 9, np.ones(4), 2, 0).keys() | real.storage_figures([b"a"], 3, 9, 2)
+    scores = ChunkScores(np.ones(4), np.ones((4, 3), bool), np.zeros((4, 3), int))
+    keys = retention_figures(scores, scores, 9, np.ones(4), 2, 0).keys() | storage_figures([b"a"], 3, 9, 2).keys()
     assert keys <= result(*ROWS[1]).keys()
