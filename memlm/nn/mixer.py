@@ -39,7 +39,7 @@ class FlatMixing(nn.Module):
         if self.causal:
             weight_kTT = weight_kTT.tril()
         if k == 1:
-            return torch.matmul(weight_kTT[0], x_BTD) + self.bias[:T, None]
+            return torch.baddbmm(self.bias[:T, None], weight_kTT.expand(len(x_BTD), -1, -1), x_BTD)
         # Channels are the convolution's length, positions its channels: output c reads c-(k-1)//2 .. c+k//2.
         x_BTD = F.pad(x_BTD, ((k - 1) // 2, k // 2))
         return F.conv1d(x_BTD, weight_kTT.permute(1, 2, 0), self.bias[:T])
