@@ -26,8 +26,8 @@ from memlm.train.config import TrainConfig
 from memlm.train.loop import train
 
 ENOUGH = 0.99  # of held-out tokens
-GRID: Mapping[int, Sequence[int]] = {256: (64, 80, 96), 512: (128, 160), 1024: (256,)}  # numbers: tokens
-BUDGETS = (600, 1200)  # steps
+GRID: Mapping[int, Sequence[int]] = {256: (64, 80, 96), 512: (128,), 1024: (128,)}  # numbers: tokens
+BUDGETS = (400, 800)  # steps
 RUNS = Path("runs/frontier")
 
 

@@ -165,5 +165,5 @@ def _plot(curves: dict[str, Curve], target: float, path: Path) -> str:
     axes.axhline(target, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.legend(loc="center right", frameon=False, fontsize=8)
     return figure.save(drawing, path)
