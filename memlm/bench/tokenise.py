@@ -13,7 +13,7 @@ from memlm.data.corpus import Corpus
 from memlm.data.pieces import cut_pieces
 from memlm.data.tokenizer import tokenise_pieces
 
-TOKENS = 8 << 20  # of text at most
+TOKENS = 1 << 19  # of text at most, over a megabyte
 OURS = "tokenise_pieces"
 
 
