@@ -45,9 +45,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return None
     records = [option for option in options if is_dataclass(option)]
     if records and isinstance(value, dict):
-        # Of several possible records, the one that knows every name that was given.
-        fitting = [r for r in records if value.keys() <= {f.name for f in fields(r)}]
-        return from_dict((fitting or records)[0], value, where)  # pyright: ignore[reportArgumentType]
+        # Of several possible records, the one with exactly these names, or the first that knows them all.
+        names = [{f.name for f in fields(r)} for r in records]  # pyright: ignore[reportArgumentType]
+        exact = [r for r, known in zip(records, names, strict=True) if value.keys() == known]
+        fitting = [r for r, known in zip(records, names, strict=True) if value.keys() <= known]
+        return from_dict((exact or fitting or records)[0], value, where)  # pyright: ignore[reportArgumentType]
     if Path in options and isinstance(value, str):
         return Path(value)
     if any(get_origin(option) is tuple for option in options) and isinstance(value, list):

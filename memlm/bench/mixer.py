@@ -28,8 +28,8 @@ class PlainMixing(nn.Module):
             nn.Conv1d(tokens, tokens, config.kernel, padding="same") for _ in range(config.heads)
         )
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+    def forward(self, x_BTD: Tensor, layout: None = None, cache: None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]; knows neither layouts nor caches."""
         for conv in self.convolutions:
             weight = conv.weight
             assert isinstance(weight, Tensor)

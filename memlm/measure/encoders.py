@@ -9,7 +9,15 @@ from pathlib import Path
 
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import AutoencoderShape
+
+# What an encoder was trained in, by the kind of model that it was saved with.
+TRAINING = {
+    "memlm-autoencoder": "autoencoder",
+    "memlm-causal": "causal",
+    "memlm-memory": "memory-model",
+    "memlm-recurrent": "recurrent",
+    "memlm-oracle": "oracle",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Encoder:
 
     name: str
     kind: str  # slots, mixer, transformer, ...
-    training: str  # autoencoder, causal, untrained
+    training: str  # autoencoder, causal, memory-model, ..., untrained
     model: TextMemory
 
     @property
@@ -34,9 +42,7 @@ class Encoder:
     @property
     def architecture(self) -> str:
         """What the untrained twin depends on: the stack that encodes and the readout, whatever it is trained for."""
-        shape = self.model.config.read_shape()
-        stack = shape.encoder if isinstance(shape, AutoencoderShape) else shape.stack
-        return f"{stack} {shape.readout} {shape.memory_dim}"
+        return str(self.model.config.read_shape().encoder_shape)
 
     def untrained(self, seed: int) -> "Encoder":
         """The same architecture as it was before any training, from another seed than a run's usual one."""
@@ -52,8 +58,6 @@ def open_encoder(path: str) -> Encoder:
         UsageError: there is no model of ours.
     """
     model = load_model(path).requires_grad_(False)
-    shape = model.config.read_shape()
-    if isinstance(shape, AutoencoderShape):
-        kind = "slots" if shape.readout == "slots" else shape.encoder.kind
-        return Encoder(Path(path).name, kind, "autoencoder", model)
-    return Encoder(Path(path).name, shape.stack.kind, "causal", model)
+    shape = model.config.read_shape().encoder_shape
+    kind = "slots" if shape.readout == "slots" else shape.stack.kind
+    return Encoder(Path(path).name, kind, TRAINING[model.config.model_type], model)

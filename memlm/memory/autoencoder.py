@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils.generic import ModelOutput
 
 from memlm.memory.bridge import BRIDGES
-from memlm.memory.model import PAD, ShapeConfig, TextMemory, token_embedding
-from memlm.memory.readout import READOUTS
+from memlm.memory.encoder import ChunkEncoder
+from memlm.memory.model import ShapeConfig, TextMemory
 from memlm.memory.shapes import AutoencoderShape
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
@@ -47,19 +47,11 @@ class Autoencoder(TextMemory):
         shape = cast(AutoencoderShape, config.read_shape())
         self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
         T, M = shape.chunk_tokens, shape.memory_dim
-        self.embed = token_embedding(config.vocab_size, shape.encoder.width)
-        self.encoder = build_stack(shape.encoder, T)
-        self.readout = READOUTS[shape.readout](T, shape.encoder.width, M)
-        self.memory_norm = nn.LayerNorm(M) if shape.memory_norm else nn.Identity()
+        self.encoder = ChunkEncoder(shape.encoder_shape, config.vocab_size)
         self.bridge = BRIDGES[shape.bridge](T, M, shape.decoder.width)
         self.decoder = build_stack(shape.decoder, T)
         self.head = nn.Linear(shape.decoder.width, config.vocab_size, bias=False)
         self.post_init()
-
-    def encode(self, ids_BT: Tensor) -> Tensor:
-        """Token ids [B, T], padded at the end with id 0, -> memories [B, M]; a causal encoder never sees padding."""
-        h_BTD = self.encoder(self.embed(ids_BT))
-        return self.memory_norm(self.readout(h_BTD, ids_BT != PAD))
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""

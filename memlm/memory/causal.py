@@ -1,7 +1,8 @@
 """A causal language model of ours, and its hidden state looked at as a memory.
 
-What is unusual: it reads `<|end|>` before the chunk, so that the chunk's first token is predicted too, and it
-is trained on one token more than a chunk, so that the position whose state is read out was trained like all.
+What is unusual: it reads `<|end|>` before the text, so that the first token is predicted too; logits stand at the place
+of the token that they predict; and it is trained on one token more than a chunk, so that the position whose state is
+read out was trained like all.
 """
 
 from typing import cast
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
-from memlm.memory.model import END, PAD, ShapeConfig, TextMemory, token_embedding
-from memlm.memory.readout import READOUTS
+from memlm.memory.encoder import ChunkEncoder
+from memlm.memory.model import ShapeConfig, TextMemory
 from memlm.memory.shapes import CausalShape
+from memlm.memory.vocabulary import END
 from memlm.nn.loss import token_loss
-from memlm.nn.stack import build_stack
 
 
 class CausalLMConfig(ShapeConfig[CausalShape]):
@@ -34,26 +35,19 @@ class CausalLM(TextMemory):
         super().__init__(config)
         shape = cast(CausalShape, config.read_shape())
         self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.embed = token_embedding(config.vocab_size, shape.stack.width)
-        self.stack = build_stack(shape.stack, shape.chunk_tokens + 1)
+        self.encoder = ChunkEncoder(shape.encoder_shape, config.vocab_size)
         self.head = nn.Linear(shape.stack.width, config.vocab_size, bias=False)
-        self.readout = READOUTS[shape.readout](shape.chunk_tokens + 1, shape.stack.width, shape.stack.width)
         self.post_init()
 
-    def encode(self, ids_BT: Tensor) -> Tensor:
-        """Token ids [B, T] (padded at the end with id 0) -> hidden states read out [B, D]."""
-        ids_BT = torch.cat([torch.full_like(ids_BT[:, :1], END), ids_BT], 1)
-        return self.readout(self.stack(self.embed(ids_BT)), ids_BT != PAD)
-
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
-        """Predict.
+        """Predict every token from those before it.
 
         Args:
-            input_ids: token ids [B, T], T <= chunk_tokens + 1; the first is usually `<|end|>`.
-            labels: for each position the token that follows it [B, T] (shifted by the objective, not here),
-                -100 where nothing is scored.
+            input_ids: token ids [B, T], T <= chunk_tokens + 1.
+            labels: the token ids to score [B, T], -100 where nothing is scored; unshifted.
         """
-        logits_BTV = self.head(self.stack(self.embed(input_ids)))
+        read_BT = torch.cat([torch.full_like(input_ids[:, :1], END), input_ids[:, :-1]], 1)
+        logits_BTV = self.head(self.encoder.hidden(read_BT))
         loss = None if labels is None else token_loss(logits_BTV, labels)
         return CausalLMOutput(loss=loss, logits=logits_BTV)  # pyright: ignore[reportArgumentType]
 

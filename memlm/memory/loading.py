@@ -15,12 +15,18 @@ from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
 from memlm.memory.autoencoder import Autoencoder, AutoencoderConfig
 from memlm.memory.causal import CausalLM, CausalLMConfig
+from memlm.memory.memory_model import MemoryModel, MemoryModelConfig
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import AutoencoderShape, CausalShape, ModelShape
+from memlm.memory.oracle import Oracle, OracleConfig
+from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
 
 _CLASSES: dict[type, tuple[type, type]] = {
     AutoencoderShape: (AutoencoderConfig, Autoencoder),
     CausalShape: (CausalLMConfig, CausalLM),
+    MemoryShape: (MemoryModelConfig, MemoryModel),
+    RecurrentShape: (RecurrentMemoryConfig, RecurrentMemory),
+    OracleShape: (OracleConfig, Oracle),
 }
 _BY_TYPE = {config.model_type: model for config, model in _CLASSES.values()}
 

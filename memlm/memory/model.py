@@ -1,22 +1,20 @@
 """What every saved model of ours shares: a config that holds its shape, exact save and load, an identity.
 
-transformers is met here and in the two model files only, so that a new release of it breaks one room.
+transformers is met here and in the model files only, so that a new release of it breaks one room.
 """
 
-import hashlib
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from memlm.files import sha256_json
-from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.memory.encoder import ChunkEncoder, fingerprint
+from memlm.memory.shapes import ModelShape
+from memlm.memory.vocabulary import END, PAD
 from memlm.records import from_dict, to_dict
 
-PAD, END = 0, 1  # the ids of <|pad|> and of <|end|>, which also begins a text, in every tokenizer of ours
-
-S = TypeVar("S", AutoencoderShape, CausalShape)
+S = TypeVar("S", bound=ModelShape)
 
 
 class ShapeConfig(PreTrainedConfig, Generic[S]):
@@ -38,30 +36,24 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
 
 
 class TextMemory(PreTrainedModel):
-    """A model whose `encode` turns a chunk of token ids into one vector: an autoencoder or a language model."""
+    """A model with an `encoder` that turns a chunk of token ids into one vector.
+
+    `forward(input_ids, labels)` of each of them gives logits at the place of the token that they predict, whatever
+    the model reads to predict it; labels are token ids at the same places.
+    """
 
     main_input_name = "input_ids"
     memory_dim: int
     chunk_tokens: int
+    encoder: ChunkEncoder
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Layers initialise themselves when they are made; nothing to add."""
 
     def encode(self, ids_BT: Tensor) -> Tensor:
-        """Token ids [B, T] (padded at the end with id 0) -> memories [B, M]."""
-        raise TypeError(f"{type(self).__name__} has no encode")
+        """Token ids [B, T], T <= chunk_tokens, padded at the end with id 0, -> memories [B, M]."""
+        return self.encoder(ids_BT)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the shape and every weight: what a memory's origin is known by."""
-        digest = hashlib.sha256(sha256_json(self.config.shape).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-
-def token_embedding(vocab_size: int, width: int) -> torch.nn.Embedding:
-    """Token vectors that start small, so that the first updates decide their directions (LOG.md: x2 in steps)."""
-    embed = torch.nn.Embedding(vocab_size, width)
-    torch.nn.init.normal_(embed.weight, std=0.03)
-    return embed
+        """SHA-256 over the shape and every weight."""
+        return fingerprint(self, self.config.shape)

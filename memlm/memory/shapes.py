@@ -11,6 +11,26 @@ from memlm.nn.config import StackConfig
 
 ReadoutKind = Literal["last", "mean", "slots"]
 BridgeKind = Literal["repeat", "unroll", "slots"]
+ReaderKind = Literal["vector", "slots", "none", "full"]
+PositionScheme = Literal["original", "variable", "fixed"]
+OracleKind = Literal["token", "embedding", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderShape:
+    """What turns a chunk of tokens into one vector."""
+
+    chunk_tokens: int = 64  # T
+    memory_dim: int = 256  # M, the numbers that are stored
+    memory_norm: bool = True  # LayerNorm on the memory
+    stack: StackConfig = field(default_factory=StackConfig)
+    readout: ReadoutKind = "last"
+    begins: bool = False  # reads <|end|> before the chunk, as a causal language model does
+
+    def __post_init__(self) -> None:
+        _check_chunk(self.chunk_tokens)
+        if self.memory_dim < 1:
+            raise UsageError(f"a memory needs at least one number, not {self.memory_dim}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +50,23 @@ class AutoencoderShape:
     decoder: StackConfig = field(default_factory=StackConfig)
 
     def __post_init__(self) -> None:
-        _check_chunk(self.chunk_tokens)
-        if self.memory_dim < 1:
-            raise UsageError(f"a memory needs at least one number, not {self.memory_dim}.")
+        self.encoder_shape  # noqa: B018  refuses what is impossible
+
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """The half that forms memories."""
+        return EncoderShape(
+            chunk_tokens=self.chunk_tokens,
+            memory_dim=self.memory_dim,
+            memory_norm=self.memory_norm,
+            stack=self.encoder,
+            readout=self.readout,
+        )
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of one training example."""
+        return self.chunk_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +78,122 @@ class CausalShape:
     readout: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
-        _check_chunk(self.chunk_tokens)
         if not self.stack.causal:
             raise UsageError("a causal language model needs a causal stack: leave causal at true.")
+        self.encoder_shape  # noqa: B018  refuses what is impossible
 
     @property
     def memory_dim(self) -> int:
         """The width of the hidden state that is read out."""
         return self.stack.width
 
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """The model without its head: what forms memories."""
+        return EncoderShape(
+            chunk_tokens=self.chunk_tokens,
+            memory_dim=self.memory_dim,
+            memory_norm=False,
+            stack=self.stack,
+            readout=self.readout,
+            begins=True,
+        )
 
-ModelShape = AutoencoderShape | CausalShape
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of one training example: one more than a chunk, so that the state after it is trained as well."""
+        return self.chunk_tokens + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReadsMemories:
+    """What the shapes of decoders that read memories share: the encoder that forms them."""
+
+    encoder: EncoderShape = field(default_factory=EncoderShape)
+    decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="transformer", heads=4))
+
+    def __post_init__(self) -> None:
+        if not self.decoder.causal:
+            raise UsageError("what predicts tokens needs a causal decoder: leave causal at true.")
+
+    @property
+    def chunk_tokens(self) -> int:
+        """T, the tokens of one memory."""
+        return self.encoder.chunk_tokens
+
+    @property
+    def memory_dim(self) -> int:
+        """M, the numbers of one memory."""
+        return self.encoder.memory_dim
+
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """What forms memories."""
+        return self.encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryShape(_ReadsMemories):
+    """A memory model: a decoder that reads memories of earlier chunks and the tokens of its own.
+
+    `reader` says how it reads them (memory/reader.py). Two of them are baselines on the same stacks: `none` reads no
+    memory at all, `full` reads all earlier tokens, as a plain transformer does.
+    """
+
+    chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
+    reader: ReaderKind = "vector"
+    vectors: int = 1  # S of the reader `vector`: into how many vectors it makes a memory
+    bridge: BridgeKind = "slots"  # of the reader `slots`: what unrolls a memory, as in its autoencoder ...
+    bridge_width: int = 64  # ... and into what width
+    positions: PositionScheme = "original"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunks < 1 or self.vectors < 1:
+            raise UsageError("a memory model needs at least one chunk, and one vector for a memory.")
+        if self.decoder.kind == "mixer" and self.positions != "fixed":
+            raise UsageError("a mixer's weights belong to positions: choose --model.positions fixed.")
+        if self.decoder.kind == "mixer" and self.reader == "full":
+            raise UsageError("the reader full needs a transformer decoder.")
+
+    @property
+    def window_tokens(self) -> int:
+        """N, tokens of one training example."""
+        return self.chunks * self.chunk_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentShape(_ReadsMemories):
+    """A recurrent memory model: one vector is carried from chunk to chunk, and the decoder reads it alone."""
+
+    chunks: int = 4  # C of a training example
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunks < 1:
+            raise UsageError("a recurrent memory model needs at least one chunk.")
+        if not self.encoder.begins:
+            raise UsageError("a recurrent encoder reads the carried memory first: set --model.encoder.begins.")
+
+    @property
+    def window_tokens(self) -> int:
+        """N, tokens of one training example."""
+        return self.chunks * self.chunk_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleShape(_ReadsMemories):
+    """An oracle: the encoder has seen the whole chunk, the future too, and the decoder predicts it token by token."""
+
+    given: OracleKind = "token"  # an extra position, beside every token's embedding, or added to it
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of one training example."""
+        return self.chunk_tokens
+
+
+ModelShape = AutoencoderShape | CausalShape | MemoryShape | RecurrentShape | OracleShape
 
 
 def _check_chunk(tokens: int) -> None:

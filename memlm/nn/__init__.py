@@ -1,6 +1,7 @@
 """Layers that know nothing of memory.
 
-In reading order: `config` (a stack as data), `stack` (what every stack is, and the registry), `mlp` (the channel
+In reading order: `config` (a stack as data), `layout` (where entries stand and what they see), `cache` (what later
+entries need of earlier ones), `stack` (what every stack is, and the registry), `mlp` (the channel
 MLP and the stack of nothing else), `mixer` (the masked mixer), `transformer` (the Llama-type stack), `loss`
 (cross-entropy over what is scored).
 

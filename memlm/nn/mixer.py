@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.nn.cache import LayerCache
 from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout
 from memlm.nn.mlp import ChannelMLP
 from memlm.nn.stack import Stack
 
@@ -32,8 +34,10 @@ class FlatMixing(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
+        if layout is not None:
+            return self._laid_out(x_BTD, layout, cache)
         T, k = x_BTD.shape[1], self.kernel
         weight_kTT = self.weight[:T, :T].permute(2, 0, 1)
         if self.causal:
@@ -43,6 +47,20 @@ class FlatMixing(nn.Module):
         # Channels are the convolution's length, positions its channels: output c reads c-(k-1)//2 .. c+k//2.
         x_BTD = F.pad(x_BTD, ((k - 1) // 2, k // 2))
         return F.conv1d(x_BTD, weight_kTT.permute(1, 2, 0), self.bias[:T])
+
+    def _laid_out(self, x_BQD: Tensor, layout: Layout, cache: LayerCache | None) -> Tensor:
+        """The same sum with the layout's weights, one product for each of the k neighbours."""
+        weight_kQP = layout.weights(self.weight.permute(2, 0, 1))  # or [B, k, Q, P]
+        if cache is not None and layout.slots is not None:
+            (x_BPD,) = cache.update(layout.slots, x_BQD)
+        else:
+            x_BPD = x_BQD
+        D, k = x_BPD.shape[-1], self.kernel
+        x_BPD = F.pad(x_BPD, ((k - 1) // 2, k // 2))
+        mixed_BQD = self.bias[layout.positions][..., None]
+        for j in range(k):
+            mixed_BQD = mixed_BQD + weight_kQP[..., j, :, :] @ x_BPD[..., j : j + D]
+        return mixed_BQD
 
 
 class HeadedMixing(nn.Module):
@@ -59,14 +77,21 @@ class HeadedMixing(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        T = x_BTD.shape[1]
-        weight_HTT = self.weight[:, :T, :T]
-        if self.causal:
-            weight_HTT = weight_HTT.tril()
         x_BHTK = self.project_in(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + self.bias[:, :T, None]
+        if layout is None:
+            T = x_BTD.shape[1]
+            weight_HTT, bias_HT = self.weight[:, :T, :T], self.bias[:, :T]
+            if self.causal:
+                weight_HTT = weight_HTT.tril()
+        else:
+            weight_HTT, bias_HT = layout.weights(self.weight), self.bias[:, layout.positions]
+            if bias_HT.ndim == 3:  # [H, B, Q]: positions of their own for every sequence
+                bias_HT = bias_HT.transpose(0, 1)
+            if cache is not None and layout.slots is not None:
+                (x_BHTK,) = cache.update(layout.slots, x_BHTK)
+        mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + bias_HT[..., None]
         return self.project_out(mixed_BHTK.transpose(1, 2).flatten(2))
 
 
@@ -80,9 +105,9 @@ class MixerBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(config.width)
         self.mlp = ChannelMLP(config.width, config.expansion)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.mixing(self.norm_mixing(x_BTD))
+        x_BTD = x_BTD + self.mixing(self.norm_mixing(x_BTD), layout, cache)
         return x_BTD + self.mlp(self.norm_mlp(x_BTD))
 
 

@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
+from memlm.nn.cache import LayerCache
 from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
 
 
@@ -32,8 +34,8 @@ class PointwiseBlock(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.mlp = ChannelMLP(config.width, config.expansion)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D], wherever the entries stand."""
         return x_BTD + self.mlp(self.norm(x_BTD))
 
 

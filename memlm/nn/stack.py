@@ -9,7 +9,9 @@ from importlib import import_module
 
 from torch import Tensor, nn
 
+from memlm.nn.cache import Cache
 from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout
 
 _STACKS = {
     "mixer": "memlm.nn.mixer:Mixer",
@@ -22,7 +24,8 @@ class Stack(nn.Module):
     """Blocks one after the other, then a norm: `forward(x_BTD) -> h_BTD` for any T up to `tokens`.
 
     A subclass is made from a config and `tokens` and says which blocks and which norm. Position t of the output depends
-    on positions <= t of the input only, to the bit, unless the config is not causal.
+    on positions <= t of the input only, to the bit, unless the config is not causal or a layout says what depends on
+    what. A block is called with the layout and with the cache of its layer, or with None for both.
     """
 
     def __init__(self, config: StackConfig, tokens: int, blocks: Iterable[nn.Module], norm: nn.Module):
@@ -32,11 +35,21 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D], T <= tokens."""
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D], T <= tokens.
+
+        Args:
+            x_BTD: the entries.
+            layout: where they stand and what they see; None: at 0..T-1, causal (or not, as the config says).
+            cache: what they see beside themselves, and where they are kept; needs a layout with `slots` and `seen`.
+        """
+        for i, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, layout, cache.layers[i] if cache else None)
         return self.norm(x_BTD)
+
+    def new_cache(self, places: int) -> Cache:
+        """An empty cache for this stack."""
+        return Cache(len(self.blocks), places)
 
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:

@@ -1,7 +1,7 @@
 """The Llama-type stack: RMSNorm, rotary positions, SwiGLU of 4D, no biases (paper, Transformer stack).
 
 Equal to transformers' LlamaModel given the same weights (tests/nn/test_transformer.py); ours because memory
-models need its mask, positions and cache in the open.
+models need their own masks, positions and caches.
 """
 
 from functools import lru_cache
@@ -10,30 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.nn.cache import LayerCache
 from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout, rotary_tables
 from memlm.nn.stack import Stack
 
 ROPE_BASE = 10_000.0
 
 
 @lru_cache(maxsize=32)
-def _rotary_tables(tokens: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin [T, head_width/2] in fp32. A function, not a buffer: nothing to save, nothing to load wrongly."""
+def _first_positions(tokens: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin [T, K/2] of 0..T-1. A function, not a buffer: nothing to save, nothing to load wrongly."""
     with torch.inference_mode(False):  # first asked for while evaluating, they must serve training all the same
-        frequency = ROPE_BASE ** (-torch.arange(0, head_width, 2, device=device).float() / head_width)
-        angle = torch.arange(tokens, device=device).float()[:, None] * frequency
-        return angle.cos(), angle.sin()
+        return rotary_tables(torch.arange(tokens, device=device), head_width, ROPE_BASE)
 
 
-def rotate(x_BHTK: Tensor) -> Tensor:
-    """Apply rotary positions 0..T-1 to queries or keys [B, H, T, K], halves paired as Llama pairs them."""
-    cos, sin = _rotary_tables(x_BHTK.shape[-2], x_BHTK.shape[-1], x_BHTK.device)
+def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions to queries or keys [B, H, T, K], halves paired as Llama pairs them."""
     first, second = x_BHTK.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x_BHTK.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions, causal by the kernel's own mask."""
+    """Multi-head self-attention with rotary positions; causal by the kernel's own mask where no layout is given."""
 
     def __init__(self, config: StackConfig):
         super().__init__()
@@ -41,11 +40,19 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        qkv_BHTK = (z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in self.qkv(x_BTD).chunk(3, -1))
-        q, k, v = qkv_BHTK
-        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=self.causal)
+        q, k, v = (z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in self.qkv(x_BTD).chunk(3, -1))
+        if layout is None:
+            cos, sin = _first_positions(q.shape[-2], q.shape[-1], q.device)
+            mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=self.causal)
+        else:
+            cos, sin = layout.rotary(q.shape[-1], ROPE_BASE)
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            if cache is not None and layout.slots is not None:
+                k, v = cache.update(layout.slots, k, v)
+            mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -73,9 +80,9 @@ class TransformerBlock(nn.Module):
         self.norm_mlp = nn.RMSNorm(config.width, eps=1e-6)
         self.mlp = SwiGLU(config.width, config.expansion)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD))
+        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), layout, cache)
         return x_BTD + self.mlp(self.norm_mlp(x_BTD))
 
 

@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Literal
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import AutoencoderShape, ModelShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.objectives.names import parse
+
+_FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks
+OBJECTIVES_OF: dict[type, set[str]] = {
+    AutoencoderShape: {"autoencode"},
+    CausalShape: {"causal"},
+    OracleShape: {"causal"},
+    MemoryShape: _FROM_CHUNKS,
+    RecurrentShape: _FROM_CHUNKS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class TrainConfig:
 
     data: Path = Path("data")  # a folder made by memlm prepare
     model: ModelShape = field(default_factory=AutoencoderShape)
-    objective: Literal["autoencode", "causal"] = "autoencode"
+    objective: str = "autoencode"  # autoencode, causal, copy, blank, recall, or several: causal+0.5*blank
     steps: int = 1000
     batch: int = 128  # chunks a process reads at once
     accumulate: int = 1  # such batches for one step of the optimiser
@@ -56,5 +66,6 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if (self.objective == "autoencode") != isinstance(self.model, AutoencoderShape):
+        wanted = {name for name, _ in parse(self.objective)}
+        if not wanted <= OBJECTIVES_OF[type(self.model)]:
             raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")

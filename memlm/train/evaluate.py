@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from memlm.nn.loss import IGNORED
-from memlm.objectives import Objective
+from memlm.objectives.batch import Objective
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,31 @@ class Score:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, objective: Objective, tokens_NW: np.ndarray, device: torch.device) -> Score:
-    """Score windows of held-out tokens [N, window], N >= 1."""
+def evaluate(
+    model: nn.Module,
+    objective: Objective,
+    tokens_NW: np.ndarray,
+    chunk_tokens: int,
+    device: torch.device,
+    **options: Any,
+) -> Score:
+    """Score windows of held-out tokens [N, window], N >= 1.
+
+    Args:
+        model: any of ours.
+        objective: what is scored.
+        tokens_NW: the windows.
+        chunk_tokens: T.
+        device: where.
+        options: more arguments for the model's forward pass, such as `read=False`.
+    """
     training = model.training
     model.eval()
     nats = right = whole = scored = 0.0
     for rows in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / 256)):
-        batch = objective(torch.from_numpy(rows.astype(np.int64)).to(device))
-        logits_BTV = model(batch.input_ids).logits.float()
+        batch = objective(torch.from_numpy(rows.astype(np.int64)).to(device), chunk_tokens)
+        asked = {"input_ids": batch.input_ids, **({} if batch.marks is None else {"marks": batch.marks})}
+        logits_BTV = model(**asked, **options).logits.float()
         mask_BT = batch.labels != IGNORED
         right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")

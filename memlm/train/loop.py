@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
@@ -25,7 +26,8 @@ from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import read_json, write_json
 from memlm.memory.loading import build_model, save_model
-from memlm.objectives import OBJECTIVES
+from memlm.objectives.names import parse
+from memlm.objectives.registry import build_objective
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
@@ -68,8 +70,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     tune_cpu()
     accelerator = _accelerator(config, out)
     corpus = Corpus.open(config.data)
-    objective = OBJECTIVES[config.objective]
-    window = objective.window(config.model.chunk_tokens)
+    objective = build_objective(config.objective, corpus.vocab_size)
+    window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, rank=rank, world=world)
     held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
@@ -112,8 +114,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             for micro in range(config.accumulate):
                 with accelerator.accumulate(wrapped):
                     tokens_BW = torch.from_numpy(sampler.batch_at(step * config.accumulate + micro))
-                    batch = objective(tokens_BW.to(accelerator.device))
-                    loss = wrapped(batch.input_ids, labels=batch.labels).loss
+                    batch = objective(tokens_BW.to(accelerator.device), config.model.chunk_tokens)
+                    loss = wrapped(**batch.inputs()).loss
                     accelerator.backward(loss)
                     if accelerator.sync_gradients and config.optim.clip:
                         accelerator.clip_grad_norm_(wrapped.parameters(), config.optim.clip)
@@ -140,7 +142,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
                     "tokens_per_second": round(tokens_seen / seconds, 1),
                     "loss": loss.item(),
                     "learning_rate": optimizers[0].param_groups[0]["lr"],
-                    **asdict(evaluate(wrapped, objective, chunks, accelerator.device)),
+                    **_held_out(wrapped, config, corpus.vocab_size, chunks, accelerator.device),
                     "chunks": len(chunks),
                 }
                 if metrics:
@@ -170,6 +172,19 @@ def load_config(run: Path) -> TrainConfig:
         UsageError: `run` holds none, or one that this version does not understand.
     """
     return from_dict(TrainConfig, read_json(Path(run) / "config.json"), "config")
+
+
+def _held_out(
+    model: torch.nn.Module, config: TrainConfig, vocab_size: int, windows_NW: np.ndarray, device: torch.device
+) -> dict[str, Any]:
+    """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
+    scores = {}
+    for name, _ in parse(config.objective):
+        objective = build_objective(name, vocab_size)
+        own = windows_NW[:, : objective.window(config.model.window_tokens)]
+        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device))
+    first = next(iter(scores.values()))
+    return first if len(scores) == 1 else {**first, "parts": scores}
 
 
 def _accelerator(config: TrainConfig, out: Path) -> Accelerator:

@@ -71,4 +71,4 @@ def _named_state(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str,
 
 
 def _is_hidden_matrix(name: str, param: Tensor) -> bool:
-    return param.ndim == 2 and not name.startswith(("embed.", "head."))
+    return param.ndim == 2 and not {"embed", "head", "start", "place"} & set(name.split("."))

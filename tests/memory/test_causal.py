@@ -6,7 +6,6 @@ from transformers import AutoModelForCausalLM
 from memlm.memory.loading import build_model
 from memlm.memory.shapes import CausalShape
 from memlm.nn.config import StackConfig
-from memlm.objectives import OBJECTIVES
 
 T, V = 8, 50
 MODEL = build_model(CausalShape(chunk_tokens=T, stack=StackConfig(kind="transformer", width=16, heads=2)), V, 0).eval()
@@ -16,7 +15,7 @@ def test_a_label_never_reaches_its_own_logit():
     tokens = torch.randint(2, V, (2, T + 1), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[:, 4] = (changed[:, 4] - 1) % (V - 2) + 2
-    before, after = (MODEL(OBJECTIVES["causal"](x).input_ids).logits for x in (tokens, changed))
+    before, after = (MODEL(x).logits for x in (tokens, changed))
     assert torch.equal(before[:, :5], after[:, :5])  # up to the one that predicts token 4
     assert not torch.equal(before[:, 5], after[:, 5])
 

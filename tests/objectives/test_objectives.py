@@ -1,21 +1,106 @@
-"""Every objective against tensors written out by hand."""
+"""Every objective against tensors written out by hand, and combinations of them."""
 
 import pytest
 import torch
 
-from memlm.objectives import OBJECTIVES
+from memlm.errors import UsageError
+from memlm.nn.loss import IGNORED, token_loss
+from memlm.objectives.names import NAMES, parse
+from memlm.objectives.registry import OBJECTIVES, build_objective
 
-# objective: (window of a chunk of 4, tokens, what is read, what is scored); 1 begins a text
+X = IGNORED
+# For the text 5 6 7 ... in 4 chunks of 2: (window, what is read, what is scored, marked chunks, sources).
 EXPECTED = {
-    "autoencode": (4, [[5, 6, 7, 8]], [[5, 6, 7, 8]], [[5, 6, 7, 8]]),
-    "causal": (5, [[5, 6, 7, 8, 9]], [[1, 5, 6, 7, 8]], [[5, 6, 7, 8, 9]]),
+    "autoencode": (8, [[5, 6, 7, 8, 9, 10, 11, 12]], [[5, 6, 7, 8, 9, 10, 11, 12]], None, [[0, 1, 2, 3]]),
+    "causal": (8, [[5, 6, 7, 8, 9, 10, 11, 12]], [[5, 6, 7, 8, 9, 10, 11, 12]], None, [[0, 1, 2, 3]]),
+    "copy": (4, [[5, 6, 7, 8, 5, 6, 7, 8]], [[X, X, X, X, 5, 6, 7, 8]], [[0, 0, 1, 1]], [[0, 1, 0, 1]]),
+    "blank": (4, [[5, 6, 7, 8, 0, 0, 0, 0]], [[X, X, X, X, 5, 6, 7, 8]], [[0, 0, 1, 1]], [[0, 1, -1, -1]]),
 }
+V = 50
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+def text(window: int, rows: int = 1) -> torch.Tensor:
+    return torch.arange(5, 5 + window).expand(rows, -1)
+
+
+def test_every_objective_is_here():
+    assert set(OBJECTIVES) == set(NAMES) == set(EXPECTED) | {"recall"}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
 def test_by_hand(name):
-    window, tokens, inputs, labels = EXPECTED[name]
-    assert OBJECTIVES[name].window(4) == window
-    batch = OBJECTIVES[name](torch.tensor(tokens))
+    window, inputs, labels, marks, sources = EXPECTED[name]
+    objective = build_objective(name, V)
+    assert objective.window(8) == window
+    batch = objective(text(window), 2)
     assert batch.input_ids.tolist() == inputs
     assert batch.labels.tolist() == labels
+    assert (None if batch.marks is None else batch.marks.int().tolist()) == marks
+    assert batch.sources.tolist() == sources
+    assert batch.weights is None
+
+
+def test_recall_tells_pairs_and_asks_for_some_of_them():
+    batch = build_objective("recall", V)(torch.randint(0, V, (16, 32)), 8)
+    for ids, labels, marks in zip(batch.input_ids, batch.labels, batch.marks, strict=True):
+        told = {int(k): int(v) for k, v in ids[:24].view(-1, 2)}
+        assert len(told) == 12  # no key twice
+        asked = ids[24:].view(-1, 2)
+        assert [told[int(k)] for k, _ in asked] == [int(v) for _, v in asked]
+        assert len(set(asked[:, 0].tolist())) == 4
+        assert labels[:24].eq(X).all()
+        assert labels[24:].tolist() == [t for _, v in asked for t in (X, int(v))]
+        assert marks.tolist() == [False, False, False, True]
+    assert batch.input_ids.min() >= 2
+    assert batch.sources is None
+
+
+def test_recall_is_drawn_from_the_window_alone():
+    recall, windows = build_objective("recall", V), torch.randint(0, V, (4, 16))
+    assert torch.equal(recall(windows, 4).input_ids, recall(windows, 4).input_ids)
+    assert not torch.equal(recall(windows, 4).input_ids, recall(windows + 1, 4).input_ids)
+
+
+def test_combined_puts_its_parts_side_by_side():
+    objective = build_objective("combined", V)
+    assert objective.window(8) == 8
+    batch = objective(text(8), 2)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 10, 11, 12], [5, 6, 7, 8, 5, 6, 7, 8]]
+    assert batch.labels.tolist() == [[5, 6, 7, 8, 9, 10, 11, 12], [X, X, X, X, 5, 6, 7, 8]]
+    assert batch.marks.int().tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
+    assert batch.weights.tolist() == [[1 / 8] * 8, [0] * 4 + [0.5 / 4] * 4]
+    assert batch.sources.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
+
+
+def test_a_combined_loss_is_the_weighted_sum_of_the_parts_means():
+    torch.manual_seed(0)
+    windows, parts = torch.randint(2, V, (3, 8)), {"causal": 1.0, "blank": 0.25, "recall": 2.0}
+    batch = build_objective("causal+0.25*blank+2*recall", V)(windows, 2)
+    logits = torch.randn(*batch.labels.shape, V)
+    expected = torch.zeros(())
+    for rows, (name, weight) in zip(logits.split(3), parts.items(), strict=True):
+        part = build_objective(name, V)
+        expected += weight * token_loss(rows, part(windows[:, : part.window(8)], 2).labels)
+    torch.testing.assert_close(token_loss(logits, batch.labels, batch.weights), expected)
+
+
+def test_names_are_read_with_their_weights():
+    assert parse("combined") == (("causal", 1.0), ("copy", 0.5))
+    assert parse(" causal + 0.5*blank ") == (("causal", 1.0), ("blank", 0.5))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "causl", "causal+", "x*causal", "causal+causal", "0*copy", "-1*copy", "inf*copy"]
+)
+def test_what_names_no_objective_is_refused(wrong):
+    with pytest.raises(UsageError):
+        parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "chunk"), [("copy", 6, 2), ("blank", 6, 2), ("recall", 9, 3), ("recall", 8, 8)]
+)
+def test_what_does_not_fit_the_chunks_is_refused(name, tokens, chunk):
+    objective = build_objective(name, V)
+    with pytest.raises(UsageError):
+        objective(text(objective.window(tokens)), chunk)

@@ -1,0 +1,151 @@
+"""The memory model: chunks become memories side by side, and a decoder reads memories in the place of tokens.
+
+What is unusual:
+- one encoder call and one decoder call for all chunks, whatever their number (memory/placing.py);
+- every token is predicted, the first of each chunk too: a chunk begins with a start slot, and what stands at place n
+  is the prediction of token n;
+- a chunk's tokens see memories of earlier chunks and their own chunk's past, nothing else;
+- the baselines without memory and with all tokens are this model with another reader.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
+from transformers.utils.generic import ModelOutput
+
+from memlm.errors import UsageError
+from memlm.memory.encoder import ChunkEncoder, NoEncoder
+from memlm.memory.model import ShapeConfig, TextMemory
+from memlm.memory.placing import Placing, folded, packed
+from memlm.memory.reader import READERS
+from memlm.memory.shapes import MemoryShape
+from memlm.memory.vocabulary import PAD, token_embedding
+from memlm.nn.loss import token_loss
+from memlm.nn.stack import build_stack
+
+Form = Literal["packed", "folded"]
+
+
+class MemoryModelConfig(ShapeConfig[MemoryShape]):
+    """The Hugging Face config of a `MemoryModel`."""
+
+    model_type = "memlm-memory"
+    shape_class = MemoryShape
+
+
+@dataclass
+class MemoryOutput(ModelOutput):
+    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], `memories` [B, C - 1, M] that were formed."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    memories: Tensor | None = None
+
+
+class MemoryModel(TextMemory):
+    """Parallel encoder-decoder over chunks (paper, Memory model)."""
+
+    config_class = MemoryModelConfig
+
+    def __init__(self, config: MemoryModelConfig):
+        super().__init__(config)
+        shape = cast(MemoryShape, config.read_shape())
+        self.chunk_tokens, self.memory_dim, self.reader_kind = shape.chunk_tokens, shape.memory_dim, shape.reader
+        width = shape.decoder.width
+        self.reader = READERS[shape.reader](shape)
+        self.encoder = (
+            ChunkEncoder(shape.encoder, config.vocab_size) if self.reader.vectors else NoEncoder(shape.encoder)
+        )
+        self.placing = Placing(shape.chunk_tokens, self.reader.vectors, shape.positions, shape.chunks)
+        self.embed = token_embedding(config.vocab_size, width)
+        self.start = token_embedding(2, width)  # before a chunk's first token: text goes on, or a copy is wanted
+        self.place = token_embedding(shape.chunk_tokens, width)
+        self.decoder = build_stack(shape.decoder, self.placing.length)
+        self.head = nn.Linear(width, config.vocab_size, bias=False)
+        self.form: Form = "packed"
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        marks: Tensor | None = None,
+        weights: Tensor | None = None,
+        memories: Tensor | None = None,
+        own_memories: Tensor | None = None,
+        read: bool = True,
+    ) -> MemoryOutput:
+        """Predict every token from memories of earlier chunks and from the earlier tokens of its own chunk.
+
+        Args:
+            input_ids: token ids [B, N], any N, padded at the end with id 0.
+            labels: the token ids to score [B, N], -100 where nothing is scored; unshifted.
+            marks: bool [B, C], chunks that shall copy from memory; none by default.
+            weights: what a label counts [B, N]; the mean over the scored ones by default.
+            memories: of what comes before the text [B, K, M].
+            own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
+            read: False leaves all memories unread: what the model does without them.
+        """
+        n = input_ids.shape[1]
+        ids_BCT = chunked(input_ids, self.chunk_tokens)
+        memory_BKM = None
+        if read and self.reader.vectors:
+            own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
+            memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
+        x_BCTW = self.embed_chunks(ids_BCT, marks)
+        h_BNW = self._full(x_BCTW, ids_BCT) if self.reader_kind == "full" else self.decode(x_BCTW, memory_BKM)
+        logits_BNV = self.head(h_BNW[:, :n])
+        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
+        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+
+    def encode_chunks(self, ids_BCT: Tensor) -> Tensor:
+        """Chunks of token ids [B, C, T] -> memories [B, C, M], all at once."""
+        return self.encoder(ids_BCT.flatten(0, 1)).unflatten(0, ids_BCT.shape[:2])
+
+    def embed_chunks(self, ids_BCT: Tensor, marks_BC: Tensor | None = None) -> Tensor:
+        """What the decoder reads of each chunk: its start slot, then its tokens but the last. [B, C, T, W]."""
+        start_BC = ids_BCT.new_zeros(ids_BCT.shape[:2]) if marks_BC is None else marks_BC.long()
+        x_BCTW = torch.cat([self.start(start_BC)[:, :, None], self.embed(ids_BCT[..., :-1])], 2)
+        return x_BCTW + self.place.weight
+
+    def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
+        """Embedded chunks and memories -> hidden states [B, N, W]; K >= C - 1 memories, the last C - 1 the chunks' own.
+
+        Raises:
+            UsageError: more memories than fixed positions have room for.
+        """
+        B, C = x_BCTW.shape[:2]
+        K = C - 1 if memory_BKM is None else memory_BKM.shape[1]
+        if self.placing.scheme == "fixed" and self.placing.most < K:
+            raise UsageError(
+                f"the model has room for {self.placing.most} memories, not {K}: give it less text at once."
+            )
+        prefix_BKSW = x_BCTW[:, :0] if memory_BKM is None else self.reader(memory_BKM)
+        x_BNW, prefix_BmW = x_BCTW.flatten(1, 2), prefix_BKSW.flatten(1, 2)
+        m, read = prefix_BmW.shape[1], memory_BKM is not None
+        if self.form == "packed":
+            layout = packed(self.placing, K, C, x_BNW.device, read=read)
+            return self.decoder(torch.cat([prefix_BmW, x_BNW], 1), layout)[:, m:]
+        layout = folded(self.placing, K, C, B, x_BNW.device, read=read)
+        entries_BCPW = torch.cat([prefix_BmW[:, None].expand(-1, C, -1, -1), x_BCTW], 2)
+        h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout)
+        return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
+
+    def _full(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
+        """All tokens read all earlier ones; a chunk's start slot also holds the token before it."""
+        before_BC = ids_BCT[:, :-1, -1]
+        start_BCW = x_BCTW[:, :, 0] + F.pad(self.embed(before_BC), (0, 0, 1, 0))
+        return self.decoder(torch.cat([start_BCW[:, :, None], x_BCTW[:, :, 1:]], 2).flatten(1, 2))
+
+
+def chunked(ids_BN: Tensor, tokens: int) -> Tensor:
+    """Token ids [B, N] -> chunks of `tokens` [B, C, T], the last one padded."""
+    return F.pad(ids_BN, (0, -ids_BN.shape[1] % tokens), value=PAD).unflatten(1, (-1, tokens))
+
+
+AutoConfig.register(MemoryModelConfig.model_type, MemoryModelConfig)
+AutoModel.register(MemoryModelConfig, MemoryModel)

@@ -1,0 +1,100 @@
+"""Where memories and tokens stand in the decoder's sequence, and what each may see.
+
+A chunk's tokens see the memories before them and their own chunk's past. The same rule is laid out in two ways that
+give the same numbers: folded, every chunk its own sequence (batch x chunk, C + T positions each, paper), and packed,
+all memories and all tokens in one sequence under a block mask (C + N positions in the place of C(C + T)).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from memlm.memory.reader import spread
+from memlm.memory.shapes import PositionScheme
+from memlm.nn.layout import Layout
+
+
+@dataclass(frozen=True)
+class Placing:
+    """The rule for one model.
+
+    Args:
+        chunk_tokens: T.
+        vectors: S, positions of a memory.
+        scheme: `original` (where the text itself stood), `variable` (tokens right after the memories) or `fixed`
+            (tokens after room for `most` memories; the only one for mixers).
+        most: how many memories there is room for under `fixed`.
+    """
+
+    chunk_tokens: int
+    vectors: int
+    scheme: PositionScheme
+    most: int
+
+    @property
+    def length(self) -> int:
+        """Positions that a decoder with fixed positions needs."""
+        return self.most * self.vectors + self.chunk_tokens
+
+    def memories(self, first: int, count: int) -> Tensor:
+        """Positions of memories first..first + count: long [count, S]."""
+        number = torch.arange(first, first + count)[:, None]
+        if self.scheme == "original":
+            return number * self.chunk_tokens + spread(self.chunk_tokens, self.vectors)
+        return number * self.vectors + torch.arange(self.vectors)
+
+    def tokens(self, memories: Tensor) -> Tensor:
+        """Positions of the tokens of chunks with so many memories [...] before them: long [..., T]."""
+        step = {"original": self.chunk_tokens, "variable": self.vectors, "fixed": 0}[self.scheme]
+        first = memories * step + (self.most * self.vectors if self.scheme == "fixed" else 0)
+        return first[..., None] + torch.arange(self.chunk_tokens, device=memories.device)
+
+
+@lru_cache(maxsize=64)
+def packed(placing: Placing, memories: int, chunks: int, device: torch.device, read: bool = True) -> Layout:
+    """All memories, then the tokens of all chunks: P = memories * S + chunks * T entries.
+
+    The chunks are the last ones: chunk c sees the first `memories - chunks + 1 + c` memories. With `read` False the
+    tokens stand where they would, and the memories are left out.
+    """
+    T, visible_C, memory_m = _counts(placing, memories, chunks, read)
+    chunk_N = torch.arange(chunks).repeat_interleave(T)
+    past_NN = torch.ones(chunks * T, chunks * T, dtype=torch.bool).tril()
+    upper = torch.cat([memory_m[:, None] >= memory_m, torch.zeros(len(memory_m), chunks * T, dtype=torch.bool)], 1)
+    lower = torch.cat([visible_C[chunk_N, None] > memory_m, (chunk_N[:, None] == chunk_N) & past_NN], 1)
+    positions = torch.cat(
+        [placing.memories(0, memories).flatten()[: len(memory_m)], placing.tokens(visible_C).flatten()]
+    )
+    return _on(device, positions, torch.cat([upper, lower]))
+
+
+@lru_cache(maxsize=64)
+def folded(placing: Placing, memories: int, chunks: int, batch: int, device: torch.device, read: bool = True) -> Layout:
+    """A sequence for every chunk (batch first, then chunk), each with all memories and its own tokens.
+
+    Memories that come after a chunk stand in its sequence too and are seen by none of its tokens.
+    """
+    T, visible_C, memory_m = _counts(placing, memories, chunks, read)
+    m = len(memory_m)
+    mask_CPP = torch.zeros(chunks, m + T, m + T, dtype=torch.bool)
+    mask_CPP[:, :m, :m] = memory_m[:, None] >= memory_m
+    mask_CPP[:, m:, :m] = (visible_C[:, None] > memory_m)[:, None]
+    mask_CPP[:, m:, m:] = torch.ones(T, T, dtype=torch.bool).tril()
+    memory_Cm = placing.memories(0, memories).flatten()[:m].expand(chunks, -1)
+    positions_CP = torch.cat([memory_Cm, placing.tokens(visible_C)], 1)
+    return _on(device, positions_CP.repeat(batch, 1), mask_CPP.repeat(batch, 1, 1))
+
+
+def _counts(placing: Placing, memories: int, chunks: int, read: bool) -> tuple[int, Tensor, Tensor]:
+    """T, how many memories each chunk sees [C], and of which memory each memory entry is [m]."""
+    before = memories - chunks + 1
+    memory_m = torch.arange(memories if read else 0).repeat_interleave(placing.vectors)
+    return placing.chunk_tokens, torch.arange(before, before + chunks), memory_m
+
+
+def _on(device: torch.device, positions: Tensor, mask: Tensor) -> Layout:
+    """Made outside of inference mode: first asked for while evaluating, a layout must serve training all the same."""
+    with torch.inference_mode(False):
+        return Layout(positions.to(device, copy=True), mask.to(device, copy=True))

@@ -1,0 +1,62 @@
+"""Where the entries of a sequence stand and what each may see: the one thing a stack is told about its input.
+
+Without a layout a sequence stands at 0..T-1 and is causal. A layout says anything else: several sequences packed
+into one under a block mask, entries at positions of their own, or entries that see a cache of earlier ones.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Q entries are computed; each sees some of P entries.
+
+    Args:
+        positions: long [Q] or [B, Q], where the entries stand: rotary positions, or rows of a mixer's weights.
+        mask: bool [Q, P] or [B, Q, P], True where entry q sees entry p. Every entry must see at least one.
+        seen: long [P] or [B, P], where the P entries stand; None: they are the Q entries themselves.
+        slots: long [Q] or [B, Q], at which of the P places of a cache the entries are kept; None: there is no cache.
+    """
+
+    positions: Tensor
+    mask: Tensor
+    seen: Tensor | None = None
+    slots: Tensor | None = None
+    _rotary: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    def rotary(self, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+        """cos and sin of the positions, [Q, K/2] or [B, 1, Q, K/2] in fp32; computed once for all layers."""
+        if head_width not in self._rotary:
+            with torch.inference_mode(False):  # a layout that was first evaluated must serve training all the same
+                cos, sin = rotary_tables(self.positions.clone(), head_width, base)
+            if self.positions.ndim == 2:
+                cos, sin = cos[:, None], sin[:, None]
+            self._rotary[head_width] = cos, sin
+        return self._rotary[head_width]
+
+    def weights(self, weight: Tensor) -> Tensor:
+        """A mixer's weights [..., N, N] for these entries: gathered by position and masked, [..., Q, P].
+
+        With a mask [B, Q, P] of its own for every sequence there is a batch in front: [B, ..., Q, P]; positions of
+        its own for every sequence need such a mask.
+        """
+        rows, columns = self.positions, self.positions if self.seen is None else self.seen
+        lead = [1] * (weight.ndim - 2)
+        if rows.ndim == columns.ndim == 1:
+            gathered = weight[..., rows[:, None], columns[None, :]]
+        else:
+            rows, columns = rows.expand(len(self.mask), -1), columns.expand(len(self.mask), -1)
+            gathered = weight[..., rows[:, :, None], columns[:, None, :]].movedim(len(lead), 0)
+        if self.mask.ndim == 2:
+            return gathered * self.mask
+        return gathered * self.mask.reshape(len(self.mask), *lead, *self.mask.shape[1:])
+
+
+def rotary_tables(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin [..., K/2] of the angles of `positions` [...], in fp32."""
+    frequency = base ** (-torch.arange(0, head_width, 2, device=positions.device).float() / head_width)
+    angle = positions.float()[..., None] * frequency
+    return angle.cos(), angle.sin()

@@ -1,0 +1,52 @@
+"""The paper's objectives over plain text (paper, Objectives)."""
+
+import torch
+from torch import Tensor
+
+from memlm.errors import UsageError
+from memlm.memory.vocabulary import PAD
+from memlm.nn.loss import IGNORED
+from memlm.objectives.batch import Batch, same_chunks
+
+
+class Same:
+    """x -> x: of an autoencoder from its memory, of a language model every token from those before it.
+
+    The two objectives are the same data; which of them it is, is the model's matter.
+    """
+
+    def window(self, tokens: int) -> int:
+        """All of them."""
+        return tokens
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """Input and labels are the same tokens."""
+        chunks = -(-tokens_BW.shape[1] // chunk_tokens)
+        return Batch(tokens_BW, tokens_BW, sources=same_chunks(len(tokens_BW), chunks, tokens_BW.device))
+
+
+class Copy:
+    """[h, h] -> the second half; its chunks are marked.
+
+    With `blank` the second half is read as blanks, so that only memories can tell what was there; without, a chunk's
+    own earlier tokens are shown, and much of it could be guessed from them.
+    """
+
+    def __init__(self, blank: bool):
+        self.blank = blank
+
+    def window(self, tokens: int) -> int:
+        """The first half."""
+        return tokens // 2
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """Read twice, or once and then blanks; scored once."""
+        rows, half = tokens_BW.shape
+        if half % chunk_tokens:
+            raise UsageError("a copy needs an even number of chunks: change --model.chunks.")
+        again_BW = torch.full_like(tokens_BW, PAD) if self.blank else tokens_BW
+        labels = torch.cat([torch.full_like(tokens_BW, IGNORED), tokens_BW], 1)
+        first_BC = same_chunks(rows, half // chunk_tokens, tokens_BW.device)
+        second_BC = torch.full_like(first_BC, -1) if self.blank else first_BC
+        marks = torch.cat([torch.zeros_like(first_BC), torch.ones_like(first_BC)], 1).bool()
+        return Batch(torch.cat([tokens_BW, again_BW], 1), labels, marks, sources=torch.cat([first_BC, second_BC], 1))

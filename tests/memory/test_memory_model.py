@@ -1,0 +1,211 @@
+"""The memory model: two parallel forms equal to a plain loop over chunks; nothing sees what it must not."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel
+
+from memlm.errors import UsageError
+from memlm.memory.loading import build_model, load_model
+from memlm.memory.memory_model import MemoryModel
+from memlm.memory.reader import READERS
+from memlm.memory.shapes import EncoderShape, MemoryShape
+from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout
+
+T, M, V = 4, 12, 40
+MIXER = StackConfig(kind="mixer", width=8, layers=2, kernel=3)
+HEADS = StackConfig(kind="mixer", width=8, layers=2, heads=2)
+TRANSFORMER = StackConfig(kind="transformer", width=8, layers=2, heads=2)
+ENCODERS = [
+    EncoderShape(chunk_tokens=T, memory_dim=M, stack=MIXER),
+    EncoderShape(chunk_tokens=T, memory_dim=M, stack=TRANSFORMER, begins=True),
+    EncoderShape(chunk_tokens=T, memory_dim=M, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"),
+]
+
+
+def shapes():
+    decoders = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
+    for encoder, (decoder, positions), reader in product(ENCODERS, decoders, READERS):
+        if reader != "full" or decoder is TRANSFORMER:
+            vectors = 2 if reader == "vector" and positions == "variable" else 1
+            yield MemoryShape(
+                chunks=6,
+                encoder=encoder,
+                decoder=decoder,
+                positions=positions,
+                reader=reader,
+                vectors=vectors,
+                bridge_width=6,
+            )
+
+
+SHAPES = list(shapes())
+READING = [shape for shape in SHAPES if shape.reader not in ("none", "full")]
+
+
+def ident(shape: MemoryShape) -> str:
+    decoder = f"{shape.decoder.kind}{shape.decoder.heads}"
+    return f"{shape.encoder.stack.kind}-{decoder}-{shape.reader}-{shape.positions}"
+
+
+def build(shape: MemoryShape, seed: int = 0) -> MemoryModel:
+    """A model whose weights are all of ordinary size: zero-initialised ones would hide what is connected."""
+    model = build_model(shape, V, seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    return model
+
+
+def ids(rows: int, tokens: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(2, V, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None, memories=None) -> torch.Tensor:
+    """The truth: chunk by chunk, each with the memories that there are by then and nothing that is masked."""
+    known = [] if memories is None else list(memories.unbind(1))
+    out = []
+    for c, start in enumerate(range(0, input_ids.shape[1], T)):
+        chunk = input_ids[:, start : start + T]
+        real = chunk.shape[1]
+        chunk = torch.nn.functional.pad(chunk, (0, T - real))
+        marked = None if marks is None else marks[:, c : c + 1]
+        x_BTW = model.embed_chunks(chunk[:, None], marked)
+        held = torch.stack(known, 1) if known else None
+        if held is None and model.reader.vectors:
+            held = torch.zeros(len(chunk), 0, M)
+        out.append(model.head(decode_alone(model, x_BTW[:, 0], held, c))[:, :real])
+        if model.reader.vectors:
+            known.append(model.encode(chunk))
+    return torch.cat(out, 1)
+
+
+def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tensor | None, number: int) -> torch.Tensor:
+    """One chunk with its memories, laid out by hand."""
+    S, K = model.reader.vectors, number if memory_BKM is None else memory_BKM.shape[1]
+    scheme, most = model.placing.scheme, model.placing.most
+    positions, number_of = [], []
+    for j in range(K if S else 0):
+        for s in range(S):
+            last_of_share = (s + 1) * T // S - 1
+            positions.append(j * T + last_of_share if scheme == "original" else j * S + s)
+            number_of.append(j)
+    m = len(positions)
+    first = {"original": K * T, "variable": K * S, "fixed": most * S}[scheme]
+    positions += [first + t for t in range(T)]
+    mask = torch.zeros(m + T, m + T, dtype=torch.bool)
+    for q in range(m):
+        for p in range(m):
+            mask[q, p] = number_of[p] <= number_of[q]
+    for t in range(T):
+        mask[m + t, : m + t + 1] = True
+    prefix = model.reader(memory_BKM).flatten(1, 2) if m else x_BTW[:, :0]
+    return model.decoder(torch.cat([prefix, x_BTW], 1), Layout(torch.tensor(positions), mask))[:, m:]
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader != "full"], ids=ident)
+@pytest.mark.parametrize("form", ["packed", "folded"])
+def test_both_forms_are_the_loop_over_chunks(shape, form):
+    model, rows = build(shape), 2
+    model.form = form
+    for tokens in (T, 3 * T, 3 * T + 1, 2):
+        x = ids(rows, tokens)
+        chunks = -(-tokens // T)
+        marks = torch.rand(rows, chunks, generator=torch.Generator().manual_seed(1)) < 0.5
+        torch.testing.assert_close(
+            model(x, marks=marks).logits, one_after_the_other(model, x, marks), rtol=1e-5, atol=1e-5
+        )
+        if model.reader.vectors:
+            before = torch.randn(rows, 2, M, generator=torch.Generator().manual_seed(2))
+            torch.testing.assert_close(
+                model(x, memories=before).logits, one_after_the_other(model, x, memories=before), rtol=1e-5, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=ident)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_the_future_and_padding_change_nothing(shape, data):
+    """Change one token: what is predicted up to its own place stays bit-equal, in every form."""
+    tokens = data.draw(st.integers(1, 4 * T))
+    n = data.draw(st.integers(0, tokens - 1))
+    model, x = build(shape), ids(2, tokens, seed=tokens)
+    changed = x.clone()
+    changed[:, n] = (changed[:, n] - 1) % (V - 2) + 2
+    padded = torch.nn.functional.pad(x, (0, data.draw(st.integers(1, 3))))
+    for model.form in ("packed", "folded"):
+        before, after = model(x).logits, model(changed).logits
+        assert torch.equal(before[:, : n + 1], after[:, : n + 1])
+        torch.testing.assert_close(model(padded).logits[:, :tokens], before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", READING, ids=ident)
+def test_a_memory_reaches_every_later_chunk_and_only_those(shape):
+    model, x = build(shape), ids(1, 4 * T)
+    changed = x.clone()
+    changed[:, T : 2 * T] = ids(1, T, seed=9)
+    before, after = (model(z).logits.unflatten(1, (4, T)) for z in (x, changed))
+    same = [torch.equal(before[:, c], after[:, c]) for c in range(4)]
+    assert same == [True, False, False, False]
+    unread = [model(z, read=False).logits.unflatten(1, (4, T)) for z in (x, changed)]
+    assert [torch.equal(unread[0][:, c], unread[1][:, c]) for c in range(4)] == [True, False, True, True]
+
+
+def test_rows_of_a_batch_do_not_see_each_other():
+    model, x = build(READING[0]), ids(3, 3 * T)
+    torch.testing.assert_close(model(x).logits[1:2], model(x[1:2]).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_memories_that_are_known_are_not_formed_again(monkeypatch):
+    model, x = build(READING[0]), ids(2, 3 * T)
+    out = model(x)
+    monkeypatch.setattr(type(model.encoder), "forward", None)
+    assert torch.equal(model(x, own_memories=out.memories).logits, out.logits)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:: len(READERS)] + SHAPES[1 :: len(READERS)], ids=ident)
+def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_path):
+    model = build(shape).train()
+    x = ids(2, 3 * T)
+    marks = torch.tensor([[False, True, True]] * 2)
+    model(x, labels=x, marks=marks).loss.backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not idle
+    model.eval().save_pretrained(tmp_path)
+    for again in (AutoModel.from_pretrained(tmp_path).eval(), load_model(tmp_path)):
+        assert torch.equal(again(x).logits, model(x).logits)
+        assert again.config.read_shape() == shape
+
+
+def test_without_memory_the_chunk_stands_where_it_stood():
+    """`read=False` of a model that reads memories gives chunk 0 what it gets anyway."""
+    for shape in READING:
+        model, x = build(shape), ids(1, T)
+        assert torch.equal(model(x, read=False).logits, model(x).logits)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"chunks": 0},
+        {"vectors": 0},
+        {"decoder": replace(TRANSFORMER, causal=False)},
+        {"decoder": MIXER},
+        {"decoder": MIXER, "positions": "fixed", "reader": "full"},
+    ],
+)
+def test_impossible_shapes_are_refused_with_a_sentence(wrong):
+    with pytest.raises(UsageError):
+        MemoryShape(**wrong)
+
+
+def test_more_memories_than_there_is_room_for_are_refused():
+    shape = MemoryShape(chunks=2, encoder=ENCODERS[0], decoder=MIXER, positions="fixed")
+    with pytest.raises(UsageError, match="room for 2 memories"):
+        build(shape)(ids(1, 4 * T))
