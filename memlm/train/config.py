@@ -47,6 +47,9 @@ class TrainConfig:
     data: Path = Path("data")  # a folder made by memlm prepare
     model: ModelShape = field(default_factory=AutoencoderShape)
     objective: str = "autoencode"  # autoencode, causal, copy, blank, recall, or several: causal+0.5*blank
+    start: Path | None = None  # a run or saved folder to take weights from; a bare name: first, a run beside this one
+    frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.bridge, ...
+    fresh_embedding: bool = False  # the encoder's word embeddings start anew and train, whatever is frozen (paper, E6)
     steps: int = 1000
     batch: int = 128  # chunks a process reads at once
     accumulate: int = 1  # such batches for one step of the optimiser
@@ -69,3 +72,7 @@ class TrainConfig:
         wanted = {name for name, _ in parse(self.objective)}
         if not wanted <= OBJECTIVES_OF[type(self.model)]:
             raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")
+        if self.fresh_embedding and "encoder.embed" in self.frozen:
+            raise UsageError(
+                "encoder.embed cannot be frozen and trained anew: leave one out, frozen or fresh_embedding."
+            )

@@ -1,7 +1,7 @@
 """The training loop: everything that happens to a model between a config and a run folder.
 
 RUN/config.json          the resolved config: `memlm train --config RUN/config.json --out NEW` runs it again
-RUN/environment.json     machine, versions, commit, data hash
+RUN/environment.json     machine, versions, commit, data hash, fingerprint of the model that it started from
 RUN/metrics.jsonl        loss, rate, speed, held-out figures
 RUN/checkpoints/         the newest few, each whole or not there
 RUN/model/               the trained model, the Hugging Face way
@@ -40,6 +40,7 @@ from memlm.train.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from memlm.train.start import find_start, freeze, start_from
 from memlm.train.tracking import Display, Metrics
 
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the device
@@ -55,13 +56,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             an uninterrupted run; a run that has ended is returned as it is.
 
     Raises:
-        UsageError: `out` exists and `resume` is false, or was begun with another config; the data does not fit.
+        UsageError: `out` exists and `resume` is false, or was begun with another config; the data, the model to
+            start from or the parts to freeze do not fit.
         WorkError: the loss is no number or has diverged; a damaged checkpoint; a full disk.
     """
     out = Path(out)
     if out.exists() and not resume:
         raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
-    if out.exists() and (begun := load_config(out)) != config:
+    if _has_begun(out) and (begun := load_config(out)) != config:
         differing = [name for name in to_dict(config) if getattr(begun, name) != getattr(config, name)]
         raise UsageError(f"{out} was begun with another config (see {', '.join(differing)}): name another place.")
     if (out / "summary.json").exists():
@@ -79,6 +81,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
 
     model = build_model(config.model, corpus.vocab_size, config.seed)
+    checkpoints = list_checkpoints(out / "checkpoints")
+    started_from = None
+    if checkpoints:  # which hold all weights: the model that it started from may be gone
+        started_from = read_json(out / "environment.json").get("start")
+    elif config.start:
+        folder = find_start(config.start, out)
+        started_from = start_from(model, folder, corpus.tokenizer, fresh_embedding=config.fresh_embedding)
+    freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
     if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda"):
         model.compile()
@@ -87,7 +97,6 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     wrapped, stepped = prepared[0], prepared[1:]
 
     step, seconds, tokens_seen = 0, 0.0, 0
-    checkpoints = list_checkpoints(out / "checkpoints")
     if checkpoints:
         state, weights, moments = load_checkpoint(checkpoints[-1])
         step, seconds, tokens_seen = state["step"], state["train_seconds"], state["tokens"]
@@ -95,10 +104,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         load_optimizer_tensors(optimizers, moments)
         ui.say(f"{out.name}: goes on from step {step}")
 
-    metrics = Metrics(out / "metrics.jsonl", step) if accelerator.is_main_process else None
-    if metrics:
-        write_json(out / "config.json", to_dict(config))
-        write_json(out / "environment.json", {**environment(accelerator.device.type), "data": corpus.hash})
+    metrics = None
+    if accelerator.is_main_process:
+        write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
+        origin = {"data": corpus.hash, **({"start": started_from} if started_from else {})}
+        write_json(out / "environment.json", {**environment(accelerator.device.type), **origin})
+        metrics = Metrics(out / "metrics.jsonl", step)
     if config.trackers:
         accelerator.init_trackers("memlm", config={"config": str(to_dict(config))})
     display = Display(out.name, config.steps, step)
@@ -172,6 +183,11 @@ def load_config(run: Path) -> TrainConfig:
         UsageError: `run` holds none, or one that this version does not understand.
     """
     return from_dict(TrainConfig, read_json(Path(run) / "config.json"), "config")
+
+
+def _has_begun(out: Path) -> bool:
+    """Whether there is a run in `out`: a folder with nothing but a file half-written is left by a kill in between."""
+    return out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
 
 
 def _held_out(

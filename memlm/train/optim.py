@@ -19,7 +19,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
 
 
 def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """AdamW over everything, or Muon over the hidden matrices and AdamW over the rest.
+    """AdamW over everything that is trained, or Muon over the hidden matrices and AdamW over the rest.
 
     Embedding and head stay with AdamW under Muon, whose update treats every direction alike: their rows are
     tokens of very unequal frequency (kellerjordan.github.io/posts/muon).
@@ -28,11 +28,12 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
     matrices = [p for name, p in params if config.kind == "muon" and _is_hidden_matrix(name, p)]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in params if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            rest, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+    optimizers: list[torch.optim.Optimizer] = []
+    if rest:
+        betas = (config.beta1, config.beta2)
+        optimizers.append(
+            torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
         )
-    ]
     if matrices:
         optimizers.append(Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay))
     for optimizer in optimizers:

@@ -1,0 +1,132 @@
+"""What a run begins with: another model's weights, and parts that stay as they are.
+
+| the model to start from has | taken are |
+|---|---|
+| the same shape (the number of chunks may differ where no weight depends on it) | all its weights |
+| an equal encoder | the encoder ... |
+| ... and an equal bridge, an autoencoder's or that of a reader `slots` | ... and the bridge |
+
+Everything else begins as the run's seed makes it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from memlm import ui
+from memlm.errors import UsageError
+from memlm.memory.encoder import NoEncoder
+from memlm.memory.loading import load_model, load_tokenizer
+from memlm.memory.model import TextMemory
+from memlm.memory.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
+from memlm.records import to_dict
+
+
+def find_start(start: Path, out: Path) -> Path:
+    """The folder that `start` means for a run in `out`: a bare name is a run beside it, if there is one."""
+    beside = out.parent / start
+    return beside if len(start.parts) == 1 and beside.exists() else start
+
+
+def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_embedding: bool = False) -> str:
+    """Copy into `model` what fits it of the model in `folder`; returns the fingerprint of the latter.
+
+    Args:
+        model: freshly made.
+        folder: a run or a saved model.
+        tokenizer: of the data that `model` will be trained on.
+        fresh_embedding: leave the encoder's word embeddings as they were made.
+
+    Raises:
+        UsageError: no model there; its tokens have other meanings; nothing of it fits.
+    """
+    source = load_model(folder)
+    if source.config.vocab_size != model.config.vocab_size:
+        raise UsageError(
+            f"{folder} knows {source.config.vocab_size} tokens and the data has {model.config.vocab_size}: "
+            "start from a model that was trained on the same tokenizer."
+        )
+    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
+    taken = _taken(model.config.read_shape(), source.config.read_shape(), folder)
+    embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
+    for mine, theirs in taken.items():
+        model.get_submodule(mine).load_state_dict(source.get_submodule(theirs).state_dict())
+    if embed is not None:
+        with torch.no_grad():
+            _encoder_embedding(model).copy_(embed)
+    ui.say(f"starts with {', '.join(name or 'all weights' for name in taken)} of {folder}")
+    return source.fingerprint()
+
+
+def freeze(model: TextMemory, parts: tuple[str, ...], *, fresh_embedding: bool) -> None:
+    """Take `parts` out of the training, but for the encoder's word embeddings if they are to be learnt anew.
+
+    Raises:
+        UsageError: a part that the model does not have, or nothing is left to train.
+    """
+    named = dict(model.named_parameters())
+    for part in parts:
+        held = [p for name, p in named.items() if name == part or name.startswith(f"{part}.")]
+        if not held:
+            known = dict.fromkeys(name.split(".")[0] for name in named)
+            raise UsageError(f"the model has no part {part!r} to freeze; its parts are {', '.join(known)}.")
+        for p in held:
+            p.requires_grad_(False)
+    if fresh_embedding:
+        _encoder_embedding(model).requires_grad_(True)
+    if not any(p.requires_grad for p in named.values()):
+        raise UsageError(f"nothing is left to train with {', '.join(parts)} frozen: leave a part out.")
+
+
+def _taken(mine: ModelShape, theirs: ModelShape, folder: Path) -> dict[str, str]:
+    """Submodules of the new model -> those of the old one with the same weights; "" is a whole model."""
+    if _without_chunks(mine) == _without_chunks(theirs):
+        return {"": ""}
+    new, old = _parts(mine), _parts(theirs)
+    for which, parts in (("it", old), ("the new model", new)):
+        if "encoder" not in parts:
+            raise UsageError(f"nothing of {folder} fits: {which} has no encoder, and the shapes are not the same.")
+    if new["encoder"] != old["encoder"]:
+        what = _difference(to_dict(old["encoder"][1]), to_dict(new["encoder"][1]))
+        raise UsageError(f"nothing of {folder} fits: in its encoder {what}.")
+    both = [key for key in new if key in old and new[key][1] == old[key][1]]
+    return {new[key][0]: old[key][0] for key in both}
+
+
+def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
+    """What models of different kinds can have in common -> (its name in this kind, what must be equal)."""
+    parts: dict[str, tuple[str, object]] = {}
+    if not (isinstance(shape, MemoryShape) and shape.reader in ("none", "full")):
+        parts["encoder"] = ("encoder", shape.encoder_shape)
+    size = (shape.chunk_tokens, shape.memory_dim)
+    if isinstance(shape, AutoencoderShape):
+        parts["bridge"] = ("bridge", (*size, shape.bridge, shape.decoder.width))
+    if isinstance(shape, MemoryShape) and shape.reader == "slots":
+        parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
+    return parts
+
+
+def _without_chunks(shape: ModelShape) -> ModelShape:
+    """The shape as its weights see it: only fixed positions have weights for a number of chunks."""
+    free = isinstance(shape, RecurrentShape) or (isinstance(shape, MemoryShape) and shape.positions != "fixed")
+    return replace(shape, chunks=1) if free else shape
+
+
+def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
+    """The first thing in which two records of one kind differ: `stack.width is 64, not 128`."""
+    for name, value in theirs.items():
+        if isinstance(value, dict) and value != mine[name]:
+            return f"{name}.{_difference(value, mine[name])}"
+        if value != mine[name]:
+            return f"{name} is {value}, not {mine[name]}"
+    raise ValueError("the two are equal")
+
+
+def _encoder_embedding(model: TextMemory) -> torch.Tensor:
+    if isinstance(model.encoder, NoEncoder):
+        raise UsageError("there are no word embeddings to learn anew: this model forms no memories.")
+    return model.encoder.embed.weight
