@@ -1,6 +1,7 @@
 """Bootstrap intervals over chunks: chunks are the unit of sampling, tokens within one are not independent."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,9 +22,27 @@ def interval(
         [low, high].
     """
     values_NK = values_NK.reshape(len(values_NK), -1)
-    rng = np.random.default_rng(seed)
     # A resample's mean is its counts times the values: one product instead of R gathers.
-    counts_RN = rng.multinomial(len(values_NK), np.full(len(values_NK), 1 / len(values_NK)), size=resamples)
-    figures_R = statistic(counts_RN @ values_NK / len(values_NK))
+    figures_R = statistic(_counts(len(values_NK), seed, resamples) @ values_NK / len(values_NK))
     tail = (1 - COVERAGE) / 2
     return [float(q) for q in np.quantile(figures_R, [tail, 1 - tail])]
+
+
+def share_interval(parts_B2: np.ndarray, seed: int = 0) -> list[float]:
+    """The 95 % interval of a share, the sum of what is right over the sum of what was asked, of B examples [B, 2].
+
+    Where nothing, or all, is right, resamples know no other case: the interval is then that of Clopper and Pearson over
+    examples (1934), so that no finite sample proves a share of exactly 0 or 1.
+    """
+    right, asked = parts_B2.sum(0)
+    if 0 < right < asked:
+        return interval(lambda m: m[:, 0] / m[:, 1], parts_B2, seed)
+    rest = ((1 - COVERAGE) / 2) ** (1 / len(parts_B2))
+    return [0.0, float(1 - rest)] if right == 0 else [float(rest), 1.0]
+
+
+@lru_cache(maxsize=4)
+def _counts(values: int, seed: int, resamples: int) -> np.ndarray:
+    """How often each value is in each resample [R, N]; the figures of one report share them."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(values, np.full(values, 1 / values), size=resamples).astype(float)

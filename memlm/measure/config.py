@@ -8,6 +8,8 @@ from memlm.memory.shapes import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.train.config import OptimConfig
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
@@ -30,11 +32,46 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccessConfig:
+    """How much held-out text decides what a model gets from its memories."""
+
+    examples: int = 512  # of every task, at most; intervals are over these
+    free_running: int = 64  # examples that are also copied without a teacher; 0: none
+    chunks: int | None = None  # C of an example; the model's own if not given
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.examples < 2 or self.free_running == 1 or self.free_running < 0:
+            raise UsageError("access is measured on two examples at least, since one reads the memories of another.")
+        if self.chunks is not None and self.chunks < 2:
+            raise UsageError(f"with {self.chunks} chunks there is no memory to read: take two at least.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
     """What is scored, and the probe that every encoder of a comparison gets."""
 
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     chunks: int = 2048  # held-out chunks that are scored
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
+    access: bool = True  # of models that read memories: what they get from them
+    access_examples: int = 512  # of every task, at most
+    access_chunks: int | None = None  # C of an example; the model's own if not given
+    free_running: int = 64  # examples that are also copied without a teacher; 0: none
     seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        self.access_config  # noqa: B018  refuses what is impossible
+
+    @property
+    def access_config(self) -> AccessConfig:
+        """The part that measures access."""
+        return AccessConfig(
+            examples=self.access_examples,
+            free_running=self.free_running,
+            chunks=self.access_chunks,
+            seed=self.seed,
+            device=self.device,
+        )

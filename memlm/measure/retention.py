@@ -13,6 +13,7 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import MeasureConfig
+from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder
 from memlm.measure.probe import train_probe
@@ -42,8 +43,7 @@ class Measurement:
     def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
         tune_cpu()
         self.config, self.corpus, self.cache = config, corpus, cache
-        wanted = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        self.device = torch.device(wanted)
+        self.device = device_of(config.device)
         self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
         self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
         if not len(self.held_NT) or not len(self.train_NT):
@@ -51,7 +51,7 @@ class Measurement:
         rng = np.random.default_rng(config.seed)
         # Random tokens leave the special ones out: no text has them inside a chunk.
         self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)
-        self.shuffled_N = _derangement(len(self.held_NT), rng)
+        self.shuffled_N = derangement(len(self.held_NT), rng)
         self.results: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
@@ -137,11 +137,3 @@ class Measurement:
             f"{row['exact_match']:.1%} of chunks, {row['usable_bits_per_token']:.2f} usable bits a token"
         )
         return row
-
-
-def _derangement(n: int, rng: np.random.Generator) -> Array:
-    """An order in which nobody keeps its own place: a random rotation of a random order."""
-    order = rng.permutation(n)
-    out = np.empty(n, np.int64)
-    out[order] = np.roll(order, 1)
-    return out
