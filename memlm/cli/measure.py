@@ -1,4 +1,4 @@
-"""memlm measure MODEL... --data DATA --out RUN: how much of its input an embedding still holds, with controls."""
+"""memlm measure MODEL... --data DATA --out RUN: what an embedding holds, and what a model gets from it."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,12 +15,15 @@ class Call:
     """Freeze encoders, train a fresh decoder on each one's memories alone, and report what came back.
 
     Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
-    bootstrap intervals over chunks.
+    bootstrap intervals over chunks. Of a model that reads memories also what it gets from them: loss, copies, recall
+    of key-value pairs and of needles, with its memories, without, and with another text's.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]  # runs or saved folders, all of one chunk length
+    models: Annotated[
+        tuple[str, ...], tyro.conf.Positional
+    ]  # runs or saved folders, those that form memories of one chunk length
     data: Path = Path("data")  # a folder made by memlm prepare
-    out: Path  # the measurement's folder: results.json
+    out: Path  # the measurement's folder: results.json, access.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
     json: bool = False  # print one JSON object with a list `results`
     config: Annotated[MeasureConfig, tyro.conf.arg(name="")] = field(default_factory=MeasureConfig)
@@ -29,8 +32,13 @@ class Call:
 def main(argv: list[str]) -> None:
     """Run the command."""
     call = tyro.cli(Call, args=argv, prog="memlm measure")
+    from memlm.measure.access_table import access_table
     from memlm.measure.run import measure
     from memlm.measure.table import retention_table
 
     report = measure(list(call.models), call.data, call.out, call.config, cache=call.cache)
-    print(json.dumps(report) if call.json else retention_table(report["results"]))
+    if call.json:
+        print(json.dumps(report))
+        return
+    tables = (retention_table, report["results"]), (access_table, report["access"])
+    print("\n\n".join(table(rows) for table, rows in tables if rows))

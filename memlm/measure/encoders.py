@@ -7,6 +7,7 @@ fingerprint can be measured.
 from dataclasses import dataclass
 from pathlib import Path
 
+from memlm.memory.encoder import NoEncoder
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.model import TextMemory
 
@@ -38,6 +39,11 @@ class Encoder:
     def memory_dim(self) -> int:
         """M, the numbers of one memory."""
         return self.model.memory_dim
+
+    @property
+    def forms_memories(self) -> bool:
+        """Whether there is an encoder at all: baselines that read no memories have none."""
+        return not isinstance(self.model.encoder, NoEncoder)
 
     @property
     def architecture(self) -> str:

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
+from memlm.measure.access import measure_access
 from memlm.measure.config import MeasureConfig
-from memlm.measure.encoders import open_encoder
+from memlm.measure.controls import device_of
+from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
 from memlm.provenance import environment
 from memlm.records import to_dict
@@ -16,7 +20,10 @@ from memlm.records import to_dict
 def measure(
     models: list[str], data: Path, out: Path, config: MeasureConfig, *, cache: Path | None = None
 ) -> dict[str, Any]:
-    """Measure models of one chunk length and write `OUT/results.json`; asked twice, the work is done once.
+    """Measure models and write `OUT/results.json` and `OUT/access.json`; asked twice, the work is done once.
+
+    Retention is measured of every model that forms memories, all of one chunk length; access of every one that reads
+    chunks. Of a recurrent model, retention is that of its memory after the first chunk.
 
     Args:
         models: runs or saved folders.
@@ -26,11 +33,12 @@ def measure(
         cache: the folder for embeddings, `OUT/embeddings` if not given.
 
     Returns:
-        `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `config`,
-        `environment`.
+        `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
+        `measure_access`), `config`, `environment`.
 
     Raises:
-        UsageError: no models, a model or data that is not there, or `out` holds another measurement.
+        UsageError: no models, a model or data that is not there, nothing that can be measured of a model, or `out`
+            holds another measurement.
     """
     if not models:
         raise UsageError("name at least one model to measure: a run or a saved folder.")
@@ -41,20 +49,38 @@ def measure(
         "data": corpus.hash,
         "measure": to_dict(config),
     }
-    done = Path(out) / "results.json"
+    done, beside = Path(out) / "results.json", Path(out) / "access.json"
     if done.exists():
         report = read_json(done)
         if report.get("config") == asked:
-            return report
+            return report | {"access": read_json(beside) if beside.exists() else []}
         raise UsageError(f"{out} holds another measurement: name another place.")
+    for encoder in encoders:
+        if not encoder.forms_memories:
+            if not config.access:
+                raise UsageError(f"{encoder.name} forms no memories, so there is no retention to measure.")
+            ui.say(f"{encoder.name} forms no memories: what it gets from its text is measured, and no retention")
+    access = [
+        row
+        for encoder in encoders
+        if config.access and readable(encoder.model)
+        for row in measure_access(encoder.model, corpus, config.access_config, encoder.name)
+    ]
+    report = _retention([encoder for encoder in encoders if encoder.forms_memories], corpus, config, out, cache)
+    report |= {"config": asked, "environment": environment(device_of(config.device).type)}
+    if access:
+        write_json(beside, access)
+    write_json(done, report)  # the last one: its presence says that all is there
+    return report | {"access": access}
+
+
+def _retention(
+    encoders: list[Encoder], corpus: Corpus, config: MeasureConfig, out: Path, cache: Path | None
+) -> dict[str, Any]:
+    """Results and samples of encoders of one chunk length; empty without any."""
+    if not encoders:
+        return {"results": [], "samples": []}
     measurement = Measurement(config, corpus, encoders[0].chunk_tokens, cache or Path(out) / "embeddings")
     for encoder in encoders:
         measurement.add(encoder)
-    report = {
-        "results": measurement.results,
-        "samples": measurement.samples,
-        "config": asked,
-        "environment": environment(measurement.device.type),
-    }
-    write_json(done, report)
-    return report
+    return {"results": measurement.results, "samples": measurement.samples}

@@ -1,0 +1,51 @@
+"""The access table for a terminal: what a model does with its memories, without, and with another text's."""
+
+from typing import Any
+
+_SHOWN = {  # task and metric -> how it is called
+    ("causal", "cross_entropy"): "nats/token",
+    ("causal", "bits_per_byte"): "bits/byte",
+    ("copy", "token_accuracy"): "tokens right",
+    ("copy", "exact_match"): "copies right",
+    ("blank", "token_accuracy"): "tokens right",
+    ("blank", "exact_match"): "copies right",
+    ("recall", "token_accuracy"): "values right",
+    ("needle", "token_accuracy"): "values right",
+}
+_HEAD = ("model", "reader", "task", "figure", "memories", "with", "without", "another's", "gain", "95 %", "chance")
+_WORDS = 4  # columns to the left
+
+
+def access_table(rows: list[dict[str, Any]]) -> str:
+    """The main figures of an access report as aligned text; groups and further figures are in the report itself."""
+    lines, notes = [], []
+    for row in rows:
+        shown = _SHOWN.get((row["task"], row["metric"]))
+        if row["note"]:
+            notes.append(f"{row['model']}: no {row['task']}, {row['note']}.")
+        elif shown and row["group"] is None and row["memory"] == "own":
+            task = f"{row['task']}, free" if row["mode"] == "free-running" else row["task"]
+            lines.append([row["model"], row["reader"], task, shown, *_figures(row, rows)])
+    widths = [max(len(line[i]) for line in [_HEAD, *lines]) for i in range(len(_HEAD))]
+    table = [
+        "  ".join(
+            cell.ljust(w) if i < _WORDS else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [_HEAD, ["-" * w for w in widths], *lines]
+    ]
+    return "\n".join(table + notes)
+
+
+def _figures(own: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Memories, the figure under the three conditions, the gain with its interval, and chance."""
+    same = ("model", "task", "mode", "metric", "group")
+    beside = {row["memory"]: row for row in rows if all(row[key] == own[key] for key in same)}
+    form = "{:.3f}" if own["metric"] in ("cross_entropy", "bits_per_byte") else "{:.2%}"
+    low, high = (form.format(bound) for bound in beside["gain"]["value_ci"])
+    fewest, most = own["memories_min"], own["memories_max"]
+    return [
+        str(most) if fewest == most else f"{fewest}-{most}",
+        *(form.format(beside[memory]["value"]) for memory in ("own", "none", "other", "gain")),
+        f"{low} to {high}",
+        "" if own["chance"] is None else form.format(own["chance"]),
+    ]

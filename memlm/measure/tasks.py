@@ -1,0 +1,142 @@
+"""The tasks that tell what a model gets from its memories: held-out text -> examples, and which figures they give."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memlm.errors import UsageError
+from memlm.memory.vocabulary import END
+from memlm.nn.loss import IGNORED
+from memlm.objectives.batch import Batch
+from memlm.objectives.recall import Recall
+from memlm.objectives.text import Copy, Same
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples, and how they are looked at.
+
+    Args:
+        batch: all examples.
+        metrics: names of the figures (measure/access.py).
+        group: what scored places are told apart by: `chunk` (its number), `distance` (in chunks, from the question back
+            to what is asked for) or `depth` (the number of the chunk that holds the needle).
+        group_BN: that number at every scored place [B, N], or [B, 1].
+        chance: the accuracy of a uniform guess among all tokens.
+        chance_told: the accuracy of a guess among the values that the example tells.
+    """
+
+    batch: Batch
+    metrics: tuple[str, ...]
+    group: str | None = None
+    group_BN: Tensor | None = None
+    chance: float | None = None
+    chance_told: float | None = None
+
+
+class Needle:
+    """A fact in a text: somewhere in one chunk a key and its value, in the last chunk the key again, its value asked.
+
+    Example i has its needle in chunk i mod (C - 1), at a random even place, as the pairs of key-value recall have.
+    The key is drawn uniformly among the tokens that the text itself has not got, or has fewest of; the value uniformly
+    among all: nothing but a memory of the pair tells it.
+
+    Args:
+        vocab_size: V; the special tokens are left out.
+        seed: of keys, values and places.
+    """
+
+    def __init__(self, vocab_size: int, seed: int = 0):
+        self.vocab_size, self.seed = vocab_size, seed
+
+    def window(self, tokens: int) -> int:
+        """As many as the example has; of the last chunk only the question is read."""
+        return tokens
+
+    def depths(self, rows: int, chunks: int) -> Tensor:
+        """The chunk of each example's needle [rows]."""
+        return torch.arange(rows) % (chunks - 1)
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """Text [B, C*T] -> text with needles, and the question: [B, (C - 1) * T + 2]; the last chunk is marked."""
+        rows, T = len(tokens_BW), chunk_tokens
+        chunks = tokens_BW.shape[1] // T
+        if T < 2 or chunks < 2:
+            raise UsageError("a needle needs two chunks at least, of two tokens at least.")
+        text_Bn = tokens_BW[:, : (chunks - 1) * T].cpu()
+        generator = torch.Generator().manual_seed(self.seed)
+        often_BV = torch.zeros(rows, self.vocab_size).scatter_add_(1, text_Bn, torch.ones(text_Bn.shape))
+        often_BV[:, : END + 1] = torch.inf
+        key_B = (often_BV + torch.rand(often_BV.shape, generator=generator)).argmin(1)
+        value_B = torch.randint(END + 1, self.vocab_size, (rows,), generator=generator)
+        even_B = 2 * torch.randint(T // 2, (rows,), generator=generator)
+        batch = with_needles(text_Bn, T, self.depths(rows, chunks) * T + even_B, key_B, value_B)
+        assert batch.marks is not None
+        device = tokens_BW.device
+        return Batch(batch.input_ids.to(device), batch.labels.to(device), batch.marks.to(device))
+
+
+def with_needles(text_Bn: Tensor, chunk_tokens: int, place_B: Tensor, key_B: Tensor, value_B: Tensor) -> Batch:
+    """Whole chunks of text, key and value put at a place of each, then the key again and its value to be told."""
+    needle_B2 = torch.stack([key_B, value_B], 1)
+    text_Bn = text_Bn.scatter(1, torch.stack([place_B, place_B + 1], 1), needle_B2)
+    ids_BN = torch.cat([text_Bn, needle_B2], 1)
+    labels_BN = torch.full_like(ids_BN, IGNORED)
+    labels_BN[:, -1] = value_B
+    marks_BC = torch.zeros(len(ids_BN), text_Bn.shape[1] // chunk_tokens + 1, dtype=torch.bool)
+    marks_BC[:, -1] = True
+    return Batch(ids_BN, labels_BN, marks_BC)
+
+
+def causal(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+    """Every token from those before it, by the number of its chunk."""
+    batch = Same()(tokens_BW, chunk_tokens)
+    group_BN = (torch.arange(tokens_BW.shape[1]) // chunk_tokens).expand(len(tokens_BW), -1)
+    return Task(batch, ("cross_entropy", "bits_per_byte", "token_accuracy"), "chunk", group_BN)
+
+
+def copy(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+    """The second half, which repeats the first, shown token by token."""
+    return _copy(tokens_BW, chunk_tokens, blank=False)
+
+
+def blank(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+    """The first half, at the places of blanks."""
+    return _copy(tokens_BW, chunk_tokens, blank=True)
+
+
+def recall(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+    """Values of random keys, by how many chunks ago they were told."""
+    batch = Recall(vocab_size)(tokens_BW, chunk_tokens)
+    before = tokens_BW.shape[1] - chunk_tokens
+    told_BP, asked_BQ = batch.input_ids[:, :before:2], batch.input_ids[:, before::2]
+    pair_BQ = (asked_BQ[:, :, None] == told_BP[:, None]).int().argmax(-1)
+    group_BN = torch.zeros_like(batch.labels)
+    group_BN[:, before + 1 :: 2] = before // chunk_tokens - 2 * pair_BQ // chunk_tokens
+    chances = 1 / (vocab_size - END - 1), 1 / told_BP.shape[1]
+    return Task(batch, ("token_accuracy", "cross_entropy"), "distance", group_BN, *chances)
+
+
+def needle(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+    """The value of a random key put into one chunk of the text, by the number of that chunk."""
+    task = Needle(vocab_size, seed)
+    batch = task(tokens_BW, chunk_tokens)
+    group_B1 = task.depths(len(tokens_BW), tokens_BW.shape[1] // chunk_tokens)[:, None]
+    return Task(batch, ("token_accuracy", "cross_entropy"), "depth", group_B1, 1 / (vocab_size - END - 1))
+
+
+# A name -> the task, and how many chunks of text an example of C chunks takes; less than one: it has too few.
+TASKS: dict[str, tuple[Callable[[Tensor, int, int, int], Task], Callable[[int], int]]] = {
+    "causal": (causal, lambda chunks: chunks),
+    "copy": (copy, lambda chunks: chunks // 2),  # an odd chunk more is left out
+    "blank": (blank, lambda chunks: chunks // 2),
+    "recall": (recall, lambda chunks: chunks),
+    "needle": (needle, lambda chunks: chunks),
+}
+
+
+def _copy(tokens_BW: Tensor, chunk_tokens: int, blank: bool) -> Task:
+    batch = Copy(blank)(tokens_BW, chunk_tokens)
+    return Task(batch, ("token_accuracy", "exact_match", "chunk_match", "cross_entropy"))

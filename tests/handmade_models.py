@@ -1,0 +1,105 @@
+"""Models whose access to memory is known because it was written down, not learnt."""
+
+from typing import Literal
+
+import torch
+
+from memlm.memory.loading import build_model
+from memlm.memory.memory_model import MemoryModel, MemoryModelConfig, MemoryOutput, chunked
+from memlm.memory.model import TextMemory
+from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
+from memlm.memory.shapes import EncoderShape, MemoryShape, ReaderKind, RecurrentShape
+from memlm.nn.config import StackConfig
+
+T, C = 4, 4
+TINY = StackConfig(kind="mixer", width=8, layers=1)
+TRANSFORMER = StackConfig(kind="transformer", width=8, layers=1, heads=2)
+ENCODER = EncoderShape(chunk_tokens=T, memory_dim=T, stack=TINY)
+WRONG = 2  # what a hand-made model says where it does not know
+Kind = Literal[
+    "copies", "copies if on the way", "repeats the last chunk", "looks up", "guesses", "guesses a told value"
+]
+
+
+def shape(reader: ReaderKind = "vector", chunks: int = C, encoder: EncoderShape = ENCODER) -> MemoryShape:
+    return MemoryShape(chunks=chunks, reader=reader, bridge_width=6, encoder=encoder, decoder=TRANSFORMER)
+
+
+class Verbatim(MemoryModel):
+    """A memory model whose memory of a chunk is its token ids, and which does with them what it is told."""
+
+    kind: Kind = "copies"
+    half = C // 2
+
+    def encode_chunks(self, ids_BCT):
+        return ids_BCT.float()
+
+    def forward(
+        self, input_ids, labels=None, marks=None, weights=None, memories=None, own_memories=None, read=True
+    ) -> MemoryOutput:
+        ids_BCT = chunked(input_ids, T)
+        own_BCT = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
+        held_BKT = (own_BCT if memories is None else torch.cat([memories, own_BCT], 1)).long()
+        before = held_BKT.shape[1] - own_BCT.shape[1]
+        said_BCT = torch.full_like(ids_BCT, WRONG)
+        for c in range(ids_BCT.shape[1]):
+            if read and marks is not None and bool(marks[:, c].all()):
+                said_BCT[:, c] = self.answer(ids_BCT[:, c], held_BKT[:, : before + c])
+        said_BN = said_BCT.flatten(1)[:, : input_ids.shape[1]]
+        return MemoryOutput(logits=20.0 * torch.nn.functional.one_hot(said_BN, self.config.vocab_size))
+
+    def answer(self, chunk_BT, held_BKT):
+        if self.kind == "guesses":
+            return torch.randint(2, self.config.vocab_size, chunk_BT.shape)
+        if self.kind == "guesses a told value":
+            values = held_BKT.flatten(1)[:, 1::2]
+            return values.gather(1, torch.randint(values.shape[1], chunk_BT.shape))
+        if self.kind == "repeats the last chunk":
+            return held_BKT[:, -1]
+        if self.kind == "looks up":
+            keys, values = held_BKT.flatten(1)[:, ::2], held_BKT.flatten(1)[:, 1::2]
+            said = torch.full_like(chunk_BT, WRONG)
+            found = chunk_BT[:, :-1:2, None] == keys[:, None]
+            said[:, 1::2] = torch.where(found.any(-1), values.gather(1, found.int().argmax(-1)), WRONG)
+            return said
+        source = held_BKT[:, -self.half]  # the chunk as far back as the copy is long
+        if self.kind == "copies":
+            return source
+        known = torch.nn.functional.pad(chunk_BT[:, :-1] == source[:, :-1], (1, 0))
+        return torch.where(known, source, WRONG)
+
+
+def verbatim(kind: Kind, vocab_size: int) -> Verbatim:
+    model = Verbatim(MemoryModelConfig.of(shape(), vocab_size)).eval()
+    model.kind = kind
+    return model
+
+
+class Carrier(RecurrentMemory):
+    """Carries, so to say, all it has read, and copies from it: any model is asked in the same way."""
+
+    def forward(self, input_ids, labels=None, marks=None, weights=None, read=True) -> MemoryOutput:
+        ids_BCT, said_BCT = chunked(input_ids, T), chunked(torch.full_like(input_ids, WRONG), T)
+        for c in range(C // 2, ids_BCT.shape[1]):
+            if read and marks is not None and bool(marks[:, c].all()):
+                said_BCT[:, c] = ids_BCT[:, c - C // 2]
+        said_BN = said_BCT.flatten(1)[:, : input_ids.shape[1]]
+        return MemoryOutput(logits=20.0 * torch.nn.functional.one_hot(said_BN, self.config.vocab_size))
+
+
+def recurrent_shape() -> RecurrentShape:
+    encoder = EncoderShape(chunk_tokens=T, memory_dim=T, stack=TINY, begins=True)
+    return RecurrentShape(chunks=C, encoder=encoder, decoder=TRANSFORMER)
+
+
+def carrier(vocab_size: int) -> Carrier:
+    return Carrier(RecurrentMemoryConfig.of(recurrent_shape(), vocab_size)).eval()
+
+
+def ordinary(any_shape, vocab_size: int) -> TextMemory:
+    """A model with random weights of ordinary size, so that every connection has an effect."""
+    model, generator = build_model(any_shape, vocab_size, 0).eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    return model

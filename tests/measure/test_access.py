@@ -1,0 +1,410 @@
+"""Access to memory: hand-made models get the figures that they must, conditions are what they say, chance is chance."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from handmade_models import ENCODER, TRANSFORMER, C, T, carrier, ordinary, recurrent_shape, shape, verbatim
+
+from memlm.cli import main
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError, WorkError
+from memlm.measure.access import measure_access
+from memlm.measure.access_table import access_table
+from memlm.measure.config import AccessConfig, MeasureConfig
+from memlm.measure.controls import derangement
+from memlm.measure.figures import PlaceScores, places, sums
+from memlm.measure.freerun import write_marked
+from memlm.measure.reading import logits_of, memories_read, spliced
+from memlm.measure.run import measure
+from memlm.measure.tasks import Needle, recall, with_needles
+from memlm.memory.loading import build_model, save_model
+from memlm.memory.shapes import AutoencoderShape
+from memlm.nn.loss import IGNORED
+from memlm.objectives.registry import build_objective
+from memlm.train.evaluate import evaluate
+
+X = IGNORED
+QUICK = AccessConfig(examples=40, free_running=8)
+ORIGIN = {"model", "kind", "reader", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine", "commit"}
+
+
+@pytest.fixture(scope="module")
+def corpus(data):
+    return Corpus.open(data)
+
+
+def measured(model, corpus, config=QUICK):
+    return measure_access(model, corpus, config, "it")
+
+
+def value(rows, task, metric="token_accuracy", memory="own", mode=None, at=None):
+    return found(rows, task, metric, memory, mode, at)["value"]
+
+
+def found(rows, task, metric="token_accuracy", memory="own", mode=None, at=None):
+    mode = mode or ("both" if task == "blank" else "teacher-forced")
+    wanted = {"task": task, "metric": metric, "memory": memory, "mode": mode, "at": at}
+    (row,) = [r for r in rows if all(r[key] == item for key, item in wanted.items())]
+    return row
+
+
+def text(rows, tokens, vocab_size=300, seed=0):
+    return torch.randint(2, vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+# Models whose figures are known
+
+
+@pytest.mark.parametrize("make", [lambda v: verbatim("copies", v), carrier])
+def test_a_perfect_copier_is_perfect_with_its_own_memories_alone(make, corpus):
+    rows = measured(make(corpus.vocab_size), corpus)
+    for task, mode in (("copy", "teacher-forced"), ("copy", "free-running"), ("blank", "both")):
+        for metric in ("token_accuracy", "exact_match", "chunk_match"):
+            assert value(rows, task, metric, mode=mode) == 1
+            assert value(rows, task, metric, "other", mode=mode) < 0.5
+            assert value(rows, task, metric, "none", mode=mode) < 0.2
+            gain = found(rows, task, metric, "gain", mode=mode)
+            assert gain["value"] == 1 - value(rows, task, metric, "none", mode=mode)
+            assert gain["value_ci"][0] > 0.8
+
+
+def test_a_copier_that_needs_a_teacher_fails_without_one(corpus):
+    """It goes on with a copy only while the token before is right, and never knows how to begin."""
+    rows = measured(verbatim("copies if on the way", corpus.vocab_size), corpus)
+    assert value(rows, "copy") == pytest.approx((T - 1) / T, abs=0.05)
+    assert value(rows, "copy", mode="free-running") < 0.1
+    assert value(rows, "copy", "exact_match") < 0.1
+
+
+def test_a_lookup_recalls_all_pairs_and_all_needles_and_is_nothing_without_its_memory(corpus):
+    rows = measured(verbatim("looks up", corpus.vocab_size), corpus)
+    for task, group in (("recall", (1, 2, 3)), ("needle", (0, 1, 2))):
+        for memory, expected in (("own", 1.0), ("none", 0.0), ("other", 0.0)):
+            assert value(rows, task, memory=memory) == pytest.approx(expected, abs=0.1)
+        for at in group:
+            row = found(rows, task, at=at)
+            assert row["value"] == row["value_ci"][1] == 1
+            assert row["value_ci"][0] == pytest.approx(0.025 ** (1 / row["examples"]))  # no example failed, of so many
+        parts = [row for row in rows if row["task"] == task and row["memory"] == "own" and row["at"] is not None]
+        assert [row["at"] for row in parts] == list(group)
+        assert sum(row["tokens"] for row in parts) == found(rows, task)["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "which"), [("guesses", "copy", "chance"), ("guesses a told value", "recall", "chance_told")]
+)
+def test_a_guess_scores_chance(kind, task, which, corpus):
+    torch.manual_seed(0)
+    rows = measured(verbatim(kind, corpus.vocab_size), corpus, replace(QUICK, examples=400, free_running=0))
+    told = found(rows, "recall")
+    assert told["chance"] == found(rows, "needle")["chance"] == 1 / (corpus.vocab_size - 2)
+    assert told["chance_told"] == 1 / ((C - 1) * T // 2)
+    low, high = found(rows, task)["value_ci"]
+    assert 0 < low <= told[which] <= high < 3 * told[which]
+
+
+@pytest.mark.parametrize("reader", ["none", "full"])
+def test_models_without_memories_read_none(reader, corpus):
+    rows = measured(ordinary(shape(reader), corpus.vocab_size), corpus)
+    assert {row["memories_max"] for row in rows} == {0}
+    assert {row["reader"] for row in rows} == {reader}
+    for row in rows:
+        if row["memory"] == "gain" and reader == "none":
+            assert (row["value"], row["value_ci"]) == (0, [0, 0])
+    if reader == "full":  # it reads earlier tokens, and these are what it loses
+        assert value(rows, "causal", "cross_entropy", "gain") != 0
+        assert value(rows, "causal", "cross_entropy", "gain", at=0) == pytest.approx(0, abs=1e-6)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("reader", ["vector", "slots"])
+def test_losses_are_those_of_the_evaluation_in_training(reader, corpus):
+    model = ordinary(shape(reader), corpus.vocab_size)
+    rows = measured(model, corpus)
+    for name in ("causal", "copy", "blank", "recall"):
+        objective = build_objective(name, corpus.vocab_size)
+        windows = corpus.chunks(corpus.valid, objective.window(C * T), limit=QUICK.examples).tokens
+        for memory, options in (("own", {}), ("none", {"read": False})):
+            expected = evaluate(model, objective, windows, T, torch.device("cpu"), **options)
+            assert value(rows, name, "cross_entropy", memory) == pytest.approx(expected.cross_entropy, rel=1e-5)
+            assert value(rows, name, memory=memory) == pytest.approx(expected.token_accuracy)
+        gain = value(rows, name, "cross_entropy", "none") - value(rows, name, "cross_entropy")
+        assert value(rows, name, "cross_entropy", "gain") == pytest.approx(gain, abs=1e-9)
+    windows = corpus.chunks(corpus.valid, C * T, limit=QUICK.examples).tokens
+    bits = value(rows, "causal", "cross_entropy") / np.log(2) * windows.size / corpus.token_bytes[windows].sum()
+    assert value(rows, "causal", "bits_per_byte") == pytest.approx(bits)
+    by_chunk = [value(rows, "causal", "cross_entropy", at=c) for c in range(C)]
+    assert np.mean(by_chunk) == pytest.approx(value(rows, "causal", "cross_entropy"))
+
+
+def test_every_row_has_its_interval_its_memories_and_its_origin(corpus):
+    rows = measured(ordinary(shape(), corpus.vocab_size), corpus)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    for row in rows:
+        assert row.keys() == rows[0].keys() >= ORIGIN
+        assert row["value_ci"][0] <= row["value"] <= row["value_ci"][1]
+        assert (row["data"], row["chunks"], row["chunk_tokens"]) == (corpus.hash, C, T)
+        assert 2 <= row["examples"] <= (8 if row["mode"] == "free-running" else 40)
+        if row["memory"] == "none":
+            assert row["memories_max"] == 0
+    told = {(r["task"], r["at"]): (r["memories_min"], r["memories_mean"], r["memories_max"])
+            for r in rows if r["memory"] == "own"}  # fmt: skip
+    assert told["causal", None] == (0, 1.5, 3)
+    assert told["causal", 2] == (2, 2, 2)
+    assert told["copy", None] == told["blank", None] == (2, 2.5, 3)
+    assert told["recall", None] == told["needle", 0] == (3, 3, 3)
+
+
+def test_a_recurrent_model_reads_one_memory(corpus):
+    model = ordinary(recurrent_shape(), corpus.vocab_size)
+    rows = measured(model, corpus)
+    assert {row["reader"] for row in rows} == {"carried"}
+    assert found(rows, "causal", "cross_entropy")["memories_mean"] == 0.75
+    assert found(rows, "needle")["memories_max"] == 1
+    assert memories_read(model, np.arange(4), "own").tolist() == [0, 1, 1, 1]
+    assert value(rows, "causal", "cross_entropy", "gain", at=0) == pytest.approx(0, abs=1e-6)
+    assert value(rows, "causal", "cross_entropy", "gain", at=1) != 0
+
+
+def test_more_chunks_than_the_models_own_and_an_odd_number(corpus):
+    model = ordinary(shape(chunks=2), corpus.vocab_size)
+    rows = measured(model, corpus, replace(QUICK, chunks=5))
+    assert {(row["task"], row["chunks"]) for row in rows} == {
+        ("causal", 5), ("recall", 5), ("needle", 5), ("copy", 4), ("blank", 4),
+    }  # fmt: skip
+    fixed = build_model(replace(shape(chunks=2), positions="fixed"), corpus.vocab_size, 0)
+    with pytest.raises(UsageError, match="room for 2 memories"):
+        measured(fixed, corpus, replace(QUICK, chunks=5))
+
+
+def test_what_does_not_fit_is_noted(corpus):
+    odd = replace(shape(), encoder=replace(ENCODER, chunk_tokens=3))
+    rows = measured(build_model(odd, corpus.vocab_size, 0), corpus, replace(QUICK, free_running=0))
+    (noted,) = [row for row in rows if row["note"]]
+    assert (noted["task"], noted["value"]) == ("recall", None)
+    assert "odd" in noted["note"]
+    assert "no recall" in access_table(rows)
+    assert not [row for row in rows if row["mode"] == "free-running"]
+    single = measured(build_model(shape(chunks=1), corpus.vocab_size, 0), corpus)
+    assert all(row["note"] for row in single)
+    assert not any(row["note"] for row in measured(build_model(shape(chunks=2), corpus.vocab_size, 0), corpus))
+
+
+def test_what_cannot_be_measured_is_refused(corpus):
+    with pytest.raises(UsageError, match="reads no chunks"):
+        measured(build_model(AutoencoderShape(chunk_tokens=T, encoder=TRANSFORMER), corpus.vocab_size, 0), corpus)
+    with pytest.raises(UsageError, match="77 tokens"):
+        measured(build_model(shape(), 77, 0), corpus)
+    with pytest.raises(UsageError, match="no document is as long"):
+        measured(build_model(shape(), corpus.vocab_size, 0), corpus, replace(QUICK, chunks=100_000))
+    for wrong in ({"examples": 1}, {"free_running": 1}, {"free_running": -1}, {"chunks": 1}):
+        with pytest.raises(UsageError):
+            AccessConfig(**wrong)
+    with pytest.raises(UsageError):
+        MeasureConfig(access_examples=0)
+    broken = build_model(shape(), corpus.vocab_size, 0)
+    torch.nn.init.constant_(broken.head.weight, float("nan"))
+    with pytest.raises(WorkError, match="no number"):
+        measured(broken, corpus)
+
+
+def test_the_model_is_left_as_it_was(corpus):
+    model = build_model(shape(), corpus.vocab_size, 0).train()
+    before = model.fingerprint()
+    first = measured(model, corpus)
+    assert model.training
+    assert model.fingerprint() == before
+    assert measured(model, corpus) == first
+
+
+# Conditions
+
+
+def test_a_derangement_leaves_nobody_in_place():
+    for n in (2, 3, 50):
+        order = derangement(n, np.random.default_rng(n))
+        assert sorted(order) == list(range(n))
+        assert (order != np.arange(n)).all()
+
+
+@pytest.mark.parametrize("reader", ["vector", "slots"])
+def test_other_memories_are_another_text_before_ones_own_chunk(reader):
+    model, x, other = ordinary(shape(reader), 300), text(3, C * T - 1), text(3, C * T - 1, seed=1)
+    marks = torch.tensor([[False, False, True, True]] * 3)
+    with torch.inference_mode():
+        got = logits_of(model, x, marks, "other", other)
+        torch.testing.assert_close(got, spliced(model, x, marks, other), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(spliced(model, x, marks, x), logits_of(model, x, marks, "own"), rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(got, logits_of(model, x, marks, "own"))
+
+
+def test_a_model_of_all_tokens_without_them_reads_each_chunk_by_itself():
+    model, x = ordinary(shape("full"), 300), text(2, 2 * T + 1)
+    marks = torch.tensor([[False, True, True]] * 2)
+    with torch.inference_mode():
+        got = logits_of(model, x, marks, "none")
+        for c in range(3):
+            alone = model(x[:, c * T : (c + 1) * T], marks=marks[:, c : c + 1]).logits
+            torch.testing.assert_close(got[:, c * T : (c + 1) * T], alone, rtol=1e-5, atol=1e-5)
+
+
+# Without a teacher
+
+
+@pytest.mark.parametrize(
+    "any_shape", [shape("vector"), shape("slots"), shape("none"), shape("full"), recurrent_shape()]
+)
+def test_writing_is_predicting_token_by_token_from_what_was_written(any_shape):
+    model, x = ordinary(any_shape, 60), text(3, C * T, 60)
+    marks = torch.tensor([[False, False, True, True]] * 3)
+    for memory in ("own", "none"):
+        written = write_marked(model, x, marks, memory)
+        assert torch.equal(written[:, : 2 * T], x[:, : 2 * T])
+        # What was written is what the model, reading it, predicts: at every place, in one pass.
+        predicted = logits_of(model, written, marks, memory).argmax(-1)
+        assert torch.equal(written[:, 2 * T :], predicted[:, 2 * T :])
+        other = torch.cat([x[:, : 2 * T], text(3, 2 * T, 60, seed=5)], 1)
+        assert torch.equal(write_marked(model, other, marks, memory), written)
+
+
+def test_written_chunks_are_remembered():
+    """A model that repeats the last chunk goes on with the one that it wrote itself."""
+    x, marks = text(2, C * T), torch.tensor([[False, False, True, True]] * 2)
+    written = write_marked(verbatim("repeats the last chunk", 300), x, marks)
+    assert torch.equal(written, torch.cat([x[:, : 2 * T], x[:, T : 2 * T], x[:, T : 2 * T]], 1))
+
+
+@pytest.mark.parametrize("any_shape", [shape("vector"), shape("slots"), shape("full"), recurrent_shape()])
+def test_a_blank_copy_needs_no_teacher(any_shape):
+    """What it reads at a place does not depend on what was predicted before: place by place is all at once."""
+    model = ordinary(any_shape, 60)
+    batch = build_objective("blank", 60)(text(2, C * T // 2, 60), T)
+    with torch.inference_mode():
+        at_once = model(batch.input_ids, marks=batch.marks).logits
+        for n in range(C * T // 2, C * T):
+            so_far = model(batch.input_ids[:, : n + 1], marks=batch.marks[:, : n // T + 1]).logits[:, -1]
+            torch.testing.assert_close(so_far, at_once[:, n], rtol=1e-5, atol=1e-5)
+
+
+# Tasks and figures by hand
+
+
+def test_needles_by_hand():
+    words = torch.arange(10, 18).expand(2, -1)
+    batch = with_needles(words, 4, torch.tensor([2, 4]), torch.tensor([50, 60]), torch.tensor([51, 61]))
+    assert batch.input_ids.tolist() == [
+        [10, 11, 50, 51, 14, 15, 16, 17, 50, 51],
+        [10, 11, 12, 13, 60, 61, 16, 17, 60, 61],
+    ]
+    assert batch.labels.tolist() == [[X] * 9 + [51], [X] * 9 + [61]]
+    assert batch.marks.tolist() == [[False, False, True]] * 2
+    assert words.tolist() == [list(range(10, 18))] * 2  # the text itself is left alone
+
+
+def test_needles_are_drawn_where_and_as_they_are_said_to_be():
+    needle, words = Needle(20), text(300, C * T, 20)
+    batch = needle(words, T)
+    assert batch.input_ids.shape == (300, (C - 1) * T + 2)
+    spots = set()
+    for i, ids in enumerate(batch.input_ids.tolist()):
+        key, answer = ids[-2:]
+        place = ids.index(key)
+        assert ids[place : place + 2] == [key, answer]
+        assert key not in words[i, : (C - 1) * T]
+        assert ids[:place] + ids[place + 2 : -2] == [n for t, n in enumerate(words[i, : (C - 1) * T].tolist())
+                                                     if t not in (place, place + 1)]  # fmt: skip
+        assert place // T == needle.depths(300, C)[i] == i % (C - 1)
+        assert place % 2 == 0
+        spots.add(place)
+    assert spots == set(range(0, (C - 1) * T, 2))
+    answers = batch.labels[:, -1]
+    assert answers.min() >= 2
+    assert len(answers.unique()) == 18
+    assert torch.equal(needle(words, T).input_ids, batch.input_ids)
+    assert not torch.equal(Needle(20, seed=1)(words, T).input_ids, batch.input_ids)
+    with pytest.raises(UsageError):
+        needle(words[:, :T], T)
+
+
+def test_the_distance_of_a_recalled_pair_is_counted_in_chunks():
+    task = recall(text(5, C * T), T, 300, 0)
+    for ids, labels, distance in zip(task.batch.input_ids.tolist(), task.batch.labels, task.group_BN, strict=True):
+        for n in torch.nonzero(labels != IGNORED).flatten().tolist():
+            told = ids[: (C - 1) * T : 2].index(ids[n - 1]) * 2
+            assert distance[n] == n // T - told // T
+
+
+def test_figures_by_hand():
+    right = np.array([[0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 1, 1]], bool)
+    scored = np.array([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]], bool)
+    nats = np.arange(12.0).reshape(2, 6) * scored
+    scores, size = PlaceScores(nats, right & scored, scored), np.full((2, 6), 3)
+    assert sums("cross_entropy", scores, size, 2).tolist() == [[14, 4], [38, 4]]
+    assert sums("token_accuracy", scores, size, 2).tolist() == [[4, 4], [3, 4]]
+    assert sums("exact_match", scores, size, 2).tolist() == [[1, 1], [0, 1]]
+    assert sums("chunk_match", scores, size, 2).tolist() == [[2, 2], [1, 2]]
+    assert sums("bits_per_byte", scores, size, 2)[0].tolist() == pytest.approx([14 / np.log(2), 12])
+    second = places(scores, np.arange(6) // 2 == 1)
+    assert sums("token_accuracy", second, size, 2).tolist() == [[2, 2], [1, 2]]
+    assert sums("cross_entropy", second, size, 2).tolist() == [[5, 2], [17, 2]]
+
+
+def test_the_table_shows_each_figure_once(corpus):
+    table = access_table(measured(verbatim("copies", corpus.vocab_size), corpus)).splitlines()
+    (free,) = [line.split("  ") for line in table if "copy, free" in line and "tokens right" in line]
+    assert "100.00%" in [cell.strip() for cell in free]
+    assert len(table) == 2 + 10
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def saved(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    models = {"memory": shape(), "nothing": shape("none"), "recurrent": recurrent_shape()}
+    for name, any_shape in models.items():
+        save_model(build_model(any_shape, corpus.vocab_size, 0), corpus.tokenizer, folder / name)
+    return folder
+
+
+PROBE = ["--probe.steps", "2", "--probe.train-chunks", "200", "--no-controls", "--chunks", "50", "--free-running", "2"]
+
+
+def test_memory_and_recurrent_models_are_measured_both_ways(saved, data, tmp_path, capsys, monkeypatch):
+    models = [str(saved / name) for name in ("memory", "nothing", "recurrent")]
+    argv = ["measure", *models, "--data", str(data), "--out", str(tmp_path / "out"), *PROBE, "--access-examples", "20"]
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "usable bits" in printed
+    assert "another's" in printed
+    access = json.loads((tmp_path / "out" / "access.json").read_text())
+    assert {row["model"] for row in access} == {"memory", "nothing", "recurrent"}
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    assert {row["model"] for row in results} == {"no memory", "memory", "recurrent"}
+    monkeypatch.setattr("memlm.measure.run.measure_access", None)  # would fail if anything were measured again
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["access"] == access
+
+
+def test_a_model_without_encoder_has_access_and_no_retention(saved, data, tmp_path, capsys):
+    argv = ["measure", str(saved / "nothing"), "--data", str(data), *PROBE]
+    assert main([*argv, "--out", str(tmp_path / "out"), "--access-examples", "20"]) == 0
+    assert "usable bits" not in capsys.readouterr().out
+    assert main([*argv, "--out", str(tmp_path / "other"), "--no-access"]) == 2
+    said = capsys.readouterr().err
+    assert "forms no memories" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_without_access_there_is_no_access_report(saved, data, tmp_path):
+    config = MeasureConfig(access=False, controls=False, chunks=50)
+    quick = replace(config, probe=replace(config.probe, steps=2, train_chunks=200))
+    assert measure([str(saved / "memory")], data, tmp_path / "out", quick)["access"] == []
+    assert not (tmp_path / "out" / "access.json").exists()
