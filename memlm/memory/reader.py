@@ -50,18 +50,21 @@ class Slots(Reader):
 
     The bridge is that of the memory's own autoencoder, so that what the decoder attends to is close to the tokens
     themselves; a single vector would have to be taken apart inside the decoder's own layers (LOG.md: 23 % against
-    99.7 % of a blank copy).
+    99.7 % of a blank copy). With `shift` each slot is read beside the one before it: what followed a token can then be
+    found by that token in one layer of attention, where it would take two (LOG.md: key-value recall).
     """
 
     def __init__(self, shape: MemoryShape):
         super().__init__()
-        self.vectors = shape.chunk_tokens
+        self.vectors, self.shift = shape.chunk_tokens, shape.shift
         self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
-        self.project = nn.Linear(shape.bridge_width, shape.decoder.width)
+        self.project = nn.Linear((1 + shape.shift) * shape.bridge_width, shape.decoder.width)
 
     def forward(self, memory_BCM: Tensor) -> Tensor:
         """[B, C, M] -> [B, C, T, W]."""
         slots_BCTd = self.bridge(memory_BCM.flatten(0, 1)).unflatten(0, memory_BCM.shape[:2])
+        if self.shift:
+            slots_BCTd = torch.cat([slots_BCTd, nn.functional.pad(slots_BCTd, (0, 0, 1, 0))[:, :, :-1]], -1)
         return self.project(slots_BCTd)
 
 

@@ -145,6 +145,7 @@ class MemoryShape(_ReadsMemories):
     vectors: int = 1  # S of the reader `vector`: into how many vectors it makes a memory
     bridge: BridgeKind = "slots"  # of the reader `slots`: what unrolls a memory, as in its autoencoder ...
     bridge_width: int = 64  # ... and into what width
+    shift: bool = True  # of the reader `slots`: each slot is read beside the one before it
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from memlm.errors import UsageError
 
 NAMES = {
     "autoencode": "all tokens, from their own memory",
+    "noise": "random tokens, from their own memory",
     "causal": "every token, from those before it",
     "copy": "the second half, which repeats the first, shown token by token",
     "blank": "the first half at the places of blanks: only memories can tell",

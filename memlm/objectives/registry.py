@@ -5,11 +5,13 @@ from collections.abc import Callable
 from memlm.objectives.batch import Objective
 from memlm.objectives.combined import Combined
 from memlm.objectives.names import parse
+from memlm.objectives.noise import Noise
 from memlm.objectives.recall import Recall
 from memlm.objectives.text import Copy, Same
 
 OBJECTIVES: dict[str, Callable[[int], Objective]] = {  # each made from the vocabulary's size
     "autoencode": lambda _: Same(),
+    "noise": Noise,
     "causal": lambda _: Same(),
     "copy": lambda _: Copy(blank=False),
     "blank": lambda _: Copy(blank=True),

@@ -24,7 +24,7 @@ def text(window: int, rows: int = 1) -> torch.Tensor:
 
 
 def test_every_objective_is_here():
-    assert set(OBJECTIVES) == set(NAMES) == set(EXPECTED) | {"recall"}
+    assert set(OBJECTIVES) == set(NAMES) == set(EXPECTED) | {"recall", "noise"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -41,7 +41,10 @@ def test_by_hand(name):
 
 
 def test_recall_tells_pairs_and_asks_for_some_of_them():
-    batch = build_objective("recall", V)(torch.randint(0, V, (16, 32)), 8)
+    recall = build_objective("recall", V)
+    batch = recall(torch.randint(0, V, (16, 32)), 8)
+    symbols = recall.symbols(32, 8)
+    assert symbols == 12
     for ids, labels, marks in zip(batch.input_ids, batch.labels, batch.marks, strict=True):
         told = {int(k): int(v) for k, v in ids[:24].view(-1, 2)}
         assert len(told) == 12  # no key twice
@@ -51,14 +54,24 @@ def test_recall_tells_pairs_and_asks_for_some_of_them():
         assert labels[:24].eq(X).all()
         assert labels[24:].tolist() == [t for _, v in asked for t in (X, int(v))]
         assert marks.tolist() == [False, False, False, True]
-    assert batch.input_ids.min() >= 2
+    pairs = batch.input_ids.view(16, -1, 2)
+    assert (pairs >= V // 2).all()
+    assert (pairs[..., 0] < V // 2 + symbols).all()
+    assert (pairs[..., 1] >= V // 2 + symbols).all()
     assert batch.sources is None
 
 
-def test_recall_is_drawn_from_the_window_alone():
-    recall, windows = build_objective("recall", V), torch.randint(0, V, (4, 16))
-    assert torch.equal(recall(windows, 4).input_ids, recall(windows, 4).input_ids)
-    assert not torch.equal(recall(windows, 4).input_ids, recall(windows + 1, 4).input_ids)
+@pytest.mark.parametrize("name", ["recall", "noise"])
+def test_what_is_random_is_drawn_from_the_window_alone(name):
+    objective, windows = build_objective(name, V), torch.randint(0, V, (4, 16))
+    assert torch.equal(objective(windows, 4).input_ids, objective(windows, 4).input_ids)
+    assert not torch.equal(objective(windows, 4).input_ids, objective(windows + 1, 4).input_ids)
+
+
+def test_noise_is_every_token_but_the_special_ones():
+    batch = build_objective("noise", V)(torch.randint(0, V, (100, 32)), 8)
+    assert set(batch.input_ids.unique().tolist()) == set(range(2, V))
+    assert torch.equal(batch.labels, batch.input_ids)
 
 
 def test_combined_puts_its_parts_side_by_side():
