@@ -57,16 +57,19 @@ class Autoencoder(TextMemory):
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
         return self.head(self.decoder(self.bridge(memory_BM)))
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> AutoencoderOutput:
+    def forward(
+        self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None
+    ) -> AutoencoderOutput:
         """Encode and decode.
 
         Args:
             input_ids: token ids [B, T], T <= chunk_tokens, padded at the end with id 0.
             labels: token ids [B, T] to score, -100 where nothing is scored; unshifted.
+            weights: what a label counts [B, T]; the mean over the scored ones by default.
         """
         memory_BM = self.encode(input_ids)
         logits_BTV = self.decode(memory_BM)[:, : input_ids.shape[1]]
-        loss = None if labels is None else token_loss(logits_BTV, labels)
+        loss = None if labels is None else token_loss(logits_BTV, labels, weights)
         return AutoencoderOutput(loss=loss, logits=logits_BTV, memory=memory_BM)
 
 

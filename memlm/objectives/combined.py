@@ -34,7 +34,7 @@ class Combined:
         return Batch(
             torch.cat([batch.input_ids for batch, _ in batches]),
             torch.cat([batch.labels for batch, _ in batches]),
-            torch.cat(marks),
+            torch.cat(marks) if any(batch.marks is not None for batch, _ in batches) else None,
             torch.cat(weights),
             None if any(source is None for source in sources) else torch.cat(sources),
         )

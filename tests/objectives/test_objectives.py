@@ -85,6 +85,10 @@ def test_combined_puts_its_parts_side_by_side():
     assert batch.sources.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
 
 
+def test_parts_without_marks_give_none():
+    assert build_objective("autoencode+0.25*noise", V)(text(8), 2).marks is None
+
+
 def test_a_combined_loss_is_the_weighted_sum_of_the_parts_means():
     torch.manual_seed(0)
     windows, parts = torch.randint(2, V, (3, 8)), {"causal": 1.0, "blank": 0.25, "recall": 2.0}
