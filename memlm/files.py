@@ -47,6 +47,11 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def holds_files(folder: Path) -> bool:
+    """Whether something whole is in a folder: what a kill leaves of a file half-written begins with a dot."""
+    return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically (a temporary sibling, flushed, then renamed)."""
     write_bytes(path, text.encode())

@@ -5,11 +5,12 @@ The small ones take minutes on two CPU cores; the `paper_` ones are the paper's 
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
-from memlm.train.config import OptimConfig, TrainConfig
+from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 
 def slots() -> TrainConfig:
@@ -84,6 +85,35 @@ def paper_transformer() -> TrainConfig:
     return replace(base, model=model, optim=replace(base.optim, lr=2e-4))
 
 
+def memory_curriculum() -> Curriculum:
+    """A memory model that reads 16 tokens from 256 numbers: autoencoder, frozen encoder, blank copy, copy, combined."""
+    first = slots()
+    autoencoder = replace(
+        first, model=replace(first.model, chunk_tokens=16), steps=200, batch=128, eval_every=50, checkpoint_every=100
+    )
+    memory = TrainConfig(
+        model=MemoryShape(
+            chunks=4,
+            encoder=autoencoder.model.encoder_shape,
+            reader="slots",
+            bridge="slots",
+            bridge_width=64,
+            decoder=StackConfig(kind="transformer", width=128, layers=2, heads=4),
+        ),
+        objective="blank",
+        start=Path("autoencoder"),
+        frozen=("encoder", "reader.bridge"),
+        steps=300,
+        batch=32,
+        optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
+        eval_every=50,
+        checkpoint_every=100,
+    )
+    copy = replace(memory, objective="copy", start=Path("blank"), steps=100)
+    combined = replace(memory, objective="causal+0.5*blank", start=Path("copy"), steps=500)
+    return Curriculum(stages={"autoencoder": autoencoder, "blank": memory, "copy": copy, "combined": combined})
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "slots": slots,
     "mixer": mixer,
@@ -95,6 +125,10 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "paper-transformer": paper_transformer,
 }
 
+CURRICULA: dict[str, Callable[[], Curriculum]] = {
+    "memory-curriculum": memory_curriculum,
+}
+
 
 def preset(name: str) -> TrainConfig:
     """The config of that name.
@@ -103,7 +137,7 @@ def preset(name: str) -> TrainConfig:
         UsageError: there is no such preset.
     """
     if name not in PRESETS:
-        raise UsageError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}.")
+        raise UsageError(f"there is no preset {name!r}; there are {', '.join([*PRESETS, *CURRICULA])}.")
     return PRESETS[name]()
 
 

@@ -44,6 +44,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if value is None and type(None) in options:
         return None
     records = [option for option in options if is_dataclass(option)]
+    if len(records) == len(options) and not isinstance(value, dict):
+        raise UsageError(f"{where} must be an object, not {value!r}.")
     if records and isinstance(value, dict):
         # Of several possible records, the one with exactly these names, or the first that knows them all.
         names = [{f.name for f in fields(r)} for r in records]  # pyright: ignore[reportArgumentType]
@@ -52,6 +54,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict((exact or fitting or records)[0], value, where)  # pyright: ignore[reportArgumentType]
     if Path in options and isinstance(value, str):
         return Path(value)
-    if any(get_origin(option) is tuple for option in options) and isinstance(value, list):
-        return tuple(value)
+    for option in options:
+        inside = get_args(option)
+        if get_origin(option) is tuple and isinstance(value, list):
+            kinds = inside[:1] * len(value) if inside[1:] == (Ellipsis,) else inside
+            if len(kinds) != len(value):
+                raise UsageError(f"{where} needs {len(kinds)} values, not {len(value)}.")
+            named = enumerate(zip(kinds, value, strict=True))
+            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in named)
+        if get_origin(option) is dict and isinstance(value, dict):
+            return {key: _convert(inside[1], item, f"{where}.{key}") for key, item in value.items()}
     return value

@@ -1,12 +1,16 @@
 """Files and records: atomic or not there, strict, told in sentences."""
 
 import errno
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_text
+from memlm.records import from_dict, to_dict
 
 
 def fail_halfway(path: Path, *, replace: bool) -> None:
@@ -54,3 +58,45 @@ def test_json_is_strict(tmp_path):
     with pytest.raises(UsageError, match="not valid JSON"):
         read_json(tmp_path / "x.json")
     assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
+
+
+@dataclass(frozen=True)
+class Inner:
+    number: int = 1
+    place: Path = Path("here")
+
+
+@dataclass(frozen=True)
+class Outer:
+    many: tuple[Inner, ...] = ()
+    pair: tuple[str, Inner] | None = None
+    named: dict[str, Inner] = field(default_factory=dict)
+    free: dict[str, Any] = field(default_factory=dict)
+
+
+def test_records_inside_tuples_and_dicts_survive_json():
+    outer = Outer(
+        many=(Inner(1), Inner(2, Path("there"))),
+        pair=("one", Inner(3)),
+        named={"b": Inner(4), "a": Inner(5)},
+        free={"shape": [1, {"x": None}]},
+    )
+    again = from_dict(Outer, json.loads(json.dumps(to_dict(outer))))
+    assert again == outer
+    assert list(again.named) == ["b", "a"]
+    assert from_dict(Outer, to_dict(Outer())) == Outer()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"many": [{}, {"nmber": 1}]}, r"config\.many\[1\] has no field 'nmber'"),
+        ({"named": {"a": {"nmber": 1}}}, r"config\.named\.a has no field 'nmber'"),
+        ({"pair": ["one"]}, r"config\.pair needs 2 values, not 1"),
+        ({"many": [3]}, r"config\.many\[0\] must be an object, not 3"),
+        ({"named": {"a": 3}}, r"config\.named\.a must be an object, not 3"),
+    ],
+)
+def test_a_wrong_record_says_where_it_is(value, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        from_dict(Outer, value)

@@ -51,19 +51,22 @@ def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
 
 
 def find_model(path: Path) -> Path:
-    """The folder that holds the saved model: `path` itself, or `path/model` when `path` is a run.
+    """The folder of the saved model: `path` itself, `path/model` of a run, that of a curriculum's last stage.
 
     Raises:
         UsageError: there is none.
     """
-    path = Path(path)
+    path = whole = Path(path)
+    if (path / "curriculum.json").is_file():
+        path = path / list(read_json(path / "curriculum.json")["stages"])[-1]
     for folder in (path, path / "model"):
         if (folder / "model.safetensors").is_file():
             return folder
-    if not path.exists():
+    if not whole.exists():
         raise UsageError(f"{path} is not there: name a run, or a folder with a saved model.")
-    if (path / "checkpoints").is_dir():
-        raise UsageError(f"{path} is a run that has not ended: finish it with memlm train --resume {path}.")
+    if path != whole or (path / "checkpoints").is_dir():
+        kind = "a run" if path == whole else "a curriculum"
+        raise UsageError(f"{whole} is {kind} that has not ended: finish it with memlm train --resume {whole}.")
     raise UsageError(f"{path} holds no model: there is no model.safetensors in it.")
 
 

@@ -1,8 +1,9 @@
-"""A training run as data. No torch here: a command line that only prints its options reads this."""
+"""Training runs as data. No torch here: a command line that only prints its options reads this."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from memlm.errors import UsageError
 from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
@@ -10,7 +11,7 @@ from memlm.objectives.names import parse
 
 _FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks
 OBJECTIVES_OF: dict[type, set[str]] = {
-    AutoencoderShape: {"autoencode"},
+    AutoencoderShape: {"autoencode", "noise"},
     CausalShape: {"causal"},
     OracleShape: {"causal"},
     MemoryShape: _FROM_CHUNKS,
@@ -76,3 +77,37 @@ class TrainConfig:
             raise UsageError(
                 "encoder.embed cannot be frozen and trained anew: leave one out, frozen or fresh_embedding."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """Runs one after the other, by name, each in a folder of that name; `start` may name an earlier one.
+
+    The paper's: an autoencoder, whose frozen encoder a memory model starts from; blank copies, so that its decoder
+    learns to read memories; copies; then all together (paper, Curriculum).
+    """
+
+    stages: dict[str, TrainConfig]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UsageError("a curriculum needs at least one stage.")
+        before: set[str] = set()
+        for name, config in self.stages.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("model", "checkpoints"):
+                raise UsageError(f"{name!r} cannot name a stage: take lower-case letters, digits, - and _.")
+            if str(config.start) in self.stages.keys() - before:
+                raise UsageError(f"the stage {name} starts from {config.start}, which does not come before it.")
+            before.add(name)
+        for shared in ("device", "precision"):  # a process settles these once
+            if len({getattr(config, shared) for config in self.stages.values()}) > 1:
+                raise UsageError(f"the stages of a curriculum need one and the same {shared}: set --{shared}.")
+
+    @property
+    def last(self) -> str:
+        """The name of the last stage, whose model is what the curriculum is for."""
+        return list(self.stages)[-1]
+
+    def each(self, **changes: Any) -> Self:
+        """The curriculum with fields changed in every stage."""
+        return replace(self, stages={name: replace(config, **changes) for name, config in self.stages.items()})

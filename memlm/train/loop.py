@@ -24,7 +24,7 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
-from memlm.files import read_json, write_json
+from memlm.files import holds_files, read_json, write_json
 from memlm.memory.loading import build_model, save_model
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
@@ -63,14 +63,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     out = Path(out)
     if out.exists() and not resume:
         raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
-    if _has_begun(out) and (begun := load_config(out)) != config:
+    if holds_files(out) and (begun := load_config(out)) != config:
         differing = [name for name in to_dict(config) if getattr(begun, name) != getattr(config, name)]
         raise UsageError(f"{out} was begun with another config (see {', '.join(differing)}): name another place.")
     if (out / "summary.json").exists():
         return read_json(out / "summary.json")
 
     tune_cpu()
-    accelerator = _accelerator(config, out)
+    accelerator = build_accelerator(config, out)
     corpus = Corpus.open(config.data)
     objective = build_objective(config.objective, corpus.vocab_size)
     window = objective.window(config.model.window_tokens)
@@ -166,7 +166,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
                 save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep)
     finally:
         display.close()
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # end_training would also part the processes, which meet again below
+            tracker.finish()
     if not row:  # resumed from a checkpoint that was the last one
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
@@ -185,25 +186,12 @@ def load_config(run: Path) -> TrainConfig:
     return from_dict(TrainConfig, read_json(Path(run) / "config.json"), "config")
 
 
-def _has_begun(out: Path) -> bool:
-    """Whether there is a run in `out`: a folder with nothing but a file half-written is left by a kill in between."""
-    return out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    """The device, the precision and the processes of a run.
 
-
-def _held_out(
-    model: torch.nn.Module, config: TrainConfig, vocab_size: int, windows_NW: np.ndarray, device: torch.device
-) -> dict[str, Any]:
-    """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
-    scores = {}
-    for name, _ in parse(config.objective):
-        objective = build_objective(name, vocab_size)
-        own = windows_NW[:, : objective.window(config.model.window_tokens)]
-        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device))
-    first = next(iter(scores.values()))
-    return first if len(scores) == 1 else {**first, "parts": scores}
-
-
-def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    Raises:
+        UsageError: no such device here, or a tracker that is not installed.
+    """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
     cpu = config.device == "cpu" or not torch.cuda.is_available()
@@ -218,6 +206,19 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
         log_with=list(config.trackers) or None,
         project_dir=str(out),
     )
+
+
+def _held_out(
+    model: torch.nn.Module, config: TrainConfig, vocab_size: int, windows_NW: np.ndarray, device: torch.device
+) -> dict[str, Any]:
+    """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
+    scores = {}
+    for name, _ in parse(config.objective):
+        objective = build_objective(name, vocab_size)
+        own = windows_NW[:, : objective.window(config.model.window_tokens)]
+        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device))
+    first = next(iter(scores.values()))
+    return first if len(scores) == 1 else {**first, "parts": scores}
 
 
 def _check(loss: float, vocab_size: int, step: int, config: TrainConfig, out: Path) -> None:

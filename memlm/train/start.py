@@ -51,7 +51,7 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
         )
     if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
-    taken = _taken(model.config.read_shape(), source.config.read_shape(), folder)
+    taken = fitting(model.config.read_shape(), source.config.read_shape(), str(folder))
     embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
     for mine, theirs in taken.items():
         model.get_submodule(mine).load_state_dict(source.get_submodule(theirs).state_dict())
@@ -60,6 +60,30 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
             _encoder_embedding(model).copy_(embed)
     ui.say(f"starts with {', '.join(name or 'all weights' for name in taken)} of {folder}")
     return source.fingerprint()
+
+
+def fitting(mine: ModelShape, theirs: ModelShape, name: str) -> dict[str, str]:
+    """What a new model takes of an old one: its submodules -> the old one's; "" is a whole model.
+
+    Args:
+        mine: the new model's shape.
+        theirs: the old one's.
+        name: what the old one is called.
+
+    Raises:
+        UsageError: nothing fits; it says what differs.
+    """
+    if _without_chunks(mine) == _without_chunks(theirs):
+        return {"": ""}
+    new, old = _parts(mine), _parts(theirs)
+    for which, parts in (("it", old), ("the new model", new)):
+        if "encoder" not in parts:
+            raise UsageError(f"nothing of {name} fits: {which} has no encoder, and the shapes are not the same.")
+    if new["encoder"] != old["encoder"]:
+        what = _difference(to_dict(old["encoder"][1]), to_dict(new["encoder"][1]))
+        raise UsageError(f"nothing of {name} fits: in its encoder {what}.")
+    both = [key for key in new if key in old and new[key][1] == old[key][1]]
+    return {new[key][0]: old[key][0] for key in both}
 
 
 def freeze(model: TextMemory, parts: tuple[str, ...], *, fresh_embedding: bool) -> None:
@@ -80,21 +104,6 @@ def freeze(model: TextMemory, parts: tuple[str, ...], *, fresh_embedding: bool) 
         _encoder_embedding(model).requires_grad_(True)
     if not any(p.requires_grad for p in named.values()):
         raise UsageError(f"nothing is left to train with {', '.join(parts)} frozen: leave a part out.")
-
-
-def _taken(mine: ModelShape, theirs: ModelShape, folder: Path) -> dict[str, str]:
-    """Submodules of the new model -> those of the old one with the same weights; "" is a whole model."""
-    if _without_chunks(mine) == _without_chunks(theirs):
-        return {"": ""}
-    new, old = _parts(mine), _parts(theirs)
-    for which, parts in (("it", old), ("the new model", new)):
-        if "encoder" not in parts:
-            raise UsageError(f"nothing of {folder} fits: {which} has no encoder, and the shapes are not the same.")
-    if new["encoder"] != old["encoder"]:
-        what = _difference(to_dict(old["encoder"][1]), to_dict(new["encoder"][1]))
-        raise UsageError(f"nothing of {folder} fits: in its encoder {what}.")
-    both = [key for key in new if key in old and new[key][1] == old[key][1]]
-    return {new[key][0]: old[key][0] for key in both}
 
 
 def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
