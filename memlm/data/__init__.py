@@ -8,6 +8,7 @@ In reading order:
     corpora.py    the corpora that memlm knows by name
     sources.py    open_source: whatever of these was named
     tokenizer.py  train or load a byte-level BPE; tokenise a stream of pieces
+    detokenise.py token ids -> text as they come
     split.py      which documents are held out
     packing.py    token ids and document boundaries into flat files
     prepare.py    all of the above: a source becomes a folder DATA

@@ -1,0 +1,57 @@
+"""Models for banks, made without training: an autoencoder that is perfect by construction, and one that reads it."""
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+from tokenizers import Tokenizer
+
+from memlm.data.tokenizer import train_tokenizer
+from memlm.memory.autoencoder import Autoencoder
+from memlm.memory.loading import build_model
+from memlm.memory.memory_model import MemoryModel
+from memlm.memory.shapes import AutoencoderShape, MemoryShape
+from memlm.nn.config import StackConfig
+
+T, WIDTH, V = 8, 32, 300
+IDENTITY = StackConfig(kind="pointwise", width=WIDTH, layers=0)
+PERFECT = AutoencoderShape(
+    chunk_tokens=T,
+    memory_dim=T * WIDTH,
+    memory_norm=False,
+    encoder=IDENTITY,
+    decoder=IDENTITY,
+    readout="slots",
+    bridge="slots",
+)
+
+
+@cache
+def tokenizer(vocab_size: int = V) -> Tokenizer:
+    text = "the sea was calm and a cold wind came from the north, wasn't it?\n\nNaïve Bären, 東京 1984. " * 20
+    return train_tokenizer([text], vocab_size)
+
+
+def autoencoder(seed: int = 0) -> Autoencoder:
+    """A memory is the chunk's token vectors side by side; the head finds each one's nearest: nothing is lost."""
+    model = build_model(PERFECT, V, seed).eval().requires_grad_(False)
+    assert isinstance(model, Autoencoder)
+    with torch.no_grad():
+        vectors_VD = torch.nn.functional.normalize(model.encoder.embed.weight, dim=1)
+        model.encoder.embed.weight.copy_(vectors_VD)
+        model.head.weight.copy_(vectors_VD)
+        for linear in (model.encoder.readout.project, model.bridge.project):
+            linear.weight.copy_(torch.eye(T * WIDTH))
+            linear.bias.zero_()
+    return model
+
+
+def memory_model(encoder: Autoencoder, reader: str = "slots", chunks: int = 4) -> MemoryModel:
+    """An untrained memory model with the encoder of an autoencoder."""
+    decoder = StackConfig(kind="transformer", width=16, layers=1, heads=2)
+    shape = MemoryShape(encoder=PERFECT.encoder_shape, decoder=decoder, reader=reader, chunks=chunks, bridge_width=8)
+    model = build_model(replace(shape, positions="variable"), V, 0).eval().requires_grad_(False)
+    assert isinstance(model, MemoryModel)
+    if reader not in ("none", "full"):
+        model.encoder.load_state_dict(encoder.encoder.state_dict())
+    return model
