@@ -14,6 +14,8 @@ COMMANDS = {
     "prepare": "a file, folder, Hugging Face data set or named corpus -> tokenizer and packed tokens",
     "train": "train an autoencoder or a causal language model from a preset, resumable",
     "measure": "how much of its input an embedding still holds, with controls",
+    "encode": "documents -> a bank of memories on disk",
+    "recall": "a bank of memories -> the text that they hold",
     "report": "one self-contained HTML page with tables and figures from runs",
     "bench": "our code side by side with a peer, in one run",
 }

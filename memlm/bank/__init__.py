@@ -1,0 +1,11 @@
+"""The bank room: memories of documents on disk, and what is done with them.
+
+In reading order:
+
+    digest.py   what makes two sets of memories, or two tokenizers, the same
+    bank.py     Bank.open(BANK): memories of documents, memory-mapped and checked
+    chunks.py   documents -> chunks of token ids, in bounded memory
+    encode.py   encode_documents: documents -> a bank
+    recall.py   memories -> token ids, and how many of them are right
+    opening.py  a model with its tokenizer, from a run or a saved folder
+"""

@@ -1,0 +1,257 @@
+"""A bank: memories of documents in a folder that outlives the process.
+
+BANK/memories.npy   float32 or float16 [K, M], memory-mapped: the memories of all documents, one after the other
+BANK/chunks.npy     int32 [K, 3]: of which document each memory is, its number in it, how many tokens it holds
+BANK/meta.json      the documents, the identity of encoder and tokenizer, SHA-256 of everything
+
+A document is cut into chunks of T tokens from its start on; its last chunk may hold fewer, and no chunk holds tokens
+of two documents. Nothing is unpickled.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.bank.digest import sha256_rows, tokenizer_sha256
+from memlm.errors import UsageError
+from memlm.files import read_json
+from memlm.memory.model import TextMemory
+from memlm.records import from_dict
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT = 1  # of BANK; a change of it makes banks ask to be made anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A document in a bank."""
+
+    name: str
+    characters: int
+    bytes: int  # of its text in UTF-8
+    tokens: int
+    chunks: int  # memories; all hold T tokens but the last, which holds the rest
+    sha256: str  # of its text in UTF-8
+    memories_sha256: str  # of its rows in memories.npy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What meta.json tells."""
+
+    format: int
+    memlm: str  # the version that wrote the bank, and its commit
+    commit: str
+    model: str | None  # where the model was, seen from the bank's folder, or its name alone
+    encoder: str  # ChunkEncoder.fingerprint: SHA-256 over shape and weights
+    tokenizer: str  # tokenizer_sha256
+    chunk_tokens: int  # T
+    memory_dim: int  # M
+    dtype: str  # of memories.npy
+    fill: str  # what the encoder read after a document's end (bank/chunks.py)
+    documents: tuple[Entry, ...]
+
+    @property
+    def chunks(self) -> int:
+        """K, memories of all documents."""
+        return sum(entry.chunks for entry in self.documents)
+
+
+class Bank:
+    """Memories of documents. Open one with `Bank.open`.
+
+    Attributes:
+        path: its folder.
+        meta: what meta.json tells.
+        documents: the documents, in the order of their memories.
+    """
+
+    def __init__(self, path: Path, meta: Meta, memories: np.ndarray):
+        self.path, self.meta, self.documents = path, meta, meta.documents
+        self._memories = memories
+        self._first = [0, *accumulate(entry.chunks for entry in self.documents)]
+        self._checked: set[int] = set()  # documents whose memories have been compared with their SHA-256
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a bank. Memories are compared with their SHA-256 when they are first read.
+
+        Raises:
+            UsageError: the folder is no bank, is of another format, or a file of it is damaged.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise UsageError(f"{path} is not there: name a bank, or make one with memlm encode.")
+        if not (path / "meta.json").is_file():
+            raise UsageError(f"{path} is not a bank (it has no meta.json): make one with memlm encode.")
+        meta = _read_meta(path / "meta.json")
+        memories = _load(path / "memories.npy", (meta.chunks, meta.memory_dim), np.dtype(meta.dtype))
+        chunks = _load(path / "chunks.npy", (meta.chunks, 3), np.dtype(np.int32))
+        first = 0
+        for number, entry in enumerate(meta.documents):
+            rows = chunks[first : first + entry.chunks]
+            if not np.array_equal(rows, chunk_rows(number, entry, meta.chunk_tokens)):
+                raise _damaged(path / "chunks.npy", "it does not fit meta.json")
+            first += entry.chunks
+        return cls(path, meta, memories)
+
+    def __len__(self) -> int:
+        """K, the memories of all documents."""
+        return self._first[-1]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the memories hold together."""
+        return sum(entry.tokens for entry in self.documents)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the memories take on disk."""
+        return self._memories.nbytes
+
+    def find(self, name: str) -> int:
+        """The number of the document of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name not in self._numbers:
+            some = ", ".join(entry.name for entry in self.documents[:20]) or "no documents"
+            more = f" and {len(self.documents) - 20} more" if len(self.documents) > 20 else ""
+            raise UsageError(f"{self.path} holds no document {name!r}; there are {some}{more}.")
+        return self._numbers[name]
+
+    def span(self, document: str | int) -> slice:
+        """Which memories are of a document, named or numbered."""
+        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
+        return slice(self._first[number], self._first[number + 1])
+
+    def memories(self, which: str | int | slice | None = None) -> Tensor:
+        """Memories in float32 [K, M]: of a document by name or number, of a slice of all chunks, or all there are.
+
+        Raises:
+            UsageError: there is no document of that name, or what is read is damaged.
+        """
+        if which is None:
+            which = slice(None)
+        start, stop, step = (which if isinstance(which, slice) else self.span(which)).indices(len(self))
+        if step != 1:
+            raise UsageError("memories are read in their order: take a slice without a step.")
+        if start < stop:
+            last = np.searchsorted(self._first, stop, side="left")
+            for number in range(int(np.searchsorted(self._first, start, side="right")) - 1, int(last)):
+                self._check(number)
+        return torch.from_numpy(self._memories[start:stop].astype(np.float32))
+
+    def check_encoder(self, model: TextMemory, tokenizer: "Tokenizer | None" = None) -> None:
+        """Refuse a model whose memories mean something else than the bank's.
+
+        Args:
+            model: whose encoder must be the one that made the bank; whatever else it is may differ.
+            tokenizer: the one that belongs to the model.
+
+        Raises:
+            UsageError: another encoder, or another tokenizer.
+        """
+        T, M = self.meta.chunk_tokens, self.meta.memory_dim
+        if (model.chunk_tokens, model.memory_dim) != (T, M):
+            raise UsageError(
+                f"{self.path} holds memories of {T} tokens in {M} numbers, and the model's are of "
+                f"{model.chunk_tokens} in {model.memory_dim}: take a model with the encoder that made the bank."
+            )
+        if model.encoder.fingerprint() != self.meta.encoder:
+            raise UsageError(
+                f"{self.path} was made by another encoder, so its memories mean nothing to this model: take a model "
+                f"with the encoder that made them{f' (then {self.meta.model})' if self.meta.model else ''}, or encode "
+                "the documents anew."
+            )
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.meta.tokenizer:
+            raise UsageError(
+                f"{self.path} was made with another tokenizer than the model's: encode the documents anew."
+            )
+
+    def made_by(self) -> Path | None:
+        """Where the model that made the bank is, as the bank recorded it; None where it is not told."""
+        return None if self.meta.model is None else self.path.resolve() / self.meta.model
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {entry.name: number for number, entry in enumerate(self.documents)}
+
+    def _check(self, number: int) -> None:
+        if number in self._checked:
+            return
+        if sha256_rows(self._memories[self.span(number)]) != self.documents[number].memories_sha256:
+            raise _damaged(self.path / "memories.npy", f"memories of {self.documents[number].name!r} have changed")
+        self._checked.add(number)
+
+
+def chunk_rows(number: int, entry: Entry, chunk_tokens: int) -> np.ndarray:
+    """A document's part of chunks.npy: int32 [chunks, 3]."""
+    rows = np.empty((entry.chunks, 3), np.int32)
+    rows[:, 0], rows[:, 1], rows[:, 2] = number, np.arange(entry.chunks), chunk_tokens
+    if entry.chunks:
+        rows[-1, 2] = entry.tokens - (entry.chunks - 1) * chunk_tokens
+    return rows
+
+
+def _damaged(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} is damaged ({why}): restore it, or encode the documents anew.")
+
+
+def _read_meta(path: Path) -> Meta:
+    told: Any = read_json(path)
+    if not isinstance(told, dict) or not {"format", "encoder", "documents"} <= told.keys():
+        raise UsageError(f"{path} is not of a bank: make one with memlm encode.")
+    if told["format"] != FORMAT:
+        raise UsageError(f"{path.parent} is a bank of another format ({told['format']}): encode the documents anew.")
+    try:
+        entries = tuple(from_dict(Entry, entry, "documents") for entry in told["documents"])
+        meta = from_dict(Meta, {**told, "documents": entries}, "meta.json")
+        if _is_sound(meta):
+            return meta
+    except (UsageError, TypeError):  # a name too many or too few, a value of another type
+        pass
+    raise _damaged(path, "it does not tell what a bank tells")
+
+
+def _is_sound(meta: Meta) -> bool:
+    """Whether values fit one another.
+
+    Raises:
+        TypeError: values of another type.
+    """
+    return (
+        min(meta.memory_dim, meta.chunk_tokens) > 0
+        and meta.dtype in ("float32", "float16")
+        and meta.fill in ("pad", "repeat")
+        and isinstance(meta.model, str | None)
+        and len({entry.name for entry in meta.documents}) == len(meta.documents)
+        and all(
+            isinstance(entry.name, str)
+            and min(entry.characters, entry.bytes, entry.tokens) >= 0
+            and entry.chunks == -(-entry.tokens // meta.chunk_tokens)
+            for entry in meta.documents
+        )
+    )
+
+
+def _load(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: restore it, or encode the documents anew.")
+    try:
+        # numpy maps no empty array
+        array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise _damaged(path, "it has lost a part or is no array") from None
+    if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != (shape, dtype):
+        raise _damaged(path, "it does not fit meta.json")
+    return array

@@ -1,0 +1,49 @@
+"""A model with its tokenizer, from a run or a saved folder, on the device that was asked for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from memlm.bank.bank import Bank
+from memlm.cpu import tune_cpu
+from memlm.data.tokenizer import load_tokenizer
+from memlm.errors import UsageError
+from memlm.memory.loading import find_model, load_model
+from memlm.memory.model import TextMemory
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:
+    """Load a model, frozen, and the tokenizer that was saved beside it; special tokens in a text are text to it.
+
+    Raises:
+        UsageError: there is no model of ours, no tokenizer beside it, or no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
+    tune_cpu()
+    model = load_model(path).requires_grad_(False)
+    tokenizer = load_tokenizer(find_model(Path(path)))
+    if device != "cpu" and torch.cuda.is_available():
+        torch.nn.Module.to(model, "cuda")
+    return model, tokenizer
+
+
+def open_maker(bank: Bank, model: Path | str | None = None, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:
+    """The model that reads a bank: `model`, or the one that the bank was made with if it is still there.
+
+    Raises:
+        UsageError: it is not there, or its memories are not the bank's.
+    """
+    path = bank.made_by() if model is None else Path(model)
+    if path is None or (model is None and not path.exists()):
+        was = f"the model that made it, {bank.meta.model}, is" if path else "the model that made it is"
+        raise UsageError(f"{bank.path} is there, but {was} not found: name it with --model.")
+    opened = open_model(path, device)
+    bank.check_encoder(*opened)
+    return opened

@@ -1,0 +1,181 @@
+"""Memories -> the tokens that they hold, by a model's own decoder, and how many of them are right.
+
+No token is told to the decoder: what comes out was in the memories. A memory model has no decoder of one memory; it
+recalls as in its blank copy (paper, Objectives), half of a training example at a time, and well only where it was
+trained to.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.bank.bank import Bank, Entry
+from memlm.bank.chunks import Text, read_chunks
+from memlm.data.detokenise import TextStream
+from memlm.data.pieces import Document
+from memlm.errors import UsageError
+from memlm.memory.autoencoder import Autoencoder
+from memlm.memory.memory_model import MemoryModel
+from memlm.memory.model import TextMemory
+from memlm.memory.shapes import MemoryShape
+from memlm.memory.vocabulary import PAD
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Decode = Callable[[Tensor], Tensor]  # memories [B, M] of consecutive chunks -> logits [B, T, V]
+
+
+def own_decoder(model: TextMemory) -> Decode:
+    """What turns a model's memories back into text.
+
+    Raises:
+        UsageError: the model has nothing that does.
+    """
+    if isinstance(model, Autoencoder):
+        return model.decode
+    if isinstance(model, MemoryModel) and model.reader.vectors and _half(model):
+        return lambda memory_BM: _blank_copy(model, memory_BM)
+    raise UsageError(
+        "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "
+        "same encoder."
+    )
+
+
+@torch.inference_mode()
+def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256) -> Iterator[np.ndarray]:
+    """The token ids that a document's memories hold: int64 [n] at a time, some chunks' each, padding left out.
+
+    Raises:
+        UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
+    """
+    decode = own_decoder(model)
+    if isinstance(model, MemoryModel):
+        batch = -(-batch // _half(model)) * _half(model)
+    entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
+    span, left = bank.span(document), entry.tokens
+    for start in range(span.start, span.stop, batch):
+        memory_BM = bank.memories(slice(start, min(start + batch, span.stop))).to(model.device)
+        ids_N = decode(memory_BM).argmax(-1).flatten()[:left].cpu().numpy()
+        left -= len(ids_N)
+        yield ids_N
+
+
+def recall_text(
+    bank: Bank,
+    model: TextMemory,
+    tokenizer: "Tokenizer",
+    document: str | int,
+    original: Document | None = None,
+    score: "Score | None" = None,
+) -> Iterator[str]:
+    """The text that a document's memories hold, as it is recalled.
+
+    Args:
+        bank: made by the model's encoder.
+        model: one with a decoder of memories.
+        tokenizer: the model's own.
+        document: its name or number in the bank.
+        original: the text that the memories are of, to count in `score` what is right.
+        score: counts while the text is taken.
+
+    Raises:
+        UsageError: as `recall`.
+    """
+    T, text = bank.meta.chunk_tokens, TextStream(tokenizer)
+    ids = None if original is None else _OriginalIds(tokenizer, original, T)
+    for ids_N in recall(bank, model, document):
+        if ids is not None and score is not None:
+            score.add(ids_N, ids.take(len(ids_N)), T)
+        yield text.feed(ids_N.tolist())
+    yield text.feed([], last=True)
+
+
+@dataclass
+class Score:
+    """How much of a text came back."""
+
+    tokens: int = 0
+    right: int = 0
+    chunks: int = 0
+    exact: int = 0  # chunks that are right in every token
+
+    def add(self, recalled_N: np.ndarray, original_N: np.ndarray, chunk_tokens: int) -> None:
+        """Count consecutive chunks, of which the last may hold fewer tokens."""
+        same_N = recalled_N == original_N
+        starts = np.arange(0, len(same_N), chunk_tokens)
+        self.tokens += len(same_N)
+        self.right += int(same_N.sum())
+        self.chunks += len(starts)
+        self.exact += int(np.logical_and.reduceat(same_N, starts).sum()) if len(starts) else 0
+
+    def as_json(self) -> dict[str, float]:
+        """Shares of tokens and of whole chunks, and of how many."""
+        return {
+            "token_accuracy": self.right / max(1, self.tokens),
+            "exact_chunks": self.exact / max(1, self.chunks),
+            "tokens": self.tokens,
+            "chunks": self.chunks,
+        }
+
+
+def find_originals(entries: Iterable[Entry], documents: Iterable[Document], where: str) -> dict[str, Document]:
+    """The documents that a bank was made from, by SHA-256, whatever they are called now.
+
+    Args:
+        entries: what has to be found.
+        documents: where to look; each is read once, and the right ones can be read again.
+        where: what the documents are called in a refusal.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
+    wanted = {entry.sha256: entry.name for entry in entries}
+    found = {}
+    for document in documents:
+        text = Text(document.name)
+        for piece in document.pieces:
+            text.add(piece)
+        if text.sha256() in wanted:
+            found[text.sha256()] = document
+    if absent := [name for sha256, name in wanted.items() if sha256 not in found]:
+        raise UsageError(f"{where} does not hold the text that the memories of {absent[0]!r} are of, or has changed.")
+    return found
+
+
+class _OriginalIds:
+    """A document's token ids as they were encoded, taken as many at a time as are wanted."""
+
+    def __init__(self, tokenizer: "Tokenizer", document: Document, chunk_tokens: int):
+        self._blocks = (ids_nT.flatten() for ids_nT, _ in read_chunks(tokenizer, [document], chunk_tokens))
+        self._rest = np.empty(0, np.int64)
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count` ids; the document has them."""
+        while len(self._rest) < count:
+            self._rest = np.concatenate([self._rest, next(self._blocks)])
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken
+
+
+def _half(model: MemoryModel) -> int:
+    """H, the chunks that a copy repeats: half of a training example."""
+    return cast(MemoryShape, model.config.read_shape()).chunks // 2
+
+
+def _blank_copy(model: MemoryModel, memory_BM: Tensor) -> Tensor:
+    """Memories of consecutive chunks [B, M] -> logits [B, T, V], H chunks to an example.
+
+    What is missing to a whole example is filled with memories of empty chunks.
+    """
+    H, T, B = _half(model), model.chunk_tokens, len(memory_BM)
+    empty_1M = model.encode(torch.full((1, T), PAD, device=memory_BM.device))
+    groups_GHM = torch.cat([memory_BM, empty_1M.expand(-B % H, -1)]).unflatten(0, (-1, H))
+    blanks_GN = torch.full((len(groups_GHM), H * T), PAD, device=memory_BM.device)
+    marks_GH = torch.ones(len(groups_GHM), H, dtype=torch.bool, device=memory_BM.device)
+    logits_GNV = model(input_ids=blanks_GN, marks=marks_GH, memories=groups_GHM).logits
+    return logits_GNV.unflatten(1, (H, T)).flatten(0, 1)[:B]

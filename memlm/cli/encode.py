@@ -1,0 +1,132 @@
+"""memlm encode MODEL FILE... --out BANK: documents become memories on disk."""
+
+import codecs
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from memlm.data.pieces import PIECE, Document, cut_pieces
+from memlm.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Encode documents into a bank of memories, one for each chunk of a document."""
+
+    model: Annotated[str, tyro.conf.Positional]  # a run or a saved folder
+    files: Annotated[tuple[str, ...], tyro.conf.Positional]  # files or folders as memlm prepare reads them; - is stdin
+    out: Path  # the bank's folder
+    append: bool = False  # add to the bank that is there
+    dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own
+    fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: padding (default), or itself again
+    column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
+    batch: int = 256  # chunks encoded at once
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    json: bool = False  # print one JSON object
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    call = tyro.cli(Call, args=argv, prog="memlm encode")
+    if not call.files:
+        raise UsageError("name at least one file or folder to encode, or - for the standard input.")
+    if call.batch < 1:
+        raise UsageError(f"at least one chunk has to be encoded at once, not {call.batch}.")
+    documents = _documents(call)
+    from memlm.bank.bank import Bank
+    from memlm.bank.encode import encode_documents
+    from memlm.bank.opening import open_model
+
+    before = len(Bank.open(call.out).documents) if call.append else 0
+    model, tokenizer = open_model(call.model, call.device)
+    began = time.perf_counter()
+    bank = encode_documents(
+        model,
+        tokenizer,
+        documents,
+        call.out,
+        dtype=call.dtype,
+        fill=call.fill,
+        append=call.append,
+        model_path=call.model,
+        batch=call.batch,
+    )
+    told = _told(bank, before, time.perf_counter() - began)
+    if call.json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    new, T, M = told["encoded"], told["chunk_tokens"], told["memory_dim"]
+    print(
+        f"{call.out}: {new['documents']:,} documents, {new['tokens']:,} tokens ({new['bytes']:,} bytes of text) in "
+        f"{new['chunks']:,} memories of {T} tokens in {M} numbers; {new['tokens_per_second']:,.0f} tokens/s\n"
+        f"{told['numbers_per_token']:.2f} numbers a token, {told['bytes_per_text_byte']:.2f} bytes ({told['dtype']}) "
+        "for a byte of text"
+        + (f"; the bank now holds {told['documents']:,} documents, {told['chunks']:,} memories" if before else "")
+    )
+
+
+def _documents(call: Call) -> Iterator[Document]:
+    """The documents of all sources; a source that is not there is refused before anything is loaded."""
+    from memlm.data.sources import open_source
+
+    names = [Path(file).stem for file in call.files if Path(file).is_file()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two files are called {twice!r}: name a folder that holds both, or rename one of them.")
+    return chain.from_iterable(
+        _stdin() if file == "-" else open_source(file, column=call.column) for file in call.files
+    )
+
+
+def _stdin() -> Iterator[Document]:
+    """The standard input as one document called `stdin`."""
+
+    def blocks() -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        try:
+            while block := sys.stdin.buffer.read(PIECE):
+                yield decoder.decode(block)
+            yield decoder.decode(b"", True)
+        except UnicodeDecodeError:
+            raise UsageError("the standard input is not UTF-8 text: convert it first.") from None
+
+    yield Document("stdin", cut_pieces(blocks()))
+
+
+def _told(bank: Any, before: int, seconds: float) -> dict[str, Any]:
+    """What was encoded, and what the whole bank costs."""
+    new = bank.documents[before:]
+    tokens = sum(entry.tokens for entry in new)
+    return {
+        "bank": str(bank.path),
+        "model": bank.meta.model,
+        "encoder": bank.meta.encoder,
+        "memlm": bank.meta.memlm,
+        "commit": bank.meta.commit,
+        "documents": len(bank.documents),
+        "chunks": len(bank),
+        "tokens": bank.tokens,
+        "chunk_tokens": bank.meta.chunk_tokens,
+        "memory_dim": bank.meta.memory_dim,
+        "dtype": bank.meta.dtype,
+        "fill": bank.meta.fill,
+        "memory_bytes": bank.memory_bytes,
+        "numbers_per_token": len(bank) * bank.meta.memory_dim / max(1, bank.tokens),
+        "bytes_per_text_byte": bank.memory_bytes / max(1, sum(entry.bytes for entry in bank.documents)),
+        "encoded": {
+            "names": [entry.name for entry in new],
+            "documents": len(new),
+            "chunks": sum(entry.chunks for entry in new),
+            "tokens": tokens,
+            "characters": sum(entry.characters for entry in new),
+            "bytes": sum(entry.bytes for entry in new),
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+        },
+    }

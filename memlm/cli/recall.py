@@ -1,0 +1,80 @@
+"""memlm recall BANK: memories become text again."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Recall documents from their memories alone, and print their text.
+
+    The text goes to stdout as it is, figures to stderr; several documents are printed with their names above them.
+    """
+
+    bank: Annotated[Path, tyro.conf.Positional]  # made by memlm encode
+    model: Path | None = None  # a run or saved folder with the bank's encoder; the one that made the bank if not given
+    document: str | None = None  # the document's name; all of them if not given
+    against: str | None = None  # the original file or folder: how much of it came back
+    column: str = "text"  # the column or key that holds the original text (JSONL, Parquet)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    json: bool = False  # print one JSON object
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    call = tyro.cli(Call, args=argv, prog="memlm recall")
+    from memlm.bank.bank import Bank
+    from memlm.bank.opening import open_maker
+    from memlm.bank.recall import Score, find_originals, own_decoder, recall_text
+    from memlm.data.sources import open_source
+    from memlm.memory.memory_model import MemoryModel
+    from memlm.ui import say
+
+    bank = Bank.open(call.bank)
+    numbers = range(len(bank.documents)) if call.document is None else [bank.find(call.document)]
+    entries = [bank.documents[number] for number in numbers]
+    source = None if call.against is None else open_source(call.against, column=call.column)
+    originals = None if source is None else find_originals(entries, source, source.name)
+    model, tokenizer = open_maker(bank, call.model, call.device)
+    own_decoder(model)  # refused before anything is printed
+    by_copy = isinstance(model, MemoryModel)
+    if by_copy:
+        say("a memory model recalls by blank copy: only as well as it was trained to (objective blank)")
+
+    rows = []
+    for number, entry in zip(numbers, entries, strict=True):
+        original, score = (None, None) if originals is None else (originals[entry.sha256], Score())
+        text = recall_text(bank, model, tokenizer, number, original, score)
+        row: dict[str, Any] = {"name": entry.name, "tokens": entry.tokens, "chunks": entry.chunks}
+        if call.json:
+            row["text"] = "".join(text)
+        else:
+            _print(text, entry.name if len(numbers) > 1 else None)
+        if score is not None:
+            row |= score.as_json()
+            say(
+                f"{entry.name}: {row['token_accuracy']:.2%} of {entry.tokens:,} tokens and "
+                f"{row['exact_chunks']:.1%} of {entry.chunks:,} chunks right"
+            )
+        rows.append(row)
+    if call.json:
+        where = str(call.model) if call.model else bank.meta.model
+        told = {"bank": str(call.bank), "model": where, "encoder": bank.meta.encoder}
+        told |= {"by": "blank copy" if by_copy else "decoder", "documents": rows}
+        print(json.dumps(told, ensure_ascii=False))
+
+
+def _print(text: Iterator[str], name: str | None) -> None:
+    """A document's text as it is, so that a file of it equals the original; among several, under its name."""
+    if name is not None:
+        print(f"==> {name} <==")
+    for part in text:
+        sys.stdout.write(part)
+    if name is not None or sys.stdout.isatty():
+        print()

@@ -1,0 +1,375 @@
+"""Banks: what goes in comes out, in bounded memory, whole or not at all; nothing damaged or foreign is read."""
+
+import errno
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from banks import PERFECT, T, autoencoder, memory_model, tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memlm.bank.bank import Bank
+from memlm.bank.chunks import batches, read_chunks
+from memlm.bank.encode import encode_documents
+from memlm.bank.recall import Score, find_originals, recall, recall_text
+from memlm.data.pieces import Document
+from memlm.errors import UsageError, WorkError
+from memlm.memory.loading import build_model
+from memlm.memory.shapes import CausalShape, RecurrentShape
+from memlm.nn.config import StackConfig
+from memlm.objectives.text import Copy
+
+TEXTS = {
+    "sea": "the sea was calm and a cold wind came from the north " * 40,
+    "brief": "a",
+    "bären": "Naïve Bären in 東京 \U0001f30a say <|end|> and <|pad|>.\r\n\x00\ttail",
+    "empty": "",
+    "whole": "the sea was calm and a cold wind",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return autoencoder()
+
+
+@pytest.fixture(scope="module")
+def made(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("banks") / "bank"
+    encode_documents(model, tokenizer(), TEXTS.items(), path, batch=7)
+    return path
+
+
+@pytest.fixture
+def bank(made, tmp_path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(made, tmp_path / "bank")
+
+
+def recalled(bank: Bank, model) -> dict[str, str]:
+    return {entry.name: "".join(recall_text(bank, model, tokenizer(), entry.name)) for entry in bank.documents}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_every_text_comes_back_from_its_memories(made, model):
+    assert recalled(Bank.open(made), model) == TEXTS
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.text(max_size=60), max_size=6), st.integers(1, 9), st.sampled_from(["pad", "repeat"]))
+def test_any_texts_come_back_whatever_the_batch(texts, batch, fill):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        documents = [(str(i), text) for i, text in enumerate(texts)]
+        bank = encode_documents(autoencoder(), tokenizer(), documents, Path(place) / "bank", fill=fill, batch=batch)
+        assert recalled(bank, autoencoder()) == dict(documents)
+        assert len(bank) == sum(-(-entry.tokens // T) for entry in bank.documents)
+
+
+def test_a_chunk_is_of_one_document_and_says_how_much_it_holds(made, model):
+    bank, rows = Bank.open(made), np.load(made / "chunks.npy")
+    k = 0
+    for number, (name, text) in enumerate(TEXTS.items()):
+        entry = bank.documents[number]
+        ids = tokenizer().encode(text, add_special_tokens=False).ids
+        assert (entry.name, entry.tokens, entry.characters) == (name, len(ids), len(text))
+        assert entry.bytes == len(text.encode())
+        for n in range(0, len(ids), T):
+            chunk = ids[n : n + T]
+            assert rows[k].tolist() == [number, n // T, len(chunk)]
+            alone = model.encode(torch.tensor([chunk + [0] * (T - len(chunk))]))
+            torch.testing.assert_close(bank.memories(slice(k, k + 1)), alone)
+            k += 1
+    assert k == len(rows) == len(bank)
+
+
+def test_memories_are_read_by_name_number_and_slice(made):
+    bank = Bank.open(made)
+    everything = bank.memories()
+    assert everything.shape == (len(bank), PERFECT.memory_dim)
+    assert everything.dtype == torch.float32
+    by_number = torch.cat([bank.memories(i) for i in range(len(TEXTS))])
+    by_name = torch.cat([bank.memories(name) for name in TEXTS])
+    assert torch.equal(everything, by_number)
+    assert torch.equal(everything, by_name)
+    assert torch.equal(everything[3:5], bank.memories(slice(3, 5)))
+    assert bank.memories("empty").shape == (0, PERFECT.memory_dim)
+    with pytest.raises(UsageError, match="no document 'poem'; there are sea, brief, bären, empty, whole"):
+        bank.memories("poem")
+    with pytest.raises(UsageError, match="without a step"):
+        bank.memories(slice(None, None, 2))
+
+
+def test_a_document_is_never_held_whole(tmp_path, monkeypatch):
+    """Pieces are taken as memories are written: at no time do more than a few wait between the two."""
+    model, read, encoded, most = autoencoder(), 0, 0, 0
+    piece = "the sea was calm " * 4000
+    tokens = len(tokenizer().encode(piece, add_special_tokens=False).ids)
+
+    def pieces():
+        nonlocal read, most
+        for _ in range(20):
+            read += 1
+            most = max(most, read * tokens - encoded * T)
+            yield piece
+
+    own = model.encode
+
+    def counted(ids_BT):
+        nonlocal encoded
+        encoded += len(ids_BT)
+        assert len(ids_BT) <= 512
+        return own(ids_BT)
+
+    monkeypatch.setattr(model, "encode", counted)
+    bank = encode_documents(model, tokenizer(), [Document("long", pieces())], tmp_path / "bank", batch=512)
+    assert bank.tokens == 20 * tokens
+    assert most < 3 * tokens
+
+
+def test_half_precision_takes_half_the_room(made, model, tmp_path):
+    bank = encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "half", dtype="float16")
+    assert bank.memory_bytes * 2 == Bank.open(made).memory_bytes
+    assert bank.memories().dtype == torch.float32
+    assert recalled(bank, model) == TEXTS
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 1e6), ("float32", float("nan"))])
+def test_numbers_that_do_not_fit_are_refused(tmp_path, dtype, size):
+    model = autoencoder()
+    with torch.no_grad():
+        model.encoder.readout.project.bias.fill_(size)
+    with pytest.raises(UsageError, match=f"that {dtype} cannot"):
+        encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank", dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
+def test_appending_is_encoding_at_once(made, model, tmp_path):
+    some, more = list(TEXTS.items())[:2], list(TEXTS.items())[2:]
+    encode_documents(model, tokenizer(), some, tmp_path / "bank")
+    bank = encode_documents(model, tokenizer(), more, tmp_path / "bank", append=True)
+    assert torch.equal(bank.memories(), Bank.open(made).memories())
+    assert files(tmp_path / "bank") == files(made)
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+def test_appending_refuses_what_does_not_belong_and_changes_nothing(bank, model):
+    before = files(bank)
+    small = build_model(CausalShape(chunk_tokens=T, stack=StackConfig(kind="mixer", width=8)), 300, 0)
+    refused = [
+        (autoencoder(1), tokenizer(), [("new", "a")], {}, "another encoder"),
+        (small, tokenizer(), [("new", "a")], {}, "in 8: take a model"),
+        (model, tokenizer(299), [("new", "a")], {}, "another tokenizer"),
+        (model, tokenizer(), [("new", "a"), ("sea", "a")], {}, "two documents 'sea'"),
+        (model, tokenizer(), [("new", "a")], {"dtype": "float16"}, "made with dtype float32"),
+        (model, tokenizer(), [("new", "a")], {"fill": "repeat"}, "and fill pad"),
+    ]
+    for encoder, tok, documents, options, said in refused:
+        with pytest.raises(UsageError, match=said):
+            encode_documents(encoder, tok, documents, bank, append=True, **options)
+    assert files(bank) == before
+    with pytest.raises(UsageError, match="exists already"):
+        encode_documents(model, tokenizer(), [("new", "a")], bank)
+    with pytest.raises(UsageError, match="is not there"):
+        encode_documents(model, tokenizer(), [("new", "a")], bank / "absent", append=True)
+    assert files(bank) == before
+
+
+def test_a_bank_that_changes_meanwhile_is_not_overwritten(bank, model):
+    def documents():
+        yield "new", "a"
+        encode_documents(model, tokenizer(), [("first", "b")], bank, append=True)
+
+    with pytest.raises(WorkError, match="was changed"):
+        encode_documents(model, tokenizer(), documents(), bank, append=True)
+    assert Bank.open(bank).documents[-1].name == "first"
+
+
+def test_only_the_encoder_that_made_them_can_read_memories(made, model):
+    bank = Bank.open(made)
+    bank.check_encoder(model, tokenizer())
+    bank.check_encoder(memory_model(model), tokenizer())  # another model with the same frozen encoder
+    with pytest.raises(UsageError, match="another encoder"):
+        bank.check_encoder(autoencoder(1), tokenizer())
+    with pytest.raises(UsageError, match="another tokenizer"):
+        bank.check_encoder(model, tokenizer(299))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 64
+    path.write_bytes(content)
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"\xff\x00{[" * 9)
+
+
+@pytest.mark.parametrize("name", ["memories.npy", "chunks.npy", "meta.json"])
+@pytest.mark.parametrize("damage", [cut, flip, garble, Path.unlink], ids=lambda damage: damage.__name__)
+def test_a_damaged_bank_is_one_sentence(bank, model, name, damage):
+    damage(bank / name)
+    with pytest.raises(UsageError, match=r"meta\.json" if name == "meta.json" else name) as told:
+        recalled(Bank.open(bank), model)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 99}, "another format"),
+        ({"documents": "none"}, "is damaged"),
+        ({"documents": [{}]}, "is damaged"),
+        ({"chunk_tokens": "8"}, "is damaged"),
+        ({"chunk_tokens": 0}, "is damaged"),
+        ({"chunk_tokens": 9}, "is damaged"),
+        ({"dtype": "object"}, "is damaged"),
+        ({"memory_dim": 64}, "is damaged"),
+        ({"model": 3}, "is damaged"),
+        ({"surprise": 1}, "is damaged"),
+    ],
+    ids=str,
+)
+def test_a_meta_that_does_not_fit_is_refused(bank, change, said):
+    told = json.loads((bank / "meta.json").read_text())
+    (bank / "meta.json").write_text(json.dumps({**told, **change}))
+    with pytest.raises(UsageError, match=said):
+        Bank.open(bank)
+
+
+def test_what_is_no_bank_is_refused(data, tmp_path):
+    with pytest.raises(UsageError, match="is not there"):
+        Bank.open(tmp_path / "absent")
+    with pytest.raises(UsageError, match=r"no meta\.json"):
+        Bank.open(data)
+    (tmp_path / "meta.json").write_text("[]")
+    with pytest.raises(UsageError, match="not of a bank"):
+        Bank.open(tmp_path)
+
+
+def test_nothing_is_unpickled(bank, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "harm",))
+
+    (bank / "memories.npy").write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(UsageError, match="no array"):
+        Bank.open(bank)
+    objects = np.array([[Harm()]], object)
+    np.save(bank / "memories.npy", objects, allow_pickle=True)
+    with pytest.raises(UsageError, match="is damaged"):
+        Bank.open(bank)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(OSError(errno.ENOSPC, "No space left on device"), WorkError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_failure_leaves_nothing_or_the_bank_as_it_was(bank, model, tmp_path, monkeypatch, failure, told):
+    before = files(bank)
+
+    def fail(rows):
+        raise failure
+
+    monkeypatch.setattr("memlm.bank.encode.sha256_rows", fail)
+    for out, append in ((tmp_path / "new", False), (bank, True)):
+        with pytest.raises(told):
+            encode_documents(model, tokenizer(), [("one", "a")], out, append=append)
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+    assert files(bank) == before
+
+
+def test_models_that_form_no_memory_of_a_chunk_are_refused(model, tmp_path):
+    decoder = StackConfig(kind="transformer", width=8, layers=1, heads=2)
+    begins = CausalShape(chunk_tokens=T, stack=StackConfig(kind="mixer", width=8)).encoder_shape
+    recurrent = build_model(RecurrentShape(encoder=begins, decoder=decoder), 300, 0)
+    for other, said in ((memory_model(model, "none"), "forms no memories"), (recurrent, "not of one")):
+        with pytest.raises(UsageError, match=said):
+            encode_documents(other, tokenizer(), TEXTS.items(), tmp_path / "bank")
+    with pytest.raises(UsageError, match=r"has \d+ tokens and the model knows 300"):
+        encode_documents(model, tokenizer(320), TEXTS.items(), tmp_path / "bank")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_causal_models_memories_are_kept_and_not_recalled(tmp_path):
+    shape = CausalShape(chunk_tokens=T, stack=StackConfig(kind="mixer", width=8))
+    model = build_model(shape, 300, 0).eval()
+    bank = encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank")
+    with pytest.raises(UsageError, match="an autoencoder with the same encoder"):
+        list(recall(bank, model, "sea"))
+
+
+def test_a_memory_model_recalls_as_in_its_blank_copy(model, tmp_path):
+    reader = memory_model(model, chunks=6)  # a copy repeats three chunks
+    ids = torch.randint(2, 300, (2, 3 * T), generator=torch.Generator().manual_seed(0))
+    text = "".join(tokenizer().decode(row.tolist()) for row in ids)
+    bank = encode_documents(reader, tokenizer(), [("some", text)], tmp_path / "bank")
+    tokens = tokenizer().encode(text, add_special_tokens=False).ids
+    padded_GN = torch.tensor(tokens + [0] * (-len(tokens) % (3 * T))).unflatten(0, (-1, 3 * T))
+    blank = Copy(blank=True)(padded_GN, T)
+    expected = reader(**blank.inputs()).logits[:, 3 * T :].argmax(-1).flatten()[: len(tokens)]
+    for batch in (1, 3, 256):
+        assert np.concatenate(list(recall(bank, reader, "some", batch))).tolist() == expected.tolist()
+
+
+def test_a_score_counts_tokens_and_whole_chunks():
+    score = Score()
+    score.add(np.array([1, 2, 3, 4, 5, 6]), np.array([1, 2, 3, 9, 5, 6]), 2)
+    score.add(np.array([7]), np.array([7]), 2)
+    assert score.as_json() == {"token_accuracy": 6 / 7, "exact_chunks": 3 / 4, "tokens": 7, "chunks": 4}
+    assert Score().as_json()["token_accuracy"] == 0
+
+
+def test_originals_are_found_by_what_they_say(made, model):
+    bank = Bank.open(made)
+    documents = [Document(f"renamed {name}", [text] if text else []) for name, text in TEXTS.items()]
+    found = find_originals(bank.documents, documents, "here")
+    for entry in bank.documents:
+        score = Score()
+        text = "".join(recall_text(bank, model, tokenizer(), entry.name, found[entry.sha256], score))
+        assert text == TEXTS[entry.name]
+        assert (score.tokens, score.right, score.exact) == (entry.tokens, entry.tokens, entry.chunks)
+    with pytest.raises(UsageError, match="here does not hold the text that the memories of 'brief'"):
+        find_originals(bank.documents[:2], documents[:1], "here")
+
+
+def test_where_the_model_was_is_told_as_seen_from_the_bank(model, tmp_path, monkeypatch):
+    texts = [("brief", "a")]
+    bank = encode_documents(model, tokenizer(), texts, tmp_path / "banks" / "b", model_path=tmp_path / "runs" / "m")
+    assert bank.meta.model == "../../runs/m"
+    assert str(tmp_path) not in (bank.path / "meta.json").read_text()
+    assert bank.made_by().resolve() == tmp_path / "runs" / "m"
+    monkeypatch.chdir(tmp_path)
+    near = encode_documents(model, tokenizer(), texts, "near", model_path="runs/m")
+    assert near.meta.model == "../runs/m"
+    far = encode_documents(model, tokenizer(), texts, "far", model_path="/elsewhere/runs/m")
+    assert far.meta.model == "m"  # nothing is shared but the root: no absolute place is told
+    assert encode_documents(model, tokenizer(), texts, "nowhere").made_by() is None
+
+
+def test_chunks_and_batches():
+    documents = [Document("x", ["the sea was", " calm"]), Document("y", [])]
+    ids = tokenizer().encode("the sea was calm", add_special_tokens=False).ids
+    T = len(ids) - 1
+    blocks = list(read_chunks(tokenizer(), documents, T))
+    assert [text.name for _, text in blocks if text] == ["x", "y"]
+    assert np.concatenate([block for block, _ in blocks]).tolist() == [ids[:T], [ids[T]] + [0] * (T - 1)]
+    filled = np.concatenate([block for block, _ in read_chunks(tokenizer(), documents, T, "repeat")])
+    assert filled.tolist() == [ids[:T], [ids[T]] * T]
+    numbers = [np.arange(5), np.arange(5, 5), np.arange(5, 6), np.arange(6, 17)]
+    assert [len(block) for block in batches(numbers, 4)] == [4, 4, 4, 4, 1]
+    assert np.concatenate(list(batches(numbers, 4))).tolist() == list(range(17))
