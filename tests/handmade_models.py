@@ -10,6 +10,7 @@ from memlm.memory.model import TextMemory
 from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
 from memlm.memory.shapes import EncoderShape, MemoryShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.objectives.recall import Recall
 
 T, C = 4, 4
 TINY = StackConfig(kind="mixer", width=8, layers=1)
@@ -50,7 +51,9 @@ class Verbatim(MemoryModel):
 
     def answer(self, chunk_BT, held_BKT):
         if self.kind == "guesses":
-            return torch.randint(2, self.config.vocab_size, chunk_BT.shape)
+            pairs = Recall(self.config.vocab_size)
+            symbols = pairs.symbols(C * T, T)
+            return pairs.first + torch.randint(symbols, 2 * symbols, chunk_BT.shape)
         if self.kind == "guesses a told value":
             values = held_BKT.flatten(1)[:, 1::2]
             return values.gather(1, torch.randint(values.shape[1], chunk_BT.shape))

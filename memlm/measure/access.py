@@ -46,10 +46,10 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
         ones; `free-running`: the model's own; `both`: it reads blanks, so that the two are one), `metric`
         (cross_entropy in nats a token, bits_per_byte, token_accuracy, exact_match of whole examples, chunk_match),
         `memory` (`own`, `none`, `other`; `gain`: how much better `own` is than `none`, above 0 where memory helps),
-        `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform guess), `chance_told` (a
-        guess among the values told), `examples` and `tokens` that were scored, `chunk_tokens`, `chunks` of an example,
-        `memories_min`, `memories_mean`, `memories_max` (how many the scored tokens could read), `model`, `kind`,
-        `reader`, `note`, `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
+        `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform guess among all values that
+        are drawn from), `chance_told` (among those told), `examples` and `tokens` that were scored, `chunk_tokens`,
+        `chunks` of an example, `memories_min`, `memories_mean`, `memories_max` (how many the scored tokens could read),
+        `model`, `kind`, `reader`, `note`, `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
         A task that does not fit has one row without value whose `note` says why.
 
     Raises:
@@ -87,35 +87,26 @@ class _Access:
         """All tasks, one after the other."""
         chunks = self.config.chunks or self.model.config.read_shape().chunks
         for name, (make, chunks_of_text) in TASKS.items():
+            if chunks < 2:
+                yield self._row(name, note="one chunk has no earlier one to remember.")
+                continue
+            windows_BW = self._windows(chunks_of_text(chunks) * self.model.chunk_tokens)
             try:
-                task = make(
-                    self._windows(name, chunks_of_text(chunks)),
-                    self.model.chunk_tokens,
-                    self.corpus.vocab_size,
-                    self.config.seed,
-                )
-            except _Unfit as why:
+                task = make(windows_BW, self.model.chunk_tokens, self.corpus.vocab_size, self.config.seed)
+            except UsageError as why:  # this task is not for chunks like these: the others may be
                 yield self._row(name, note=str(why))
                 continue
             yield from self._teacher_forced(name, task)
             if name == "copy" and self.config.free_running:
                 yield from self._free_running(name, task)
 
-    def _windows(self, task: str, chunks: int) -> torch.Tensor:
-        """Held-out text of so many chunks, evenly spread [B, W]."""
-        chunk_tokens, least = self.model.chunk_tokens, 1 if task in ("copy", "blank") else 2
-        if chunks < least:
-            raise _Unfit("one chunk has no earlier one to remember")
-        if task == "recall" and chunk_tokens % 2:
-            raise _Unfit(f"key-value pairs do not fit into chunks of {chunk_tokens} tokens, an odd number")
-        if task == "recall" and (chunks - 1) * chunk_tokens // 2 > self.corpus.vocab_size - 2:
-            raise _Unfit(f"{(chunks - 1) * chunk_tokens // 2} pairs need more keys than there are tokens")
-        if task == "needle" and chunk_tokens < 2:
-            raise _Unfit("a key and its value do not fit into chunks of one token")
-        tokens = chunks * chunk_tokens
+    def _windows(self, tokens: int) -> torch.Tensor:
+        """Held-out text, evenly spread [B, W]."""
         windows = self.corpus.chunks(self.corpus.valid, tokens, limit=self.config.examples).tokens
         if len(windows) < 2:
-            raise UsageError(f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks.")
+            raise UsageError(
+                f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks."
+            )
         return torch.from_numpy(windows)
 
     def _teacher_forced(self, name: str, task: Task) -> Iterator[dict[str, Any]]:
@@ -240,7 +231,3 @@ _TOLD = (
     *("mode", "metric", "memory", "group", "at", "value", "value_ci", "chance", "chance_told", "examples", "tokens"),
     *("chunks", "memories_min", "memories_mean", "memories_max", "note"),
 )
-
-
-class _Unfit(Exception):
-    """Why a task does not fit a model's chunks."""

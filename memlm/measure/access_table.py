@@ -22,7 +22,7 @@ def access_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         shown = _SHOWN.get((row["task"], row["metric"]))
         if row["note"]:
-            notes.append(f"{row['model']}: no {row['task']}, {row['note']}.")
+            notes.append(f"{row['model']}: no {row['task']}: {row['note']}")
         elif shown and row["group"] is None and row["memory"] == "own":
             task = f"{row['task']}, free" if row["mode"] == "free-running" else row["task"]
             lines.append([row["model"], row["reader"], task, shown, *_figures(row, rows)])

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from memlm.errors import UsageError
-from memlm.memory.vocabulary import END
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 from memlm.objectives.recall import Recall
@@ -24,7 +23,7 @@ class Task:
         group: what scored places are told apart by: `chunk` (its number), `distance` (in chunks, from the question back
             to what is asked for) or `depth` (the number of the chunk that holds the needle).
         group_BN: that number at every scored place [B, N], or [B, 1].
-        chance: the accuracy of a uniform guess among all tokens.
+        chance: the accuracy of a uniform guess among all tokens that answers are drawn from.
         chance_told: the accuracy of a guess among the values that the example tells.
     """
 
@@ -39,17 +38,18 @@ class Task:
 class Needle:
     """A fact in a text: somewhere in one chunk a key and its value, in the last chunk the key again, its value asked.
 
-    Example i has its needle in chunk i mod (C - 1), at a random even place, as the pairs of key-value recall have.
-    The key is drawn uniformly among the tokens that the text itself has not got, or has fewest of; the value uniformly
-    among all: nothing but a memory of the pair tells it.
+    Example i has its needle in chunk i mod (C - 1), at a random even place. Keys and values are those of key-value
+    recall, so that a model that has learnt to look up pairs is asked for what it knows, among text.
+    The key is drawn uniformly among those that the text itself has not got, or has fewest of; the value uniformly among
+    all: nothing but a memory of the pair tells it.
 
     Args:
-        vocab_size: V; the special tokens are left out.
+        vocab_size: V.
         seed: of keys, values and places.
     """
 
     def __init__(self, vocab_size: int, seed: int = 0):
-        self.vocab_size, self.seed = vocab_size, seed
+        self.vocab_size, self.seed, self.pairs = vocab_size, seed, Recall(vocab_size)
 
     def window(self, tokens: int) -> int:
         """As many as the example has; of the last chunk only the question is read."""
@@ -60,17 +60,22 @@ class Needle:
         return torch.arange(rows) % (chunks - 1)
 
     def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
-        """Text [B, C*T] -> text with needles, and the question: [B, (C - 1) * T + 2]; the last chunk is marked."""
+        """Text [B, C*T] -> text with needles, and the question: [B, (C - 1) * T + 2]; the last chunk is marked.
+
+        Raises:
+            UsageError: chunks without room for a pair, or none before the last.
+        """
         rows, T = len(tokens_BW), chunk_tokens
         chunks = tokens_BW.shape[1] // T
         if T < 2 or chunks < 2:
-            raise UsageError("a needle needs two chunks at least, of two tokens at least.")
+            raise UsageError("a needle needs at least two chunks, of at least two tokens.")
         text_Bn = tokens_BW[:, : (chunks - 1) * T].cpu()
+        first, symbols = self.pairs.first, self.pairs.symbols(tokens_BW.shape[1], T)
         generator = torch.Generator().manual_seed(self.seed)
         often_BV = torch.zeros(rows, self.vocab_size).scatter_add_(1, text_Bn, torch.ones(text_Bn.shape))
-        often_BV[:, : END + 1] = torch.inf
-        key_B = (often_BV + torch.rand(often_BV.shape, generator=generator)).argmin(1)
-        value_B = torch.randint(END + 1, self.vocab_size, (rows,), generator=generator)
+        often_BS = often_BV[:, first : first + symbols]
+        key_B = first + (often_BS + torch.rand(often_BS.shape, generator=generator)).argmin(1)
+        value_B = first + torch.randint(symbols, 2 * symbols, (rows,), generator=generator)
         even_B = 2 * torch.randint(T // 2, (rows,), generator=generator)
         batch = with_needles(text_Bn, T, self.depths(rows, chunks) * T + even_B, key_B, value_B)
         assert batch.marks is not None
@@ -109,13 +114,14 @@ def blank(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> T
 
 def recall(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """Values of random keys, by how many chunks ago they were told."""
-    batch = Recall(vocab_size)(tokens_BW, chunk_tokens)
+    pairs = Recall(vocab_size)
+    batch = pairs(tokens_BW, chunk_tokens)
     before = tokens_BW.shape[1] - chunk_tokens
     told_BP, asked_BQ = batch.input_ids[:, :before:2], batch.input_ids[:, before::2]
     pair_BQ = (asked_BQ[:, :, None] == told_BP[:, None]).int().argmax(-1)
     group_BN = torch.zeros_like(batch.labels)
     group_BN[:, before + 1 :: 2] = before // chunk_tokens - 2 * pair_BQ // chunk_tokens
-    chances = 1 / (vocab_size - END - 1), 1 / told_BP.shape[1]
+    chances = 1 / pairs.symbols(tokens_BW.shape[1], chunk_tokens), 1 / told_BP.shape[1]
     return Task(batch, ("token_accuracy", "cross_entropy"), "distance", group_BN, *chances)
 
 
@@ -124,10 +130,11 @@ def needle(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> 
     task = Needle(vocab_size, seed)
     batch = task(tokens_BW, chunk_tokens)
     group_B1 = task.depths(len(tokens_BW), tokens_BW.shape[1] // chunk_tokens)[:, None]
-    return Task(batch, ("token_accuracy", "cross_entropy"), "depth", group_B1, 1 / (vocab_size - END - 1))
+    chance = 1 / task.pairs.symbols(tokens_BW.shape[1], chunk_tokens)
+    return Task(batch, ("token_accuracy", "cross_entropy"), "depth", group_B1, chance)
 
 
-# A name -> the task, and how many chunks of text an example of C chunks takes; less than one: it has too few.
+# A name -> the task, and how many chunks of text an example of C chunks takes.
 TASKS: dict[str, tuple[Callable[[Tensor, int, int, int], Task], Callable[[int], int]]] = {
     "causal": (causal, lambda chunks: chunks),
     "copy": (copy, lambda chunks: chunks // 2),  # an odd chunk more is left out

@@ -23,6 +23,7 @@ from memlm.measure.tasks import Needle, recall, with_needles
 from memlm.memory.loading import build_model, save_model
 from memlm.memory.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
+from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
 from memlm.train.evaluate import evaluate
 
@@ -93,17 +94,14 @@ def test_a_lookup_recalls_all_pairs_and_all_needles_and_is_nothing_without_its_m
         assert sum(row["tokens"] for row in parts) == found(rows, task)["tokens"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "task", "which"), [("guesses", "copy", "chance"), ("guesses a told value", "recall", "chance_told")]
-)
-def test_a_guess_scores_chance(kind, task, which, corpus):
+@pytest.mark.parametrize(("kind", "which"), [("guesses", "chance"), ("guesses a told value", "chance_told")])
+def test_a_guess_scores_chance(kind, which, corpus):
     torch.manual_seed(0)
-    rows = measured(verbatim(kind, corpus.vocab_size), corpus, replace(QUICK, examples=400, free_running=0))
-    told = found(rows, "recall")
-    assert told["chance"] == found(rows, "needle")["chance"] == 1 / (corpus.vocab_size - 2)
-    assert told["chance_told"] == 1 / ((C - 1) * T // 2)
-    low, high = found(rows, task)["value_ci"]
-    assert 0 < low <= told[which] <= high < 3 * told[which]
+    row = found(measured(verbatim(kind, corpus.vocab_size), corpus, replace(QUICK, examples=400)), "recall")
+    assert row["chance"] == 1 / Recall(corpus.vocab_size).symbols(C * T, T)
+    assert row["chance_told"] == 1 / ((C - 1) * T // 2)
+    low, high = row["value_ci"]
+    assert 0 < low <= row[which] <= high < 3 * row[which]
 
 
 @pytest.mark.parametrize("reader", ["none", "full"])
@@ -187,8 +185,8 @@ def test_what_does_not_fit_is_noted(corpus):
     rows = measured(build_model(odd, corpus.vocab_size, 0), corpus, replace(QUICK, free_running=0))
     (noted,) = [row for row in rows if row["note"]]
     assert (noted["task"], noted["value"]) == ("recall", None)
-    assert "odd" in noted["note"]
-    assert "no recall" in access_table(rows)
+    assert "even number" in noted["note"]
+    assert "no recall: key-value recall needs" in access_table(rows)
     assert not [row for row in rows if row["mode"] == "free-running"]
     single = measured(build_model(shape(chunks=1), corpus.vocab_size, 0), corpus)
     assert all(row["note"] for row in single)
@@ -307,26 +305,26 @@ def test_needles_by_hand():
 
 
 def test_needles_are_drawn_where_and_as_they_are_said_to_be():
-    needle, words = Needle(20), text(300, C * T, 20)
+    V, text_tokens = 60, (C - 1) * T
+    needle, words = Needle(V), text(300, C * T, V)
+    keys = range(needle.pairs.first, needle.pairs.first + needle.pairs.symbols(C * T, T))
     batch = needle(words, T)
-    assert batch.input_ids.shape == (300, (C - 1) * T + 2)
-    spots = set()
-    for i, ids in enumerate(batch.input_ids.tolist()):
-        key, answer = ids[-2:]
+    assert batch.input_ids.shape == (300, text_tokens + 2)
+    spots, asked, told = set(), set(), set()
+    for i, (ids, before) in enumerate(zip(batch.input_ids.tolist(), words[:, :text_tokens].tolist(), strict=True)):
+        key, value = ids[-2:]
         place = ids.index(key)
-        assert ids[place : place + 2] == [key, answer]
-        assert key not in words[i, : (C - 1) * T]
-        assert ids[:place] + ids[place + 2 : -2] == [n for t, n in enumerate(words[i, : (C - 1) * T].tolist())
-                                                     if t not in (place, place + 1)]  # fmt: skip
+        assert key not in before
+        assert ids[:-2] == [*before[:place], key, value, *before[place + 2 :]]
         assert place // T == needle.depths(300, C)[i] == i % (C - 1)
-        assert place % 2 == 0
         spots.add(place)
-    assert spots == set(range(0, (C - 1) * T, 2))
-    answers = batch.labels[:, -1]
-    assert answers.min() >= 2
-    assert len(answers.unique()) == 18
+        asked.add(key)
+        told.add(value)
+    assert spots == set(range(0, text_tokens, 2))
+    assert asked == set(keys)
+    assert told == {key + len(keys) for key in keys}
     assert torch.equal(needle(words, T).input_ids, batch.input_ids)
-    assert not torch.equal(Needle(20, seed=1)(words, T).input_ids, batch.input_ids)
+    assert not torch.equal(Needle(V, seed=1)(words, T).input_ids, batch.input_ids)
     with pytest.raises(UsageError):
         needle(words[:, :T], T)
 
