@@ -38,12 +38,12 @@ class Placing:
         """Positions that a decoder with fixed positions needs."""
         return self.most * self.vectors + self.chunk_tokens
 
-    def memories(self, first: int, count: int) -> Tensor:
-        """Positions of memories first..first + count: long [count, S]."""
-        number = torch.arange(first, first + count)[:, None]
+    def memories(self, number: Tensor) -> Tensor:
+        """Positions of the memories of these numbers [...]: long [..., S]."""
         if self.scheme == "original":
-            return number * self.chunk_tokens + spread(self.chunk_tokens, self.vectors)
-        return number * self.vectors + torch.arange(self.vectors)
+            share = spread(self.chunk_tokens, self.vectors).to(number.device)
+            return number[..., None] * self.chunk_tokens + share
+        return number[..., None] * self.vectors + torch.arange(self.vectors, device=number.device)
 
     def tokens(self, memories: Tensor) -> Tensor:
         """Positions of the tokens of chunks with so many memories [...] before them: long [..., T]."""
@@ -64,9 +64,8 @@ def packed(placing: Placing, memories: int, chunks: int, device: torch.device, r
     past_NN = torch.ones(chunks * T, chunks * T, dtype=torch.bool).tril()
     upper = torch.cat([memory_m[:, None] >= memory_m, torch.zeros(len(memory_m), chunks * T, dtype=torch.bool)], 1)
     lower = torch.cat([visible_C[chunk_N, None] > memory_m, (chunk_N[:, None] == chunk_N) & past_NN], 1)
-    positions = torch.cat(
-        [placing.memories(0, memories).flatten()[: len(memory_m)], placing.tokens(visible_C).flatten()]
-    )
+    memories_m = placing.memories(torch.arange(memories)).flatten()[: len(memory_m)]
+    positions = torch.cat([memories_m, placing.tokens(visible_C).flatten()])
     return _on(device, positions, torch.cat([upper, lower]))
 
 
@@ -82,7 +81,7 @@ def folded(placing: Placing, memories: int, chunks: int, batch: int, device: tor
     mask_CPP[:, :m, :m] = memory_m[:, None] >= memory_m
     mask_CPP[:, m:, :m] = (visible_C[:, None] > memory_m)[:, None]
     mask_CPP[:, m:, m:] = torch.ones(T, T, dtype=torch.bool).tril()
-    memory_Cm = placing.memories(0, memories).flatten()[:m].expand(chunks, -1)
+    memory_Cm = placing.memories(torch.arange(memories)).flatten()[:m].expand(chunks, -1)
     positions_CP = torch.cat([memory_Cm, placing.tokens(visible_C)], 1)
     return _on(device, positions_CP.repeat(batch, 1), mask_CPP.repeat(batch, 1, 1))
 

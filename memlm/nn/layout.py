@@ -17,7 +17,7 @@ class Layout:
     Args:
         positions: long [Q] or [B, Q], where the entries stand: rotary positions, or rows of a mixer's weights.
         mask: bool [Q, P] or [B, Q, P], True where entry q sees entry p. Every entry must see at least one.
-        seen: long [P] or [B, P], where the P entries stand; None: they are the Q entries themselves.
+        seen: long [P] or [B, P], where the P entries stand, for a mixer; None: they are the Q entries themselves.
         slots: long [Q] or [B, Q], at which of the P places of a cache the entries are kept; None: there is no cache.
     """
 

@@ -114,6 +114,8 @@ class MixerBlock(nn.Module):
 class Mixer(Stack):
     """Mixer blocks and a last LayerNorm."""
 
+    keeps = 1  # what is mixed
+
     def __init__(self, config: StackConfig, tokens: int):
         blocks = (MixerBlock(config, tokens) for _ in range(config.layers))
         super().__init__(config, tokens, blocks, nn.LayerNorm(config.width))

@@ -28,6 +28,8 @@ class Stack(nn.Module):
     what. A block is called with the layout and with the cache of its layer, or with None for both.
     """
 
+    keeps = 0  # vectors of D numbers that a cache keeps of an entry in every layer
+
     def __init__(self, config: StackConfig, tokens: int, blocks: Iterable[nn.Module], norm: nn.Module):
         super().__init__()
         self.config = config
@@ -50,6 +52,12 @@ class Stack(nn.Module):
     def new_cache(self, places: int) -> Cache:
         """An empty cache for this stack."""
         return Cache(len(self.blocks), places)
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes that one place of a cache takes for one sequence."""
+        size = next((p.element_size() for p in self.parameters()), 0)
+        return len(self.blocks) * self.keeps * self.config.width * size
 
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:

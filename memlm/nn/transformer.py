@@ -89,6 +89,8 @@ class TransformerBlock(nn.Module):
 class Transformer(Stack):
     """Llama-type blocks and a last RMSNorm."""
 
+    keeps = 2  # key and value
+
     def __init__(self, config: StackConfig, tokens: int):
         blocks = (TransformerBlock(config) for _ in range(config.layers))
         super().__init__(config, tokens, blocks, nn.RMSNorm(config.width, eps=1e-6))
