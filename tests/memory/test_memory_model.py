@@ -1,70 +1,20 @@
 """The memory model: two parallel forms equal to a plain loop over chunks; nothing sees what it must not."""
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_models import ENCODERS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
 from transformers import AutoModel
 
 from memlm.errors import UsageError
-from memlm.memory.loading import build_model, load_model
+from memlm.memory.loading import load_model
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.reader import READERS
-from memlm.memory.shapes import EncoderShape, MemoryShape
-from memlm.nn.config import StackConfig
+from memlm.memory.shapes import MemoryShape
 from memlm.nn.layout import Layout
-
-T, M, V = 4, 12, 40
-MIXER = StackConfig(kind="mixer", width=8, layers=2, kernel=3)
-HEADS = StackConfig(kind="mixer", width=8, layers=2, heads=2)
-TRANSFORMER = StackConfig(kind="transformer", width=8, layers=2, heads=2)
-ENCODERS = [
-    EncoderShape(chunk_tokens=T, memory_dim=M, stack=MIXER),
-    EncoderShape(chunk_tokens=T, memory_dim=M, stack=TRANSFORMER, begins=True),
-    EncoderShape(chunk_tokens=T, memory_dim=M, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"),
-]
-
-
-def shapes():
-    decoders = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
-    for encoder, (decoder, positions), reader in product(ENCODERS, decoders, READERS):
-        if reader != "full" or decoder is TRANSFORMER:
-            vectors = 2 if reader == "vector" and positions == "variable" else 1
-            yield MemoryShape(
-                chunks=6,
-                encoder=encoder,
-                decoder=decoder,
-                positions=positions,
-                reader=reader,
-                vectors=vectors,
-                bridge_width=6,
-            )
-
-
-SHAPES = list(shapes())
-READING = [shape for shape in SHAPES if shape.reader not in ("none", "full")]
-
-
-def ident(shape: MemoryShape) -> str:
-    decoder = f"{shape.decoder.kind}{shape.decoder.heads}"
-    return f"{shape.encoder.stack.kind}-{decoder}-{shape.reader}-{shape.positions}"
-
-
-def build(shape: MemoryShape, seed: int = 0) -> MemoryModel:
-    """A model whose weights are all of ordinary size: zero-initialised ones would hide what is connected."""
-    model = build_model(shape, V, seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-    return model
-
-
-def ids(rows: int, tokens: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(2, V, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
 def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None, memories=None) -> torch.Tensor:
