@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
+from memlm.memory.decoding import Cached, Prompt
+from memlm.memory.decoding_flat import CausalDecoding
 from memlm.memory.encoder import ChunkEncoder
-from memlm.memory.model import ShapeConfig, TextMemory
+from memlm.memory.generate import Generative
+from memlm.memory.model import ShapeConfig
 from memlm.memory.shapes import CausalShape
 from memlm.memory.vocabulary import END
 from memlm.nn.loss import token_loss
@@ -26,7 +29,7 @@ class CausalLMConfig(ShapeConfig[CausalShape]):
     shape_class = CausalShape
 
 
-class CausalLM(TextMemory):
+class CausalLM(Generative):
     """tokens -> stack -> head, next-token prediction; `encode` reads the hidden state after a whole chunk."""
 
     config_class = CausalLMConfig
@@ -50,6 +53,23 @@ class CausalLM(TextMemory):
         logits_BTV = self.head(self.encoder.hidden(read_BT))
         loss = None if labels is None else token_loss(logits_BTV, labels)
         return CausalLMOutput(loss=loss, logits=logits_BTV)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def reads_marks(self) -> bool:
+        """It has no chunks to mark."""
+        return False
+
+    def decoding(self, prompt: Prompt) -> Cached:
+        """What is kept of `prompt` while it is continued: all its entries."""
+        return CausalDecoding(self, prompt)
+
+    def most_tokens(self, memories: int = 0) -> int | None:
+        """How many tokens it has learnt to predict."""
+        return self.chunk_tokens + 1
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of a text, however short: layers x 2 x width x (T + 1)."""
+        return (self.chunk_tokens + 1) * self.encoder.stack.entry_bytes
 
 
 AutoConfig.register(CausalLMConfig.model_type, CausalLMConfig)

@@ -18,8 +18,12 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils.generic import ModelOutput
 
 from memlm.errors import UsageError
+from memlm.memory.decoding import Cached, Prompt, cache_entries
+from memlm.memory.decoding_chunks import MemoryDecoding
+from memlm.memory.decoding_flat import FullDecoding
 from memlm.memory.encoder import ChunkEncoder, NoEncoder
-from memlm.memory.model import ShapeConfig, TextMemory
+from memlm.memory.generate import Generative
+from memlm.memory.model import ShapeConfig
 from memlm.memory.placing import Placing, folded, packed
 from memlm.memory.reader import READERS
 from memlm.memory.shapes import MemoryShape
@@ -46,7 +50,7 @@ class MemoryOutput(ModelOutput):
     memories: Tensor | None = None
 
 
-class MemoryModel(TextMemory):
+class MemoryModel(Generative):
     """Parallel encoder-decoder over chunks (paper, Memory model)."""
 
     config_class = MemoryModelConfig
@@ -97,7 +101,10 @@ class MemoryModel(TextMemory):
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
         x_BCTW = self.embed_chunks(ids_BCT, marks)
-        h_BNW = self._full(x_BCTW, ids_BCT) if self.reader_kind == "full" else self.decode(x_BCTW, memory_BKM)
+        if self.reader_kind == "full":
+            h_BNW = self.decoder(self.embed_all(x_BCTW, ids_BCT))
+        else:
+            h_BNW = self.decode(x_BCTW, memory_BKM)
         logits_BNV = self.head(h_BNW[:, :n])
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)
         return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
@@ -135,11 +142,33 @@ class MemoryModel(TextMemory):
         h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout)
         return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
 
-    def _full(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
-        """All tokens read all earlier ones; a chunk's start slot also holds the token before it."""
+    def embed_all(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
+        """What the reader `full` reads of embedded chunks [B, N, W]: a start slot also holds the token before it."""
         before_BC = ids_BCT[:, :-1, -1]
         start_BCW = x_BCTW[:, :, 0] + F.pad(self.embed(before_BC), (0, 0, 1, 0))
-        return self.decoder(torch.cat([start_BCW[:, :, None], x_BCTW[:, :, 1:]], 2).flatten(1, 2))
+        return torch.cat([start_BCW[:, :, None], x_BCTW[:, :, 1:]], 2).flatten(1, 2)
+
+    def decoding(self, prompt: Prompt) -> Cached:
+        """What is kept of `prompt` while it is continued."""
+        if self.reader_kind == "full":
+            return FullDecoding(self, prompt)
+        return MemoryDecoding(self, self.placing, prompt)
+
+    @property
+    def reads_given_memories(self) -> bool:
+        """Whether it can be given memories of what comes before the text."""
+        return self.reader.vectors > 0
+
+    def most_tokens(self, memories: int = 0) -> int | None:
+        """How many tokens there is room for after so many memories; None: no end."""
+        if self.placing.scheme != "fixed" or self.reader_kind == "full":
+            return None
+        return max(0, self.placing.most + 1 - memories) * self.chunk_tokens
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T)."""
+        kept = self.chunk_tokens if self.reader_kind == "full" else self.reader.vectors
+        return cache_entries(kept, self.chunk_tokens, tokens, memories) * self.decoder.entry_bytes
 
 
 def chunked(ids_BN: Tensor, tokens: int) -> Tensor:

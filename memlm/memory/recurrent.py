@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from memlm.memory.decoding import Cached, Prompt
+from memlm.memory.decoding_chunks import RecurrentDecoding
 from memlm.memory.encoder import ChunkEncoder
+from memlm.memory.generate import Generative
 from memlm.memory.memory_model import MemoryOutput, chunked
-from memlm.memory.model import ShapeConfig, TextMemory
+from memlm.memory.model import ShapeConfig
+from memlm.memory.placing import Placing
 from memlm.memory.shapes import RecurrentShape
 from memlm.memory.vocabulary import PAD, token_embedding
 from memlm.nn.loss import token_loss
@@ -27,7 +31,7 @@ class RecurrentMemoryConfig(ShapeConfig[RecurrentShape]):
     shape_class = RecurrentShape
 
 
-class RecurrentMemory(TextMemory):
+class RecurrentMemory(Generative):
     """memory, chunk -> memory; memory, chunk's past -> tokens (paper, Baselines)."""
 
     config_class = RecurrentMemoryConfig
@@ -87,6 +91,14 @@ class RecurrentMemory(TextMemory):
         logits_BNV = self.head(h_BCTW.flatten(1, 2)[:, : input_ids.shape[1]])
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)
         return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BCM[:, 1:])
+
+    def decoding(self, prompt: Prompt) -> Cached:
+        """What is kept of `prompt` while it is continued: the carried memory, and T + 1 entries."""
+        return RecurrentDecoding(self, Placing(self.chunk_tokens, 1, "fixed", 1), prompt)
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of a text of any length: layers x 2 x width x (T + 1)."""
+        return (self.chunk_tokens + 1) * self.decoder.entry_bytes
 
 
 AutoConfig.register(RecurrentMemoryConfig.model_type, RecurrentMemoryConfig)

@@ -1,0 +1,234 @@
+"""Text goes on: one token after the other is chosen and read, with the names and meanings of Hugging Face's `generate`.
+
+    >>> model = memlm.load_model("runs/memory")  # doctest: +SKIP
+    >>> model.generate(prompt_ids, max_new_tokens=100, do_sample=True, top_p=0.9, seed=0)  # doctest: +SKIP
+
+What differs: prompts may be padded at either side and may be empty; memories can be given in the place of earlier text;
+processors, warpers, criteria and streamers are those of transformers.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import LongTensor, Tensor
+from transformers import (
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from memlm.errors import UsageError
+from memlm.memory.decoding import Cached, Prompt, Recomputed
+from memlm.memory.model import TextMemory
+from memlm.memory.vocabulary import END, PAD
+
+
+@torch.inference_mode()
+def generate(
+    model: "Generative",
+    input_ids: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    memories: Tensor | None = None,
+    marks: Tensor | None = None,
+    max_new_tokens: int = 20,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_token_id: int | Sequence[int] | None = END,
+    logits_processor: Any = None,
+    stopping_criteria: Any = None,
+    streamer: BaseStreamer | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Tensor:
+    """Continue a batch of prompts.
+
+    Args:
+        model: one of ours that predicts tokens; as a method, `model.generate(input_ids, ...)`.
+        input_ids: the prompts' token ids [B, N], padded at either side; N may be 0.
+        attention_mask: [B, N], 1 where a prompt's tokens are; without it, id 0 at a row's ends is padding.
+        memories: of what comes before the prompts [B, K, M].
+        marks: bool [B, C], chunks that shall copy from memory, counted from each prompt's first; others shall not.
+        max_new_tokens: how many tokens are added at most.
+        do_sample: draw tokens; False takes the likeliest, and leaves temperature, top_k and top_p alone.
+        temperature: below 1 likely tokens become likelier.
+        top_k: draw among so many likeliest tokens.
+        top_p: draw among the likeliest tokens that are that likely together.
+        eos_token_id: the id, or ids, that end a row; None: rows do not end.
+        logits_processor: a list of transformers' processors, called with ids [B, L] and scores [B, V] before warping.
+        stopping_criteria: a list of transformers' criteria, called with ids [B, L] and the last scores ([B, V],); True
+            ends a row.
+        streamer: told the prompts, then every token of the batch [B], with `put`; then `end`.
+        generator: where draws come from; by default torch's own.
+        seed: in the place of a generator: one made from this seed.
+        use_cache: False reads the whole text for every token: slow, and the truth.
+
+    Returns:
+        The prompts, padded at the left, and what follows them [B, N + new]; rows that ended early are padded with 0.
+
+    Raises:
+        UsageError: an argument that makes no sense, or more tokens than the model has room for; nothing was generated.
+    """
+    _check(max_new_tokens, temperature, top_k, top_p, generator, seed)
+    prompt = _prompt(model, input_ids, attention_mask, memories, marks)
+    _check_room(model, prompt, max_new_tokens)
+    if seed is not None:
+        generator = torch.Generator(prompt.ids.device).manual_seed(seed)
+    processors, criteria = LogitsProcessorList(logits_processor or []), StoppingCriteriaList(stopping_criteria or [])
+    if do_sample:
+        processors.extend(_warpers(temperature, top_k, top_p))
+    ends = None if eos_token_id is None else torch.tensor(eos_token_id, device=prompt.ids.device).reshape(-1)
+
+    B, N = prompt.ids.shape
+    ids_BL = torch.nn.functional.pad(_to_the_right(prompt), (0, max_new_tokens), value=PAD)
+    if streamer is not None:
+        streamer.put(ids_BL[:, :N].cpu())
+    decoding = model.decoding(prompt) if use_cache else Recomputed(model, model.chunk_tokens, prompt)
+    open_B, length = torch.ones(B, dtype=torch.bool, device=ids_BL.device), N
+    while True:
+        scores_BV = processors(cast(LongTensor, ids_BL[:, :length]), decoding.logits.float())
+        if do_sample:
+            tokens_B = torch.multinomial(scores_BV.softmax(-1), 1, generator=generator)[:, 0]
+        else:
+            tokens_B = scores_BV.argmax(-1)
+        tokens_B = tokens_B.where(open_B, PAD)
+        ids_BL[:, length] = tokens_B
+        length += 1
+        if streamer is not None:
+            streamer.put(tokens_B.cpu())
+        if ends is not None:
+            open_B = open_B & ~torch.isin(tokens_B, ends)
+        if criteria:
+            open_B = open_B & ~criteria(cast(LongTensor, ids_BL[:, :length]), (scores_BV,))
+        # Asking a device whether rows are open waits for it: only asked where they can end.
+        if length == N + max_new_tokens or ((ends is not None or criteria) and not open_B.any()):
+            break
+        decoding.step(tokens_B)
+    if streamer is not None:
+        streamer.end()
+    return ids_BL[:, :length].clone()
+
+
+class Generative(TextMemory):
+    """A model that continues text. A subclass says what it keeps meanwhile, and for how much text it has room."""
+
+    generate = generate
+
+    def decoding(self, prompt: Prompt) -> Cached:
+        """What is kept of `prompt` while it is continued."""
+        raise TypeError(f"{type(self).__name__} has no decoding")
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of one text of so many tokens, and of so many memories before it."""
+        raise TypeError(f"{type(self).__name__} has no cache_bytes")
+
+    def most_tokens(self, memories: int = 0) -> int | None:
+        """How many tokens, prompt and all, there is room for after so many memories; None: no end."""
+        return None
+
+    @property
+    def reads_given_memories(self) -> bool:
+        """Whether it can be given memories of what comes before the text."""
+        return False
+
+    @property
+    def reads_marks(self) -> bool:
+        """Whether chunks can be marked as copies."""
+        return True
+
+
+def _check(
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generator: torch.Generator | None,
+    seed: int | None,
+) -> None:
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    if temperature <= 0:
+        raise UsageError(
+            f"temperature must be above 0, not {temperature}: for the likeliest token leave out do_sample."
+        )
+    if top_k is not None and top_k < 1:
+        raise UsageError(f"top_k must be at least 1, not {top_k}: leave it out to draw among all tokens.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UsageError(f"top_p must be above 0 and at most 1, not {top_p}.")
+    if generator is not None and seed is not None:
+        raise UsageError("give a generator or a seed, not both.")
+
+
+def _warpers(temperature: float, top_k: int | None, top_p: float | None) -> LogitsProcessorList:
+    """In transformers' order."""
+    out = LogitsProcessorList()
+    if temperature != 1:
+        out.append(TemperatureLogitsWarper(float(temperature)))
+    if top_k is not None:
+        out.append(TopKLogitsWarper(top_k))
+    if top_p is not None and top_p < 1:
+        out.append(TopPLogitsWarper(top_p))
+    return out
+
+
+def _prompt(
+    model: "Generative",
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    memories: Tensor | None,
+    marks: Tensor | None,
+) -> Prompt:
+    """The prompts, every row's tokens moved to its first places."""
+    if input_ids.ndim != 2 or not len(input_ids) or input_ids.is_floating_point():
+        raise UsageError(f"input_ids must be token ids [batch, tokens], not {list(input_ids.shape)}.")
+    B, N = input_ids.shape
+    if memories is not None and not model.reads_given_memories:
+        raise UsageError("this model cannot be given memories: leave them out, or take a memory model that reads them.")
+    if memories is not None and (memories.ndim, len(memories), memories.shape[-1]) != (3, B, model.memory_dim):
+        raise UsageError(f"memories must be [{B}, any number, {model.memory_dim}], not {list(memories.shape)}.")
+    if marks is not None and not model.reads_marks:
+        raise UsageError("this model has no chunks to mark: leave out marks.")
+    if marks is not None and (marks.ndim != 2 or len(marks) != B):
+        raise UsageError(f"marks must be [{B}, chunks], not {list(marks.shape)}.")
+    place_N = torch.arange(N, device=input_ids.device)
+    is_token_BN = input_ids != PAD if attention_mask is None else attention_mask.to(input_ids.device).bool()
+    if is_token_BN.shape != input_ids.shape:
+        raise UsageError(f"attention_mask must be [{B}, {N}] as input_ids are, not {list(is_token_BN.shape)}.")
+    if not N:
+        return Prompt(input_ids, [0] * B, memories, marks)
+    first_B = is_token_BN.int().argmax(1)
+    end_B = (is_token_BN * (place_N + 1)).amax(1)  # 0 where there is no token, and `first` too
+    if attention_mask is not None and not torch.equal(is_token_BN.sum(1), end_B - first_B):
+        raise UsageError("attention_mask has holes: a prompt's tokens must stand side by side.")
+    length_B = end_B - first_B
+    ids_BN = input_ids.gather(1, (place_N + first_B[:, None]).clamp(max=N - 1))
+    ids_BN = ids_BN.where(place_N < length_B[:, None], PAD)
+    return Prompt(ids_BN, length_B.tolist(), memories, marks)
+
+
+def _to_the_right(prompt: Prompt) -> Tensor:
+    """The prompts' ids [B, N] padded at the left."""
+    N = prompt.ids.shape[1]
+    if not N:
+        return prompt.ids
+    shift_B = N - torch.tensor(prompt.lengths, device=prompt.ids.device)
+    place_BN = torch.arange(N, device=prompt.ids.device) - shift_B[:, None]
+    return prompt.ids.gather(1, place_BN.clamp(min=0)).where(place_BN >= 0, PAD)
+
+
+def _check_room(model: "Generative", prompt: Prompt, new: int) -> None:
+    memories = 0 if prompt.memories is None else prompt.memories.shape[1]
+    most, longest = model.most_tokens(memories), max(prompt.lengths)
+    if most is not None and longest + new > most:
+        before = f" after {memories} memories" if memories else ""
+        raise UsageError(
+            f"the model has room for {most} tokens{before}, not for {longest} and {new} more: "
+            "ask for fewer, or give a shorter prompt."
+        )
