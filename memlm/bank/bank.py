@@ -27,6 +27,7 @@ from memlm.records import from_dict
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+FILES = {"memories.npy", "chunks.npy", "meta.json"}
 FORMAT = 1  # of BANK; a change of it makes banks ask to be made anew
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from memlm import __version__, ui
-from memlm.bank.bank import FORMAT, Bank, Entry, Meta, chunk_rows
+from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
 from memlm.bank.chunks import Fill, Text, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.data.pieces import Document, cut_pieces
@@ -75,6 +75,8 @@ def encode_documents(
             raise UsageError(
                 f"{out} was made with dtype {old.meta.dtype} and fill {old.meta.fill}: leave --dtype and --fill out."
             )
+        if others := sorted({path.name for path in out.iterdir()} - FILES):
+            raise UsageError(f"{out} holds {others[0]}, which is not the bank's: move it elsewhere first.")
     before = sha256_file(out / "meta.json") if old is not None else None
     kept = old.meta.model if old is not None else None
     meta = Meta(
@@ -90,7 +92,7 @@ def encode_documents(
         fill=old.meta.fill if old is not None else fill or "pad",
         documents=old.documents if old is not None else (),
     )
-    with atomic_folder(out, replace=append) as folder:
+    with atomic_folder(out.resolve() if append else out, replace=append) as folder:  # what a link points to, not it
         texts: list[Text] = []
         with _NpyWriter(folder / "memories.npy", np.dtype(meta.dtype), meta.memory_dim) as memories:
             if old is not None:

@@ -20,8 +20,12 @@ from memlm.errors import UsageError
 class Call:
     """Encode documents into a bank of memories, one for each chunk of a document."""
 
-    model: Annotated[str, tyro.conf.Positional]  # a run or a saved folder
-    files: Annotated[tuple[str, ...], tyro.conf.Positional]  # files or folders as memlm prepare reads them; - is stdin
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a run or a saved folder
+    files: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FILE...", help="files or folders as memlm prepare reads them; - is the standard input"),
+    ]
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there
     dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own

@@ -17,7 +17,7 @@ class Call:
     The text goes to stdout as it is, figures to stderr; several documents are printed with their names above them.
     """
 
-    bank: Annotated[Path, tyro.conf.Positional]  # made by memlm encode
+    bank: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BANK")]  # made by memlm encode
     model: Path | None = None  # a run or saved folder with the bank's encoder; the one that made the bank if not given
     document: str | None = None  # the document's name; all of them if not given
     against: str | None = None  # the original file or folder: how much of it came back

@@ -184,6 +184,17 @@ def test_appending_refuses_what_does_not_belong_and_changes_nothing(bank, model)
     assert files(bank) == before
 
 
+def test_appending_leaves_files_of_others_and_links_alone(bank, model, tmp_path):
+    (tmp_path / "link").symlink_to(bank)
+    encode_documents(model, tokenizer(), [("new", "a")], tmp_path / "link", append=True)
+    assert (tmp_path / "link").is_symlink()
+    assert Bank.open(bank).documents[-1].name == "new"
+    (bank / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"notes\.txt, which is not the bank's"):
+        encode_documents(model, tokenizer(), [("newer", "a")], bank, append=True)
+    assert (bank / "notes.txt").exists()
+
+
 def test_a_bank_that_changes_meanwhile_is_not_overwritten(bank, model):
     def documents():
         yield "new", "a"
