@@ -16,6 +16,7 @@ COMMANDS = {
     "measure": "how much of its input an embedding still holds, with controls",
     "encode": "documents -> a bank of memories on disk",
     "recall": "a bank of memories -> the text that they hold",
+    "generate": "text that goes on from a prompt, with a bank of memories before it",
     "report": "one self-contained HTML page with tables and figures from runs",
     "bench": "our code side by side with a peer, in one run",
 }
