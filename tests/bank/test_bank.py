@@ -337,6 +337,18 @@ def test_a_memory_model_recalls_as_in_its_blank_copy(model, tmp_path):
         assert np.concatenate(list(recall(bank, reader, "some", batch))).tolist() == expected.tolist()
 
 
+def test_memories_from_a_bank_are_as_good_as_the_text_itself(model, tmp_path):
+    """A document of whole chunks, told as text or as its memories: the same words follow."""
+    reader, ids = memory_model(model), tokenizer().encode(TEXTS["sea"], add_special_tokens=False).ids
+    text = tokenizer().decode(ids[: 5 * T])
+    assert tokenizer().encode(text, add_special_tokens=False).ids == ids[: 5 * T]
+    memories = encode_documents(model, tokenizer(), [("sea", text)], tmp_path / "bank").memories("sea")
+    prompt = torch.tensor([ids[5 * T : 5 * T + 3]])
+    given = reader.generate(prompt, memories=memories[None], max_new_tokens=2 * T, eos_token_id=None)
+    told = reader.generate(torch.tensor([ids[: 5 * T + 3]]), max_new_tokens=2 * T, eos_token_id=None)
+    assert given[0].tolist() == told[0, 5 * T :].tolist()
+
+
 def test_a_score_counts_tokens_and_whole_chunks():
     score = Score()
     score.add(np.array([1, 2, 3, 4, 5, 6]), np.array([1, 2, 3, 9, 5, 6]), 2)
