@@ -22,17 +22,32 @@ class ChunkSampler:
         seed: of phases and permutations.
         rank: which share of the batch, in [0, world).
         world: how many shares; divides `batch`. The shares, one after the other, are the batch of world = 1.
+        align: windows begin at multiples of it, so that they are made of whole chunks of the stream; divides `window`.
 
     Raises:
-        UsageError: the stream is shorter than a window, or `batch` cannot be shared evenly.
+        UsageError: the stream is shorter than a window, or `batch` or `window` cannot be divided evenly.
     """
 
-    def __init__(self, stream_tokens: np.ndarray, window: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        stream_tokens: np.ndarray,
+        window: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        align: int = 1,
+    ):
         if window < 1 or batch < 1 or batch % world or not 0 <= rank < world:
             raise UsageError(f"{batch} windows of {window} tokens cannot be shared by {world} processes.")
+        if window % align:
+            raise UsageError(
+                f"a window of {window} tokens is not made of whole chunks of {align}: change --model.chunks "
+                "(copies need an even number)."
+            )
         if len(stream_tokens) < window:
             raise UsageError(f"the stream has {len(stream_tokens)} tokens, fewer than one window of {window}.")
-        self.window, self.batch = window, batch
+        self.window, self.batch, self.align = window, batch, align
         # a plain array over the same memory: indexing a memmap is slower
         self._tokens = np.asarray(stream_tokens)
         self._columns = np.arange(window)
@@ -64,8 +79,9 @@ class ChunkSampler:
         self._first = np.concatenate([self._first, self._first[-1] + np.cumsum(count)])
 
     def _phase(self, epoch: np.ndarray) -> np.ndarray:
-        """Every epoch's first token, in [0, window)."""
-        return (_mix(self._key + epoch.astype(np.uint64)) % np.uint64(self.window)).astype(np.int64)
+        """Every epoch's first token, a multiple of `align` in [0, window)."""
+        drawn = _mix(self._key + epoch.astype(np.uint64)) % np.uint64(self.window // self.align)
+        return drawn.astype(np.int64) * self.align
 
     def _permute(self, index: np.ndarray, count: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Send every index in [0, count) to its place in its epoch's permutation of [0, count)."""

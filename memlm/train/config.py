@@ -51,6 +51,7 @@ class TrainConfig:
     start: Path | None = None  # a run or saved folder to take weights from; a bare name: first, a run beside this one
     frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.bridge, ...
     fresh_embedding: bool = False  # the encoder's word embeddings start anew and train, whatever is frozen (paper, E6)
+    cache_memories: Literal["auto", "on", "off"] = "auto"  # a frozen encoder's, read from disk: train/memories.py
     steps: int = 1000
     batch: int = 128  # chunks a process reads at once
     accumulate: int = 1  # such batches for one step of the optimiser

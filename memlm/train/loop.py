@@ -26,6 +26,7 @@ from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
 from memlm.memory.loading import build_model, save_model
+from memlm.memory.shapes import MemoryShape, RecurrentShape
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
 from memlm.provenance import environment
@@ -33,6 +34,7 @@ from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import TrainConfig
 from memlm.train.evaluate import evaluate
+from memlm.train.memories import stream_memories
 from memlm.train.optim import (
     build_optimizers,
     learning_rate,
@@ -75,7 +77,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     objective = build_objective(config.objective, corpus.vocab_size)
     window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
-    sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, rank=rank, world=world)
+    # Chunks of many-chunk models are those of a grid over the stream, whether memories are read from disk or formed.
+    align = config.model.chunk_tokens if isinstance(config.model, (MemoryShape, RecurrentShape)) else 1
+    share = {"rank": rank, "world": world}
+    sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
     held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
     if not len(held_out):
         raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
@@ -104,6 +109,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         load_optimizer_tensors(optimizers, moments)
         ui.say(f"{out.name}: goes on from step {step}")
 
+    with accelerator.main_process_first():
+        some = objective(torch.from_numpy(sampler.batch_at(0)).to(accelerator.device), config.model.chunk_tokens)
+        memories = stream_memories(config, model, corpus, window, some, world)
+
     metrics = None
     if accelerator.is_main_process:
         write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
@@ -124,9 +133,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             set_learning_rate(optimizers, learning_rate(config.optim, step, config.steps))
             for micro in range(config.accumulate):
                 with accelerator.accumulate(wrapped):
-                    tokens_BW = torch.from_numpy(sampler.batch_at(step * config.accumulate + micro))
+                    number = step * config.accumulate + micro
+                    tokens_BW = torch.from_numpy(sampler.batch_at(number))
                     batch = objective(tokens_BW.to(accelerator.device), config.model.chunk_tokens)
-                    loss = wrapped(**batch.inputs()).loss
+                    known = {"own_memories": memories.of(sampler.starts_at(number), batch)} if memories else {}
+                    loss = wrapped(**batch.inputs(), **known).loss
                     accelerator.backward(loss)
                     if accelerator.sync_gradients and config.optim.clip:
                         accelerator.clip_grad_norm_(wrapped.parameters(), config.optim.clip)
@@ -223,7 +234,8 @@ def _held_out(
 
 def _check(loss: float, vocab_size: int, step: int, config: TrainConfig, out: Path) -> None:
     """Stop a run that has left the numbers, or is far worse than uniform guessing after its warm-up."""
-    diverged = step > config.optim.warmup and loss > 2 * math.log(vocab_size)
+    guessing = math.log(vocab_size) * sum(weight for _, weight in parse(config.objective))
+    diverged = step > config.optim.warmup and loss > 2 * guessing
     if math.isfinite(loss) and not diverged:
         return
     good = list_checkpoints(out / "checkpoints")

@@ -1,6 +1,7 @@
 """The loop: resumed equals uninterrupted, also after kill -9; accumulation; golden losses; what must stop."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -15,12 +16,12 @@ from safetensors.torch import load_file
 from memlm.errors import UsageError, WorkError
 from memlm.files import write_json
 from memlm.memory.loading import load_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
-from memlm.train.loop import load_config, train
+from memlm.train.loop import _check, load_config, train
 from memlm.train.tracking import read_metrics
 
 POINTWISE = StackConfig(kind="pointwise", width=16, layers=1)
@@ -179,6 +180,14 @@ def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(config, tmp_pa
         train(wild, tmp_path / "run")
     assert not (tmp_path / "run" / "summary.json").exists()
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_many_objectives_at_once_are_no_divergence(config):
+    """The limit is twice the loss of guessing: of all parts together, each by its weight."""
+    three = replace(config, model=MemoryShape(), objective="causal+0.5*copy+blank")
+    _check(2 * 2.5 * math.log(300) - 0.1, 300, 20, three, Path("run"))
+    with pytest.raises(WorkError, match="diverged"):
+        _check(2 * 2.5 * math.log(300) + 0.1, 300, 20, three, Path("run"))
 
 
 def test_time_can_end_a_run(config, tmp_path):

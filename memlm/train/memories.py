@@ -1,0 +1,178 @@
+"""Frozen encoders run once: memories of chunks on disk, read in the place of encoding (paper, claim C6).
+
+CACHE/<hash>/memories.npy   fp32 [N, M]
+CACHE/<hash>/meta.json      what they are of
+
+A run whose encoder is frozen as a whole keeps the memories of all chunks of its training stream in DATA/memories. Runs
+with the same encoder share them; `memlm prepare --overwrite` removes them with the data.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import ui
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError, WorkError
+from memlm.files import atomic_folder, read_json, sha256_json, write_json
+from memlm.memory.model import TextMemory
+from memlm.memory.shapes import MemoryShape
+from memlm.memory.vocabulary import PAD
+from memlm.objectives.batch import Batch
+from memlm.train.config import TrainConfig
+
+
+@torch.inference_mode()
+def keep_memories(
+    encode: Callable[[Tensor], Tensor],
+    tokens_NT: np.ndarray,
+    memory_dim: int,
+    cache: Path,
+    origin: dict[str, Any],
+    device: torch.device,
+    name: str,
+    batch: int = 256,
+) -> np.ndarray:
+    """Memories of chunks, memory-mapped: read from `cache`, or computed once and kept there.
+
+    Args:
+        encode: token ids [B, T] -> memories [B, M].
+        tokens_NT: the chunks [N, T], memory-mapped or not.
+        memory_dim: M.
+        cache: a folder for memories of many encoders and texts; an entry appears whole or not at all.
+        origin: what the memories depend on; those of another origin are not found.
+        device: where `encode` runs.
+        name: of the encoder, for the progress that is shown.
+        batch: chunks at once.
+
+    Returns:
+        fp32 [N, M], read-only.
+
+    Raises:
+        UsageError: the entry is damaged.
+        WorkError: the disk is full, or `cache` cannot be written.
+    """
+    meta = {**origin, "shape": [len(tokens_NT), memory_dim]}
+    folder = Path(cache) / sha256_json(meta)[:32]
+    if not (folder / "meta.json").exists():
+        _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * memory_dim)
+        with atomic_folder(folder, replace=True) as scratch:
+            # Written and not memory-mapped: a full disk is an error then, and not the end of the process.
+            with open(scratch / "memories.npy", "wb") as file, ui.progress(unit="chunks") as bar:
+                header = {"descr": "<f4", "fortran_order": False, "shape": tuple(meta["shape"])}
+                np.lib.format.write_array_header_1_0(file, header)
+                task = bar.add_task(f"{name}: memories", total=len(tokens_NT))
+                for i in range(0, len(tokens_NT), batch):
+                    ids_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
+                    file.write(encode(ids_BT).float().cpu().numpy().astype("<f4", copy=False).tobytes())
+                    bar.advance(task, len(ids_BT))
+            write_json(scratch / "meta.json", meta)
+    return _opened(folder, meta)
+
+
+class StreamMemories:
+    """Memories of all chunks of a token stream, for windows that are made of whole chunks of it.
+
+    Args:
+        memory_NM: chunk n is tokens [n * T, (n + 1) * T) of the stream.
+        blank_M: the memory of a chunk of padding.
+        chunk_tokens: T.
+        window_chunks: chunks of a window.
+    """
+
+    def __init__(self, memory_NM: np.ndarray, blank_M: Tensor, chunk_tokens: int, window_chunks: int):
+        self.memory_NM, self.blank_M, self.chunk_tokens = memory_NM, blank_M, chunk_tokens
+        self._columns = np.arange(window_chunks)
+
+    def of(self, starts_B: np.ndarray, batch: Batch) -> Tensor:
+        """Where windows begin [B], and what was made of them -> memories of its chunks but the last [R, C - 1, M]."""
+        assert batch.sources is not None
+        numbers_BW = (starts_B // self.chunk_tokens)[:, None] + self._columns
+        memory_BWM = torch.from_numpy(self.memory_NM[numbers_BW]).to(self.blank_M.device)
+        source_RC = batch.sources[:, :-1]
+        row_R1 = torch.arange(len(source_RC), device=source_RC.device)[:, None] % len(starts_B)
+        own_RCM = memory_BWM[row_R1, source_RC.clamp(min=0)]
+        return torch.where(source_RC[..., None] < 0, self.blank_M, own_RCM)
+
+
+def stream_memories(
+    config: TrainConfig, model: TextMemory, corpus: Corpus, window: int, batch: Batch, world: int
+) -> StreamMemories | None:
+    """The memories that a run reads from disk; None if it encodes as it goes.
+
+    With `cache_memories` auto it reads them if it can and would encode at least as many chunks as the stream has.
+    That depends on the config and the number of processes alone, so that a resumed run does as it did.
+
+    Args:
+        config: the run.
+        model: with all that is frozen frozen, and on its device.
+        corpus: its data.
+        window: tokens of a window.
+        batch: what the objective makes of a process's windows.
+        world: how many processes there are.
+
+    Raises:
+        UsageError: `cache_memories` is on and it cannot be; damaged memories.
+        WorkError: the disk is full, or the data's folder cannot be written.
+    """
+    obstacle = _obstacle(config, model, batch)
+    if config.cache_memories == "on" and obstacle:
+        raise UsageError(f"memories cannot be read from disk, since {obstacle}: leave --cache-memories at auto.")
+    if config.cache_memories == "off" or obstacle or batch.sources is None:
+        return None
+    T, stream = config.model.chunk_tokens, corpus.train.tokens
+    count = len(stream) // T
+    encoded = batch.sources[:, :-1].numel() * world * config.accumulate * config.steps
+    if config.cache_memories == "auto" and encoded < count:
+        return None
+    encoder, device = model.encoder, next(model.encoder.parameters()).device
+    origin = {"encoder": encoder.fingerprint(), "data": corpus.hash, "chunk_tokens": T}
+    try:
+        memory_NM = keep_memories(
+            encoder,
+            stream[: count * T].reshape(count, T),
+            model.memory_dim,
+            config.data / "memories",
+            origin,
+            device,
+            "frozen encoder",
+        )
+    except WorkError as error:
+        raise WorkError(f"{str(error).rstrip('.')}, or train with --cache-memories off.") from error
+    with torch.no_grad():
+        blank_M = encoder(torch.full((1, T), PAD, device=device))[0].float()
+    return StreamMemories(memory_NM, blank_M, T, window // T)
+
+
+def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | None:
+    """Why a run cannot read its memories from disk."""
+    if not isinstance(config.model, MemoryShape) or config.model.reader in ("none", "full"):
+        return "this model does not read memories of single chunks"
+    if any(p.requires_grad for p in model.encoder.parameters()):
+        return "the encoder is trained"
+    if batch.sources is None:
+        return f"the objective {config.objective} makes up chunks that are not in the data"
+    return None
+
+
+def _opened(folder: Path, meta: dict[str, Any]) -> np.ndarray:
+    try:
+        memory_NM = np.load(folder / "memories.npy", mmap_mode="r")
+        if read_json(folder / "meta.json") != meta or [*memory_NM.shape] != meta["shape"]:
+            raise ValueError
+    except (OSError, ValueError, EOFError, UsageError):
+        raise UsageError(f"the memories in {folder} are damaged: remove that folder, and they are made anew.") from None
+    return memory_NM
+
+
+def _refuse_full_disk(cache: Path, size: int) -> None:
+    """Told before the work and not after it."""
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise WorkError(f"memories need {size / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB left: free some room.")
