@@ -16,8 +16,8 @@ class Batch:
         labels: at each place the token to be predicted there [B, N], unshifted; -100: nothing is scored.
         marks: bool [B, C], chunks that shall be answered from memory; None: there are none.
         weights: what each label counts [B, N], normalised already; None: the mean over what is scored.
-        sources: which chunk of its window each chunk repeats [B, C], -1 for blanks; a batch of R rows over a window
-            batch of B takes row r from window r mod B. None: chunks that no window has.
+        sources: which chunk of its window each chunk repeats [B, C], -1 for blanks. None: chunks that no window has.
+        windows: which window each row is of [B]; None: row b is of window b.
     """
 
     input_ids: Tensor
@@ -25,6 +25,7 @@ class Batch:
     marks: Tensor | None = None
     weights: Tensor | None = None
     sources: Tensor | None = None
+    windows: Tensor | None = None
 
     def inputs(self) -> dict[str, Tensor]:
         """The arguments of a model's forward pass."""

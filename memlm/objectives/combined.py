@@ -10,19 +10,26 @@ from memlm.objectives.batch import Batch, Objective
 
 
 class Combined:
-    """The weighted sum of the parts' mean losses over the same window of text."""
+    """The weighted sum of the parts' mean losses over the same windows of text.
 
-    def __init__(self, parts: Sequence[tuple[Objective, float]]):
+    Args:
+        parts: objective, weight, and share: a part that is learnt soon may be of every fourth window only.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Objective, float, int]]):
         self.parts = tuple(parts)
 
     def window(self, tokens: int) -> int:
         """As much as the longest part needs."""
-        return max(part.window(tokens) for part, _ in self.parts)
+        return max(part.window(tokens) for part, _, _ in self.parts)
 
     def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """The parts' rows one after the other; each label weighs its part's weight over the part's scored labels."""
         n = tokens_BW.shape[1]
-        batches = [(part(tokens_BW[:, : part.window(n)], chunk_tokens), weight) for part, weight in self.parts]
+        batches = [
+            (part(tokens_BW[::share, : part.window(n)], chunk_tokens), weight) for part, weight, share in self.parts
+        ]
+        windows = [torch.arange(len(tokens_BW), device=tokens_BW.device)[::share] for *_, share in self.parts]
         chunks = n // chunk_tokens
         marks, weights, sources = [], [], []
         for batch, weight in batches:
@@ -37,4 +44,5 @@ class Combined:
             torch.cat(marks) if any(batch.marks is not None for batch, _ in batches) else None,
             torch.cat(weights),
             None if any(source is None for source in sources) else torch.cat(sources),
+            torch.cat(windows),
         )

@@ -1,5 +1,7 @@
 """What an objective is called: a name, or several with weights. No torch here: configs check themselves with this."""
 
+from typing import NamedTuple
+
 from memlm.errors import UsageError
 
 NAMES = {
@@ -13,24 +15,34 @@ NAMES = {
 ALIASES = {"combined": "causal+0.5*copy"}  # the reference's weights (paper, Objectives)
 
 
-def parse(text: str) -> tuple[tuple[str, float], ...]:
-    """`causal+0.5*blank` -> (("causal", 1.0), ("blank", 0.5)).
+class Part(NamedTuple):
+    """A part of an objective: its name, what its mean loss counts, and that it is of every `share`th window only."""
+
+    name: str
+    weight: float = 1.0
+    share: int = 1
+
+
+def parse(text: str) -> tuple[Part, ...]:
+    """`causal+0.5*blank/4` -> (Part("causal", 1.0, 1), Part("blank", 0.5, 4)).
 
     Raises:
-        UsageError: an unknown name, the same name twice, or a weight that is no positive number.
+        UsageError: an unknown name, the same name twice, a weight that is no positive number, a share that is no whole
+            number.
     """
-    parts: dict[str, float] = {}
+    parts: dict[str, Part] = {}
     for part in ALIASES.get(text.strip(), text).split("+"):
-        weight, _, name = part.strip().rpartition("*")
+        weighted, _, share = part.partition("/")
+        weight, _, name = weighted.strip().rpartition("*")
         name = name.strip()
         if name not in NAMES:
             raise UsageError(f"there is no objective {name!r}; there are {', '.join(NAMES)} and {', '.join(ALIASES)}.")
         if name in parts:
             raise UsageError(f"the objective {text!r} names {name} twice.")
         try:
-            parts[name] = float(weight or 1)
+            parts[name] = Part(name, float(weight or 1), int(share or 1))
         except ValueError:
-            raise UsageError(f"in the objective {text!r}, {weight!r} is no weight: write 0.5*{name}.") from None
-        if not 0 < parts[name] < float("inf"):
-            raise UsageError(f"in the objective {text!r} the weight of {name} must be above 0.")
-    return tuple(parts.items())
+            raise UsageError(f"the objective {text!r} cannot be read: write 0.5*{name} or 0.5*{name}/4.") from None
+        if not 0 < parts[name].weight < float("inf") or parts[name].share < 1:
+            raise UsageError(f"in the objective {text!r} weight and share of {name} must be above 0.")
+    return tuple(parts.values())

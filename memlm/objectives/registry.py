@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from memlm.objectives.batch import Objective
 from memlm.objectives.combined import Combined
-from memlm.objectives.names import parse
+from memlm.objectives.names import Part, parse
 from memlm.objectives.noise import Noise
 from memlm.objectives.recall import Recall
 from memlm.objectives.text import Copy, Same
@@ -20,10 +20,13 @@ OBJECTIVES: dict[str, Callable[[int], Objective]] = {  # each made from the voca
 
 
 def build_objective(text: str, vocab_size: int) -> Objective:
-    """The objective that `text` names, such as `causal` or `causal+0.5*blank`.
+    """The objective that `text` names, such as `causal` or `causal+0.5*blank/4`.
 
     Raises:
         UsageError: it names none.
     """
-    parts = [(OBJECTIVES[name](vocab_size), weight) for name, weight in parse(text)]
-    return parts[0][0] if len(parts) == 1 and parts[0][1] == 1 else Combined(parts)
+    parts = parse(text)
+    built = [OBJECTIVES[part.name](vocab_size) for part in parts]
+    if len(parts) == 1 and parts[0] == Part(parts[0].name):
+        return built[0]
+    return Combined([(one, part.weight, part.share) for one, part in zip(built, parts, strict=True)])

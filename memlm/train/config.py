@@ -71,7 +71,7 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        wanted = {name for name, _ in parse(self.objective)}
+        wanted = {part.name for part in parse(self.objective)}
         if not wanted <= OBJECTIVES_OF[type(self.model)]:
             raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")
         if self.fresh_embedding and "encoder.embed" in self.frozen:

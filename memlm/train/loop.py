@@ -224,7 +224,7 @@ def _held_out(
 ) -> dict[str, Any]:
     """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
     scores = {}
-    for name, _ in parse(config.objective):
+    for name, *_ in parse(config.objective):
         objective = build_objective(name, vocab_size)
         own = windows_NW[:, : objective.window(config.model.window_tokens)]
         scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device))
@@ -234,7 +234,7 @@ def _held_out(
 
 def _check(loss: float, vocab_size: int, step: int, config: TrainConfig, out: Path) -> None:
     """Stop a run that has left the numbers, or is far worse than uniform guessing after its warm-up."""
-    guessing = math.log(vocab_size) * sum(weight for _, weight in parse(config.objective))
+    guessing = math.log(vocab_size) * sum(part.weight for part in parse(config.objective))
     diverged = step > config.optim.warmup and loss > 2 * guessing
     if math.isfinite(loss) and not diverged:
         return

@@ -95,8 +95,8 @@ class StreamMemories:
         numbers_BW = (starts_B // self.chunk_tokens)[:, None] + self._columns
         memory_BWM = torch.from_numpy(self.memory_NM[numbers_BW]).to(self.blank_M.device)
         source_RC = batch.sources[:, :-1]
-        row_R1 = torch.arange(len(source_RC), device=source_RC.device)[:, None] % len(starts_B)
-        own_RCM = memory_BWM[row_R1, source_RC.clamp(min=0)]
+        windows_R = torch.arange(len(source_RC)) if batch.windows is None else batch.windows
+        own_RCM = memory_BWM[windows_R[:, None].to(source_RC.device), source_RC.clamp(min=0)]
         return torch.where(source_RC[..., None] < 0, self.blank_M, own_RCM)
 
 

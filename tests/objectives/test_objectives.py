@@ -102,12 +102,20 @@ def test_a_combined_loss_is_the_weighted_sum_of_the_parts_means():
 
 
 def test_names_are_read_with_their_weights():
-    assert parse("combined") == (("causal", 1.0), ("copy", 0.5))
-    assert parse(" causal + 0.5*blank ") == (("causal", 1.0), ("blank", 0.5))
+    assert parse("combined") == (("causal", 1.0, 1), ("copy", 0.5, 1))
+    assert parse(" causal + 0.5 * blank / 4 ") == (("causal", 1.0, 1), ("blank", 0.5, 4))
+
+
+def test_a_part_can_be_of_a_share_of_the_windows():
+    windows = torch.stack([text(8) + 10 * i for i in range(5)]).flatten(0, 1)
+    batch = build_objective("causal+0.5*blank/2", 100)(windows, 2)
+    assert batch.input_ids[5:, :4].tolist() == windows[::2, :4].tolist()
+    assert batch.windows.tolist() == [0, 1, 2, 3, 4, 0, 2, 4]
+    assert batch.weights.sum().item() == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "causl", "causal+", "x*causal", "causal+causal", "0*copy", "-1*copy", "inf*copy"]
+    "wrong", ["", "causl", "causal+", "x*causal", "causal+causal", "0*copy", "-1*copy", "inf*copy", "copy/0", "copy/x"]
 )
 def test_what_names_no_objective_is_refused(wrong):
     with pytest.raises(UsageError):
