@@ -50,7 +50,7 @@ def encode_documents(
         documents: documents, or pairs of a name and a text; each name once.
         out: the bank's folder.
         dtype: of the memories on disk; float32, or the bank's own, if not given.
-        fill: what a document's last chunk holds after the document: padding, or its own tokens again; padding, or the
+        fill: what a document's last chunk holds after the document: its own tokens again, or padding; `repeat`, or the
             bank's own way, if not given.
         append: add to the bank at `out`, which has to be there.
         model_path: where the model is, for `Bank.made_by`; kept as seen from the bank, or as a name alone.
@@ -89,7 +89,7 @@ def encode_documents(
         chunk_tokens=model.chunk_tokens,
         memory_dim=model.memory_dim,
         dtype=old.meta.dtype if old is not None else dtype or "float32",
-        fill=old.meta.fill if old is not None else fill or "pad",
+        fill=old.meta.fill if old is not None else fill or "repeat",
         documents=old.documents if old is not None else (),
     )
     with atomic_folder(out.resolve() if append else out, replace=append) as folder:  # what a link points to, not it

@@ -29,7 +29,7 @@ class Call:
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there
     dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own
-    fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: padding (default), or itself again
+    fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
     batch: int = 256  # chunks encoded at once
     device: Literal["auto", "cpu", "cuda"] = "auto"

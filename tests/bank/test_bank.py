@@ -171,7 +171,7 @@ def test_appending_refuses_what_does_not_belong_and_changes_nothing(bank, model)
         (model, tokenizer(299), [("new", "a")], {}, "another tokenizer"),
         (model, tokenizer(), [("new", "a"), ("sea", "a")], {}, "two documents 'sea'"),
         (model, tokenizer(), [("new", "a")], {"dtype": "float16"}, "made with dtype float32"),
-        (model, tokenizer(), [("new", "a")], {"fill": "repeat"}, "and fill pad"),
+        (model, tokenizer(), [("new", "a")], {"fill": "pad"}, "and fill repeat"),
     ]
     for encoder, tok, documents, options, said in refused:
         with pytest.raises(UsageError, match=said):
