@@ -86,7 +86,7 @@ def test_a_chunk_is_of_one_document_and_says_how_much_it_holds(made, model):
         for n in range(0, len(ids), T):
             chunk = ids[n : n + T]
             assert rows[k].tolist() == [number, n // T, len(chunk)]
-            alone = model.encode(torch.tensor([chunk + [0] * (T - len(chunk))]))
+            alone = model.encode(torch.tensor([(chunk * T)[:T]]))  # a last chunk is filled with its own tokens
             torch.testing.assert_close(bank.memories(slice(k, k + 1)), alone)
             k += 1
     assert k == len(rows) == len(bank)
@@ -328,7 +328,7 @@ def test_a_memory_model_recalls_as_in_its_blank_copy(model, tmp_path):
     reader = memory_model(model, chunks=6)  # a copy repeats three chunks
     ids = torch.randint(2, 300, (2, 3 * T), generator=torch.Generator().manual_seed(0))
     text = "".join(tokenizer().decode(row.tolist()) for row in ids)
-    bank = encode_documents(reader, tokenizer(), [("some", text)], tmp_path / "bank")
+    bank = encode_documents(reader, tokenizer(), [("some", text)], tmp_path / "bank", fill="pad")
     tokens = tokenizer().encode(text, add_special_tokens=False).ids
     padded_GN = torch.tensor(tokens + [0] * (-len(tokens) % (3 * T))).unflatten(0, (-1, 3 * T))
     blank = Copy(blank=True)(padded_GN, T)
