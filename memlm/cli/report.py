@@ -10,9 +10,13 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """Make one HTML page from training runs and measurements; it opens from a file and needs no network."""
+    """Make one HTML page from training runs, curricula, measurements and the benchmark of memory models.
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]  # made by memlm train, measure or demo, or folders of them
+    It opens from a file and needs no network. Runs that differ in their seed alone are shown as one, with their range.
+    """
+
+    # Made by memlm train, measure or demo, or folders of them; the memory.json of memlm bench memory, or its folder.
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     out: Path  # the page, ending in .html
     figures: Path | None = None  # the folder for PNG files; PAGE-figures beside the page if not given
     json: bool = False  # print what was written as one JSON object
@@ -27,6 +31,8 @@ def main(argv: list[str]) -> None:
     if call.json:
         print(json.dumps(done, allow_nan=False))
         return
-    counts = f"{len(done['measurements'])} measurement(s), {len(done['training_runs'])} training run(s)"
+    measured = len({*done["measurements"], *done["access"]})
+    counts = f"{measured} measurement(s), {len(done['training_runs'])} training run(s)"
+    counts += f", {len(done['benchmarks'])} benchmark(s)" if done["benchmarks"] else ""
     where = f"{len(done['figures'])} figures in {Path(done['figures'][0]).parent}" if done["figures"] else "no figures"
     print(f"{done['page']}: {counts}, {where}")

@@ -5,17 +5,16 @@ figures follow its light or dark scheme (see `svg`).
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from memlm.report.choose import CONTROLS, is_control
-from memlm.report.runs import Row, TrainingRun, owner
+from memlm.report.runs import Row, owner
 from memlm.report.text import figure_of, interval_of, number
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9", "#882255", "#999933")
@@ -51,9 +50,9 @@ STYLE: Any = {
 }
 
 
-def colours_of(models: Sequence[str]) -> dict[str, str]:
-    """One colour for each model, the same in every figure."""
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(models)}
+def colours_of(series: dict[str, int]) -> dict[str, str]:
+    """The colour of each model, from its place among the colours."""
+    return {name: SERIES[i] for name, i in series.items()}
 
 
 @rc_context(STYLE)
@@ -81,7 +80,7 @@ def accuracy_by_position(rows: list[Row], colours: dict[str, str]) -> Figure:
         Line2D([], [], color=MUTED, linestyle=(0, (3, 1.2)), label="fresh decoder"),
         Line2D([], [], color=MUTED, linewidth=0.8, label="controls"),
     ]
-    _legend(figure, {owner(row): colours[owner(row)] for row in rows if not is_control(row)}, keys)
+    legend(figure, {owner(row): colours[owner(row)] for row in rows if not is_control(row)}, keys)
     return figure
 
 
@@ -115,40 +114,15 @@ def usable_bits(rows: list[Row], colours: dict[str, str]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
-def training_curves(runs: list[TrainingRun], colours: dict[str, str], x: Literal["train_seconds", "step"]) -> Figure:
-    """Held-out token accuracy and cross-entropy (log scale) of every run against training seconds or steps."""
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
-    accuracy, entropy = figure.subplots(2, 1, sharex=True)
-    for axes, key in ((accuracy, "token_accuracy"), (entropy, "cross_entropy")):
-        for run in runs:
-            points = [(figure_of(row, x), figure_of(row, key)) for row in run.metrics]
-            whole: list[Any] = [point for point in points if None not in point]
-            line = (0, (4, 1.5)) if run.causal else "-"
-            if whole:
-                style = {"marker": "o", "markersize": 3} if len(whole) == 1 else {}
-                axes.plot(*zip(*whole, strict=True), color=colours[run.name], linestyle=line, linewidth=1.8, **style)
-        axes.grid(axis="y")
-    accuracy.set(ylim=(0, 1.02), title="tokens right, held out")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    entropy.set(yscale="log", title="cross-entropy, held out (nats a token, log scale)")
-    entropy.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    entropy.yaxis.set_minor_formatter("")
-    entropy.set_xlabel("training seconds" if x == "train_seconds" else "steps")
-    entropy.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    entropy.set_xlim(left=0)
-    keys = [Line2D([], [], color=MUTED, label="recall")] if any(not run.causal for run in runs) else []
-    if any(run.causal for run in runs):
-        keys.append(Line2D([], [], color=MUTED, linestyle=(0, (3, 1.2)), label="next token"))
-    _legend(figure, {run.name: colours[run.name] for run in runs}, keys)
-    return figure
-
-
-def _legend(figure: Figure, models: dict[str, str], keys: list[Line2D]) -> None:
-    """Models by colour, then what the kinds of line mean, above the figure."""
+def legend(
+    figure: Figure, models: dict[str, str], keys: list[Line2D], columns: int | None = None, *, long: bool = False
+) -> None:
+    """Models by colour, then what the kinds of line mean, above the figure; `long` lines where dashes differ."""
     handles = [Line2D([], [], color=colour, linewidth=3, label=name) for name, colour in models.items()]
     longest = max((len(name) for name in models), default=0)
-    figure.legend(handles=[*handles, *keys], loc="outside upper left", ncols=3 if longest < 20 else 2, fontsize=8)
+    columns = columns or (3 if longest < 20 else 2)
+    room = 3.2 if long else STYLE["legend.handlelength"]
+    figure.legend(handles=[*handles, *keys], loc="outside upper left", ncols=columns, fontsize=8, handlelength=room)
 
 
 def _barred(rows: list[Row]) -> list[Row]:

@@ -7,7 +7,10 @@ from typing import Any
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
+from memlm.report.access import settings_of
 from memlm.report.choose import headline
+from memlm.report.claims import claims
+from memlm.report.colours import series_of
 from memlm.report.plots import plots_of
 from memlm.report.runs import Runs, read_runs
 from memlm.report.sections import SECTIONS, Report
@@ -17,7 +20,16 @@ from memlm.report.text import escape
 
 def make_report(runs: Runs) -> Report:
     """Everything a page shows, figures included, not yet written."""
-    return Report(runs, plots_of(runs), headline(runs.measurements))
+    settings = settings_of(runs)
+    series = series_of(runs, settings)
+    return Report(
+        runs=runs,
+        settings=settings,
+        series=series,
+        plots=plots_of(runs, settings, series),
+        headline=headline(runs.measurements),
+        claims=claims(runs, settings),
+    )
 
 
 def render(report: Report) -> str:
@@ -31,7 +43,7 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     """Read runs, write the page and its figures; a page that is there already is replaced.
 
     Args:
-        paths: training runs, measurements, or folders that hold some.
+        paths: training runs, curricula, measurements, benchmarks, or folders that hold some.
         out: the page, `.html`.
         figures: the folder for PNG files, `<page>-figures` beside the page if not given.
 
@@ -60,4 +72,7 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
         "training_runs": [run.name for run in runs.training],
         "models": runs.models,
         "headline": report.headline.as_json() if report.headline else None,
+        "access": [access.name for access in runs.access],
+        "benchmarks": [benchmark.name for benchmark in runs.benchmarks],
+        "claims": [{"claim": claim.name, "holds": claim.holds} for claim in report.claims],
     }

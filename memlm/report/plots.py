@@ -1,12 +1,15 @@
-"""Which figures a report has, and what each says. A figure is added by one function here and in `figures`."""
+"""Which figures a report has, and what each says. A figure is added by a few lines here."""
 
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from memlm.report import figures
+from memlm.report import access_figures, efficiency, figures
+from memlm.report.access import Setting
+from memlm.report.access_figures import Colours
 from memlm.report.choose import by_model
-from memlm.report.runs import Runs
+from memlm.report.runs import Benchmark, Runs
+from memlm.report.training import learnt, training_curves
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,19 @@ class Plot:
     figure: Figure
 
 
-def plots_of(runs: Runs) -> list[Plot]:
+def plots_of(runs: Runs, settings: list[Setting], series: dict[str, int]) -> list[Plot]:
     """Every figure that these runs have data for."""
-    colours = figures.colours_of(runs.models)
+    colours = figures.colours_of(series)
+    return [
+        *_retention(runs, colours),
+        *(plot for i, setting in enumerate(settings) for plot in _access(setting, colours, i, len(settings))),
+        *(plot for i, found in enumerate(runs.benchmarks) for plot in _efficiency(found, i, len(runs.benchmarks))),
+        *_training(runs, colours),
+    ]
+
+
+def _retention(runs: Runs, colours: Colours) -> list[Plot]:
+    """Recall from single vectors."""
     plots = []
     for i, measurement in enumerate(runs.measurements):
         rows = [row for _, group in by_model(measurement) for row in group]
@@ -49,20 +62,80 @@ def plots_of(runs: Runs) -> list[Plot]:
                     figures.usable_bits(rows, colours),
                 )
             )
-    curves = [run for run in runs.training if run.metrics]
-    if curves:
-        about = (
-            "Solid lines recall the tokens of one vector; dashed lines predict the next token from the ones before, "
-            "which is another task: compare lines of one kind only."
-            if any(run.causal for run in curves)
-            else "Held-out text, scored during training; the last point is scored on more of it than the others."
-        )
-        plots += [
-            Plot("training-seconds", "training", "What a second of training buys", about,
-                 figures.training_curves(curves, colours, "train_seconds")),
-            Plot("training-steps", "training", "What a step of training buys",
-                 "The same runs against optimiser steps: what is learned from the same number of batches, "
-                 "whatever a step costs on this machine.",
-                 figures.training_curves(curves, colours, "step")),
-        ]  # fmt: skip
     return plots
+
+
+def _access(setting: Setting, colours: Colours, number: int, count: int) -> list[Plot]:
+    """With and without memories, by place, by chunk."""
+    group, suffix = f"access-{number}", f"-{number + 1}" if count > 1 else ""
+    plots = []
+    if access_figures.compared(setting):
+        plots.append(
+            Plot(
+                f"accuracy-by-memory{suffix}",
+                group,
+                "What is right with the text’s own memories, without, with another’s",
+                "A full point far from the hollow one is access to memory; two that coincide are none. Another text’s "
+                "memories shall not help: where the cross is beside the full point, any memory would do.",
+                access_figures.accuracy_by_memory(setting, colours),
+            )
+        )
+    if access_figures.placed(setting):
+        plots.append(
+            Plot(
+                f"accuracy-by-place{suffix}",
+                group,
+                "How far back memory reaches",
+                "Arbitrary access is a flat line at the top. Bands are 95 % intervals, of several seeds the range.",
+                access_figures.accuracy_by_place(setting, colours),
+            )
+        )
+    if access_figures.by_chunk(setting):
+        plots.append(
+            Plot(
+                f"loss-by-chunk{suffix}",
+                group,
+                "Whether next tokens get easier with memories",
+                "Causal loss by the number of the chunk. In the first one there is nothing to remember, so that both "
+                "lines begin together; what memories give to prediction is the gap after it.",
+                access_figures.loss_by_chunk(setting, colours),
+            )
+        )
+    return plots
+
+
+def _efficiency(found: Benchmark, number: int, count: int) -> list[Plot]:
+    """Each cost against the length of the context."""
+    suffix = f"-{number + 1}" if count > 1 else ""
+    return [
+        Plot(
+            f"cost-{i + 1}{suffix}",
+            f"efficiency-{number}",
+            title,
+            f"{column}, by the length of the context; both scales are logarithmic.",
+            efficiency.cost_figure(found, column),
+        )
+        for i, (column, title) in enumerate(efficiency.cost_columns(found).items())
+    ]
+
+
+def _training(runs: Runs, colours: Colours) -> list[Plot]:
+    """Learning curves against seconds and steps."""
+    curves = [run for run in runs.training if run.metrics]
+    if not curves:
+        return []
+    about = (
+        "A line for each objective, told apart by its dashes. They are different tasks: compare lines of one kind."
+        if len(learnt(curves)) > 1
+        else "Held-out text, scored during training; the last point is scored on more of it than the others."
+    )
+    if any(run.stages for run in curves):
+        about += " The stages of a curriculum stand one after the other."
+    return [
+        Plot("training-seconds", "training", "What a second of training buys", about,
+             training_curves(curves, colours, "train_seconds")),
+        Plot("training-steps", "training", "What a step of training buys",
+             "The same runs against optimiser steps: what is learned from the same number of batches, "
+             "whatever a step costs on this machine.",
+             training_curves(curves, colours, "step")),
+    ]  # fmt: skip

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from memlm.report.runs import Measurement, Runs, TrainingRun
+from memlm.report.runs import Access, Measurement, Runs, TrainingRun
 from memlm.report.text import escape, figure_of, number
 
 
 def provenance_cards(runs: Runs) -> str:
     """One card for each run; facts that a run does not know are left out."""
     cards = [_card(m.name, "measurement", _measured(m)) for m in runs.measurements]
+    retention = {m.path.resolve() for m in runs.measurements}  # whose card speaks for the same folder's access
+    asked = [access for access in runs.access if access.path.resolve() not in retention]
+    cards += [_card(access.name, "measurement of access", _asked(access)) for access in asked]
     cards += [_card(run.name, "training run", _trained(run)) for run in runs.training]
+    cards += [_card(found.name, "benchmark of memory models", found.facts) for found in runs.benchmarks]
     return f'<div class="provenance">{"".join(cards)}</div>'
 
 
@@ -25,6 +29,13 @@ def _measured(measurement: Measurement) -> dict[str, Any]:
     }
 
 
+def _asked(access: Access) -> dict[str, Any]:
+    row = access.rows[0]
+    return _common({**row, **access.environment}, row.get("data"), row.get("seed")) | {
+        "models": ", ".join(dict.fromkeys(str(row["model"]) for row in access.rows)),
+    }
+
+
 def _trained(run: TrainingRun) -> dict[str, Any]:
     config, shape = run.config, run.config.get("model")
     facts = _common(run.environment, run.environment.get("data"), config.get("seed"))
@@ -33,6 +44,8 @@ def _trained(run: TrainingRun) -> dict[str, Any]:
         "training": f"{config.get('objective')}, batches of {batch}, {_optimiser(config.get('optim'))}"
         if batch
         else None,
+        "started from": config.get("start"),
+        "frozen": ", ".join(map(str, config.get("frozen") or ())),
         "model": _model(shape) if isinstance(shape, dict) else None,
     }
 

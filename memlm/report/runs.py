@@ -1,4 +1,4 @@
-"""Run folders as data: training runs and measurements, recognised by the files they hold."""
+"""Run folders as data: training runs, measurements and benchmarks, recognised by the files they hold."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,16 +23,22 @@ class TrainingRun:
     metrics: list[Row]
     summary: Row
     environment: dict[str, Any]
+    stages: tuple[str, ...] = ()  # of the curriculum that it belongs to, in their order; its folder is the parent
 
     @property
-    def causal(self) -> bool:
-        """Whether its accuracy is that of next tokens, not of recall."""
-        return self.config.get("objective") == "causal"
+    def last(self) -> Row:
+        """Its newest figures."""
+        return self.summary or (self.metrics[-1] if self.metrics else {})
+
+    @property
+    def ends_curriculum(self) -> bool:
+        """Whether its model is what a curriculum was for."""
+        return bool(self.stages) and self.path.resolve().name == self.stages[-1]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A folder made by `memlm measure`: all of its rows share data, chunk length and probe."""
+    """Retention, made by `memlm measure`: all of its rows share data, chunk length and probe."""
 
     name: str
     path: Path
@@ -43,17 +49,44 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What models get from their memories, made by `memlm measure` too: one number a row (measure/access.py)."""
+
+    name: str
+    path: Path
+    rows: list[Row]
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `memlm bench memory` found (bench/form.py)."""
+
+    name: str
+    path: Path
+    rows: list[Row]
+    ratios: dict[str, Any]
+    facts: dict[str, Any]  # setting, machine, commit
+
+
+@dataclass(frozen=True)
 class Runs:
     """Everything a report is made of, in the order in which it was named; training runs as they were measured."""
 
     measurements: list[Measurement]
     training: list[TrainingRun]
+    access: list[Access]
+    benchmarks: list[Benchmark]
 
     @property
     def models(self) -> list[str]:
         """Names of all models, measured ones first, each once; controls belong to the model they control."""
         measured = [owner(row) for m in self.measurements for row in m.results if row["training"] != "none"]
-        return list(dict.fromkeys([*measured, *(run.name for run in self.training)]))
+        asked = [row["model"] for access in self.access for row in access.rows]
+        return list(dict.fromkeys([*measured, *asked, *(run.name for run in self.training)]))
+
+
+Run = TrainingRun | Measurement | Access | Benchmark
 
 
 def owner(row: Row) -> str:
@@ -62,44 +95,90 @@ def owner(row: Row) -> str:
 
 
 def read_runs(paths: Iterable[Path]) -> Runs:
-    """Read training runs, measurements and folders that hold some of either one level down.
+    """Read runs, measurements, curricula and benchmarks, and folders that hold some of them one level down.
 
     Raises:
         UsageError: no paths, one that holds nothing of the kind, or a damaged file.
     """
-    found: dict[Path, Measurement | TrainingRun] = {}
+    found: dict[tuple[Path, type], Run] = {}
     paths = [Path(path) for path in paths]
     if not paths:
         raise UsageError("name at least one run: a folder made by memlm train, measure or demo.")
     for path in paths:
-        if not path.is_dir():
-            raise UsageError(f"{path} is not a folder: name one made by memlm train, measure or demo.")
-        here = _read(path)
-        if not here:
-            here = [run for folder in sorted(path.iterdir()) if folder.is_dir() for run in _read(folder)]
+        here = _benchmark(path) if path.is_file() else []
+        if not here and not path.is_dir():
+            raise UsageError(
+                f"{path} is neither a folder made by memlm train, measure or demo nor memlm bench's memory.json."
+            )
+        if path.is_dir():
+            inside = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+            here = [run for folder in (path, *inside) for run in _read(folder)]
         if not here:
             raise UsageError(f"{path} holds neither a training run nor a measurement, nor has a folder that does.")
         for run in here:
-            found.setdefault(run.path.resolve() / type(run).__name__, run)
-    measurements = _distinct([run for run in found.values() if isinstance(run, Measurement)])
-    training = _distinct([run for run in found.values() if isinstance(run, TrainingRun)])
-    order = Runs(measurements, training).models
-    return Runs(measurements, sorted(training, key=lambda run: order.index(run.name)))
+            found.setdefault((run.path.resolve(), type(run)), run)
+    kinds = {kind: _distinct([run for run in found.values() if isinstance(run, kind)]) for kind in Run.__args__}
+    runs = Runs(kinds[Measurement], kinds[TrainingRun], kinds[Access], kinds[Benchmark])
+    order = runs.models
+    return replace(runs, training=sorted(runs.training, key=lambda run: (_family(run, order), order.index(run.name))))
 
 
-def _read(path: Path) -> list[Measurement | TrainingRun]:
-    """The run that a folder is: usually one, none if it is something else."""
-    runs: list[Measurement | TrainingRun] = []
+def _read(path: Path) -> list[Run]:
+    """What a folder is: usually one thing, nothing if it is something else, a curriculum all of its stages."""
+    runs: list[Run] = []
     name = path.resolve().name
-    if (path / "results.json").exists():
-        report = read_json(path / "results.json")
-        if _is_measurement(report):
-            parts = (report.get("samples") or [], report.get("environment") or {}, report.get("config") or {})
-            runs.append(Measurement(name, path, report["results"], *parts))
+    report: Any = read_json(path / "results.json") if (path / "results.json").exists() else None
+    environment = (report.get("environment") if isinstance(report, dict) else None) or {}
+    if _is_measurement(report):
+        parts = (report.get("samples") or [], environment, report.get("config") or {})
+        runs.append(Measurement(name, path, report["results"], *parts))
+    if (path / "access.json").exists():
+        runs.append(Access(name, path, _access(path / "access.json"), environment))
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
-        config, summary, environment = (_object(path / f"{part}.json") for part in ("config", "summary", "environment"))
-        runs.append(TrainingRun(name, path, config, read_metrics(path / "metrics.jsonl"), summary, environment))
-    return runs
+        runs.append(_training(path, name))
+    if (path / "memory.json").exists():
+        runs += _benchmark(path / "memory.json")
+    stages = _stages(path)
+    return runs + [run for stage in stages for run in _read(path / stage)]
+
+
+def _training(path: Path, name: str) -> TrainingRun:
+    """A training run; a stage of a curriculum has the curriculum's name in front of its own."""
+    config, summary, environment = (_object(path / f"{part}.json") for part in ("config", "summary", "environment"))
+    folder = path.resolve().parent
+    stages = _stages(folder)
+    if name not in stages:
+        return TrainingRun(name, path, config, read_metrics(path / "metrics.jsonl"), summary, environment)
+    full = f"{folder.name}/{name}"
+    return TrainingRun(full, path, config, read_metrics(path / "metrics.jsonl"), summary, environment, stages)
+
+
+def _stages(path: Path) -> tuple[str, ...]:
+    """Names of a curriculum's stages, in their order; empty where there is no curriculum."""
+    stages = _object(path / "curriculum.json").get("stages")
+    return tuple(stages) if isinstance(stages, dict) else ()
+
+
+def _access(path: Path) -> list[Row]:
+    """Rows of a model's access to memory: a damaged file is not taken for a shorter one."""
+    rows = read_json(path)
+    needed = {"model", "task", "mode", "metric", "memory", "group", "at", "value"}
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and needed <= r.keys() for r in rows):
+        raise UsageError(f"{path} holds no rows of memlm measure: restore it or leave this measurement out.")
+    return rows
+
+
+def _benchmark(path: Path) -> list[Run]:
+    """The benchmark of memory models in a file; others are no runs."""
+    if path.suffix != ".json":
+        return []
+    found = read_json(path)
+    rows = found.get("results") if isinstance(found, dict) and found.get("benchmark") == "memory" else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return []
+    ratios = found["ratios"] if isinstance(found.get("ratios"), dict) else {}
+    facts = {key: found.get(key) for key in ("setting", "machine", "commit")}
+    return [Benchmark(path.resolve().parent.name, path, rows, ratios, facts)]
 
 
 def _is_measurement(report: Any) -> bool:
@@ -117,10 +196,27 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
+def _family(run: TrainingRun, order: list[str]) -> int:
+    """Stages of a curriculum stand together, where the first of them would stand."""
+    if not run.stages:
+        return order.index(run.name)
+    before = f"{run.name.rpartition('/')[0]}/"
+    return min(i for i, name in enumerate(order) if name.startswith(before))
+
+
 def _distinct(runs: list[Any]) -> list[Any]:
-    """Runs of one name from different places get their parent's name in front."""
-    names = Counter(run.name for run in runs)
-    return [
-        replace(run, name=f"{run.path.resolve().parent.name}/{run.name}") if names[run.name] > 1 else run
-        for run in runs
-    ]
+    """Runs of one name from different places get their parents' names in front, as many as tell them apart."""
+    names = [run.name for run in runs]
+    while repeated := {name for name, count in Counter(names).items() if count > 1}:
+        longer = [_longer(run.path, name) if name in repeated else name for run, name in zip(runs, names, strict=True)]
+        if longer == names:
+            break
+        names = longer
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _longer(path: Path, name: str) -> str:
+    """A name with one more of the path's folders in front."""
+    folders = path.resolve().parts[1:]
+    folders = folders[: len(folders) - path.is_file()]
+    return "/".join(folders[-min(len(folders), name.count("/") + 2) :])

@@ -4,36 +4,15 @@ A new kind of run adds its section to `SECTIONS`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from memlm.report import tables
-from memlm.report.choose import Headline
-from memlm.report.figures import SERIES
+from memlm.report.blocks import Report, figure_cards, section
+from memlm.report.memory_sections import ACCESS_TERMS, access, efficiency, what_the_paper_claims
 from memlm.report.passages import chooser
-from memlm.report.plots import Plot
 from memlm.report.provenance import provenance_cards
-from memlm.report.runs import Measurement, Row, Runs
-from memlm.report.svg import inline_svg
+from memlm.report.runs import Measurement, Row
 from memlm.report.text import escape, figure_of, number, percent, plural
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a page is made from."""
-
-    runs: Runs
-    plots: list[Plot]
-    headline: Headline | None
-
-    @property
-    def series(self) -> dict[str, int]:
-        """Each model's place among the colours."""
-        return {name: i % len(SERIES) for i, name in enumerate(self.runs.models)}
-
-    @property
-    def title(self) -> str:
-        """The page's title."""
-        return "How much text does one vector hold?" if self.runs.measurements else "How these models were trained"
+from memlm.report.training import training_table
 
 
 def opening(report: Report) -> str:
@@ -43,6 +22,17 @@ def opening(report: Report) -> str:
             "Each model below reads a stretch of text it has never seen and keeps a single vector of it; a decoder "
             "then writes the text down again from that vector alone. The page is for anyone who builds on embeddings "
             "and wants to know how much of the input is still in them."
+        )
+    elif report.settings:
+        says = (
+            "Each model below reads a text chunk by chunk and keeps a memory of every chunk. It is asked for what it "
+            "read before: with its memories, without, and with those of another text. The page is for anyone who wants "
+            "to put memories in the place of long token sequences, and asks what a model can get out of them."
+        )
+    elif not report.runs.training:
+        says = (
+            "What reading and writing cost a model that keeps memories in the place of tokens, beside models that do "
+            "not. The page is for whoever has long contexts to serve."
         )
     else:
         says = (
@@ -90,7 +80,7 @@ def passages(report: Report) -> str:
     if report.headline and report.headline.measurement in sampled:
         sampled = [report.headline.measurement]
     panels = chooser(sampled[0]) if sampled else ""
-    return _section(
+    return section(
         "See for yourself",
         "Held-out passages, evenly spread over the text, and what came back from one vector each. Choose whose vector "
         "is read. Wrong tokens are <mark>marked</mark>; pointing at one tells what the text has.",
@@ -106,7 +96,7 @@ def retention(report: Report) -> str:
         if any(r["training"] != "autoencoder" for m in report.runs.measurements for r in m.results)
         else ""
     )
-    return _section(
+    return section(
         "Retention",
         "Every result with its 95 % bootstrap interval over chunks beneath it. Lighter rows are controls: what the "
         "same decoder makes of an encoder before training, of another chunk’s memory, of random tokens, of nothing.",
@@ -117,7 +107,7 @@ def retention(report: Report) -> str:
 def storage(report: Report) -> str:
     """What a memory costs beside the text."""
     bodies = _each(report, lambda m: tables.storage_table(m, report.series))
-    return _section(
+    return section(
         "Storage",
         "Mean bytes to keep one chunk. A memory at full precision is not a compressed file and need not be smaller "
         "than its text: it is what a model reads in one step, in the place of the chunk’s tokens.",
@@ -127,28 +117,27 @@ def storage(report: Report) -> str:
 
 def measured_figures(report: Report) -> str:
     """Figures of the measurements."""
-    return _section("Recall in figures", "", _figures(report, lambda plot: plot.group != "training"))
+    return section("Recall in figures", "", figure_cards(report, lambda plot: plot.group.startswith("measurement")))
 
 
 def training(report: Report) -> str:
     """Training curves and where each run ended."""
     if not report.runs.training:
         return ""
-    body = _figures(report, lambda plot: plot.group == "training")
-    return _section("Training", "", body + tables.training_table(report.runs.training, report.series))
+    body = figure_cards(report, lambda plot: plot.group == "training")
+    return section("Training", "", body + training_table(report.runs.training, report.series))
 
 
 def how_to_read(report: Report) -> str:
     """One or two sentences for each metric."""
-    if not report.runs.measurements:
-        return ""
-    terms = "".join(f"<div><dt>{term}</dt><dd>{meaning}</dd></div>" for term, meaning in _TERMS)
-    return _section("How to read this", "", f'<dl class="terms">{terms}</dl>')
+    chosen = [*(_TERMS if report.runs.measurements else []), *(ACCESS_TERMS if report.settings else [])]
+    terms = "".join(f"<div><dt>{term}</dt><dd>{meaning}</dd></div>" for term, meaning in chosen)
+    return section("How to read this", "", f'<dl class="terms">{terms}</dl>' if terms else "")
 
 
 def provenance(report: Report) -> str:
     """Where every number comes from."""
-    return _section(
+    return section(
         "Where the numbers come from",
         "Enough to run each of them again. A measurement is a function of the model, the data, the probe and the seed.",
         provenance_cards(report.runs),
@@ -158,10 +147,13 @@ def provenance(report: Report) -> str:
 SECTIONS: list[Callable[[Report], str]] = [
     opening,
     headline,
+    what_the_paper_claims,
     passages,
     retention,
     storage,
     measured_figures,
+    access,
+    efficiency,
     training,
     how_to_read,
     provenance,
@@ -215,21 +207,3 @@ def _each(report: Report, body: Callable[[Measurement], str]) -> str:
     several = len(report.runs.measurements) > 1
     parts = [(m, body(m)) for m in report.runs.measurements]
     return "".join((f"<h3>{escape(m.name)}</h3>" if several else "") + part for m, part in parts if part)
-
-
-def _figures(report: Report, wanted: Callable[[Plot], bool]) -> str:
-    cards = "".join(
-        f"<figure><h3>{escape(p.title)}</h3>{inline_svg(p.figure, p.name, p.title)}"
-        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
-        for p in report.plots
-        if wanted(p)
-    )
-    return f'<div class="figures">{cards}</div>' if cards else ""
-
-
-def _section(title: str, intro: str, body: str) -> str:
-    """A section; nothing without a body. `title` and `intro` are ours and may hold markup."""
-    if not body:
-        return ""
-    said = f'<p class="intro">{intro}</p>' if intro else ""
-    return f"<section><h2>{title}</h2>{said}{body}</section>"

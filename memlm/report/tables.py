@@ -1,16 +1,17 @@
-"""Tables of a report as HTML: retention with its controls, storage, training runs."""
+"""Tables of a report as HTML: retention with its controls, storage."""
 
 from collections.abc import Callable
 
 from memlm.report.choose import CONTROLS, by_model, is_control
-from memlm.report.runs import Measurement, Row, TrainingRun, owner
+from memlm.report.runs import Measurement, Row, owner
 from memlm.report.text import NOTHING, escape, figure_of, interval_of, number, share, span
 
 Form = Callable[[float], str]
 
 
-def _digits(digits: int) -> Form:
-    return lambda value: number(value, digits)
+def digits(count: int) -> Form:
+    """Numbers with that many digits after the point."""
+    return lambda value: number(value, count)
 
 
 # Group of columns -> (title, key, form); those without an interval in the data show none.
@@ -18,13 +19,13 @@ _COLUMNS: dict[str, list[tuple[str, str, Form]]] = {
     "recalled": [
         ("tokens, %", "token_accuracy", share),
         ("chunks, %", "exact_match", share),
-        ("first error at", "first_error", _digits(1)),
+        ("first error at", "first_error", digits(1)),
     ],
-    "information": [("H<sub>r</sub>", "entropy_ratio", _digits(3)), ("bits per byte", "bits_per_byte", _digits(3))],
+    "information": [("H<sub>r</sub>", "entropy_ratio", digits(3)), ("bits per byte", "bits_per_byte", digits(3))],
     "usable bits": [
-        ("per token", "usable_bits_per_token", _digits(2)),
+        ("per token", "usable_bits_per_token", digits(2)),
         ("per embed\u00adding", "usable_bits_per_embedding", number),
-        ("per dimen\u00adsion", "usable_bits_per_dimension", _digits(2)),
+        ("per dimen\u00adsion", "usable_bits_per_dimension", digits(2)),
     ],
 }
 
@@ -62,41 +63,13 @@ def storage_table(measurement: Measurement, series: dict[str, int]) -> str:
     body = ""
     for name, row in rows.items():
         memory, text = figure_of(row, "memory_bytes"), figure_of(row, "text_bytes")
-        cells = "".join(f"<td>{_plain(figure_of(row, key), number)}</td>" for key in keys)
+        cells = "".join(f"<td>{plain(figure_of(row, key), number)}</td>" for key in keys)
         ratio = f"{number(memory / text, 1)}×" if memory and text else NOTHING
-        body += f'<tr><th scope="row">{_swatch(series.get(name))}{escape(name)}</th>{cells}<td>{ratio}</td></tr>'
+        body += f'<tr><th scope="row">{swatch(series.get(name))}{escape(name)}</th>{cells}<td>{ratio}</td></tr>'
     return (
         '<div class="scroll"><table class="plain"><thead><tr><th scope="col">model</th><th scope="col">memory (fp32)'
         '</th><th scope="col">token ids</th><th scope="col">gzip</th><th scope="col">plain text</th>'
         f'<th scope="col">memory / text</th></tr></thead><tbody>{body}</tbody></table></div>'
-    )
-
-
-def training_table(runs: list[TrainingRun], series: dict[str, int]) -> str:
-    """Where each training run ended: its budget, its speed and its last held-out figures."""
-    forms: list[tuple[str, str, Form]] = [
-        ("steps", "step", number),
-        ("tokens read", "tokens", number),
-        ("seconds", "train_seconds", number),
-        ("tokens a second", "tokens_per_second", number),
-        ("held-out nats a token", "cross_entropy", _digits(4)),
-        ("tokens right, %", "token_accuracy", share),
-        ("whole chunks right, %", "exact_match", share),
-    ]
-    body = ""
-    for run in runs:
-        last = run.summary or (run.metrics[-1] if run.metrics else {})
-        cells = "".join(f"<td>{_plain(figure_of(last, key), form)}</td>" for _, key, form in forms)
-        task = "next token" if run.causal else "recall"
-        state = "" if run.summary else '<small class="tag">not finished</small>'
-        body += (
-            f'<tr><th scope="row">{_swatch(series.get(run.name))}{escape(run.name)}{state}</th>'
-            f'<td class="word">{task}</td>{cells}</tr>'
-        )
-    titles = "".join(f'<th scope="col">{title}</th>' for title, _, _ in forms)
-    return (
-        '<div class="scroll"><table class="plain"><thead><tr><th scope="col">run</th>'
-        f'<th scope="col" class="word">learns</th>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -113,8 +86,8 @@ def _row(row: Row, series: dict[str, int], *, first: bool) -> str:
     elif control:
         name = CONTROLS[training]
     else:
-        name = f"{_swatch(series.get(row['model']))}{escape(row['model'])}"
-    tokens, chars, size = (_plain(figure_of(row, k), number) for k in ("chunk_tokens", "chunk_chars", "memory_dim"))
+        name = f"{swatch(series.get(row['model']))}{escape(row['model'])}"
+    tokens, chars, size = (plain(figure_of(row, k), number) for k in ("chunk_tokens", "chunk_chars", "memory_dim"))
     words = (
         f'<td class="word">{escape(row.get("encoder", "–"))}<small>{escape(training)}</small></td>'
         f'<td class="word">{escape(row["decoder"])}</td>'
@@ -132,12 +105,14 @@ def _row(row: Row, series: dict[str, int], *, first: bool) -> str:
 
 def _with_interval(row: Row, key: str, form: Form) -> str:
     pair = interval_of(row, key)
-    return _plain(figure_of(row, key), form) + (f"<small>{escape(span(pair, form))}</small>" if pair else "")
+    return plain(figure_of(row, key), form) + (f"<small>{escape(span(pair, form))}</small>" if pair else "")
 
 
-def _plain(value: float | None, form: Form) -> str:
+def plain(value: float | None, form: Form) -> str:
+    """A number, or a dash."""
     return NOTHING if value is None else escape(form(value))
 
 
-def _swatch(series: int | None) -> str:
+def swatch(series: int | None) -> str:
+    """The colour of a model, as it has it in figures."""
     return "" if series is None else f'<i class="swatch" style="background:var(--series-{series})"></i>'

@@ -1,0 +1,52 @@
+"""What sections are made of: the report that they are functions of, a section's frame, figures as cards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memlm.report.access import Setting
+from memlm.report.choose import Headline
+from memlm.report.claims import Claim
+from memlm.report.plots import Plot
+from memlm.report.runs import Runs
+from memlm.report.svg import inline_svg
+from memlm.report.text import escape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page is made from."""
+
+    runs: Runs
+    settings: list[Setting]  # of access to memory
+    series: dict[str, int]  # each model's place among the colours
+    plots: list[Plot]
+    headline: Headline | None
+    claims: list[Claim]
+
+    @property
+    def title(self) -> str:
+        """The page's title."""
+        if self.runs.measurements:
+            return "How much text does one vector hold?"
+        if self.settings:
+            return "What does a model get from its memories?"
+        return "How these models were trained" if self.runs.training else "What memories save"
+
+
+def section(title: str, intro: str, body: str) -> str:
+    """A section; nothing without a body. `title` and `intro` are ours and may hold markup."""
+    if not body:
+        return ""
+    said = f'<p class="intro">{intro}</p>' if intro else ""
+    return f"<section><h2>{title}</h2>{said}{body}</section>"
+
+
+def figure_cards(report: Report, wanted: Callable[[Plot], bool], kind: str = "") -> str:
+    """Figures side by side, each with its title and how to read it; `kind` is a class of page.css."""
+    cards = "".join(
+        f"<figure><h3>{escape(p.title)}</h3>{inline_svg(p.figure, p.name, p.title)}"
+        f"<figcaption>{escape(p.caption)}</figcaption></figure>"
+        for p in report.plots
+        if wanted(p)
+    )
+    return f'<div class="figures {kind}">{cards}</div>' if cards else ""

@@ -1,0 +1,73 @@
+"""The sections about memory models: what the paper claims of them, their access to memory, what they save."""
+
+from memlm.report.access_table import access_table, conditions
+from memlm.report.blocks import Report, figure_cards, section
+from memlm.report.efficiency import efficiency_table, ratios
+from memlm.report.text import escape
+
+
+def what_the_paper_claims(report: Report) -> str:
+    """Claims with the numbers that decide them here."""
+    body = "".join(
+        f'<li class="{"holds" if claim.holds else "fails"}"><h3>{claim.name} <span>{escape(claim.title)}</span>'
+        f"<em>{'holds here' if claim.holds else 'does not hold here'}</em></h3>"
+        f'<p>{claim.says}</p><p class="rule">{escape(claim.rule)}</p></li>'
+        for claim in report.claims
+    )
+    return section(
+        "What the paper claims, and what these runs say",
+        "Claims of “Language Model Memory and Memory Models for Language” that the runs of this page can decide. In "
+        "brackets: the 95 % interval over examples, or, of a config with several seeds, the range over these.",
+        f'<ul class="claims">{body}</ul>' if body else "",
+    )
+
+
+def access(report: Report) -> str:
+    """What models get from their memories: a table and figures for each setting."""
+    body = ""
+    for i, setting in enumerate(report.settings):
+        table = access_table(setting, report.series)
+        figures = figure_cards(report, lambda plot, group=f"access-{i}": plot.group == group, "tall-first")
+        body += (conditions(setting) + table if table else "") + figures
+    return section(
+        "Access to memory",
+        "Every model reads held-out text chunk by chunk and is asked for what came before, with its own memories, with "
+        "none, and with another text’s. Beneath a figure is its 95 % bootstrap interval over examples; what is said of "
+        "several seeds is their mean, with the range from the lowest to the highest beneath.",
+        body,
+    )
+
+
+def efficiency(report: Report) -> str:
+    """What memories save in time and bytes (C3)."""
+    several = len(report.runs.benchmarks) > 1
+    body = ""
+    for i, found in enumerate(report.runs.benchmarks):
+        if not found.rows:
+            continue
+        body += f"<h3>{escape(found.name)}</h3>" if several else ""
+        body += f'<p class="conditions">{escape(found.facts["setting"])}</p>' if found.facts["setting"] else ""
+        body += ratios(found) + figure_cards(report, lambda plot, group=f"efficiency-{i}": plot.group == group)
+        body += efficiency_table(found)
+    return section(
+        "Efficiency",
+        "Claim C3: memories in the place of tokens save computation. The same text is read, and gone on with, by "
+        "models that keep all of it and by models that keep a memory for each chunk.",
+        body,
+    )
+
+
+ACCESS_TERMS = [
+    ("own, without, another’s", "The same model on the same text: reading the memories of the chunks before, reading "
+     "none, reading those of another text. What memory gives is the first minus the second; what it says about this "
+     "very text, the first minus the third."),
+    ("copy", "The second half of an example repeats the first. <em>Shown the true tokens before</em>, a model "
+     "gets much of it right by plain language modelling: only the difference to the copy without memory counts. "
+     "<em>Free running</em>, it reads what it wrote itself, and a slip can spoil the rest."),
+    ("blank copy", "The second half is blanks: only memories can tell what stood in the first. A whole copy is one "
+     "without a single wrong token."),
+    ("key-value recall", "Random keys and values told in earlier chunks, some keys asked in the last: arbitrary "
+     "access. Chance is a uniform guess among all values; a model that knows which values were told, but not to which "
+     "keys, gets the second number."),
+    ("needle", "One random key and its value put into one chunk of real text, and asked for at the end."),
+]  # fmt: skip

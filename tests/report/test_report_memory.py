@@ -1,0 +1,279 @@
+import json
+import re
+from html import unescape
+
+import pytest
+from made_up_access import (
+    row,
+    rows_of,
+    write_access,
+    write_benchmark,
+    write_curriculum,
+    write_experiments,
+    write_memory_run,
+)
+from made_up_runs import ROWS, result, write_measurement, write_run
+from test_report_page import OUTSIDE, Outline, page_of
+
+from memlm.errors import UsageError
+from memlm.measure.access import _TOLD
+from memlm.report.access import settings_of
+from memlm.report.claims import claims
+from memlm.report.lineage import chain, decoder_steps, run_of, unseeded
+from memlm.report.page import make_report, render, write_report
+from memlm.report.runs import read_runs
+
+SEEDS = 2
+
+
+def section(page: str, title: str) -> str:
+    """The words of a section, by its heading; empty if it is not there."""
+    start = page.find(f"<h2>{title}</h2>")
+    words = " ".join(Outline(page[start : page.index("</section>", start)]).words) if start >= 0 else ""
+    return re.sub(" +", " ", words)
+
+
+def judged(folder) -> dict[str, list]:
+    runs = read_runs([folder])
+    told: dict[str, list] = {}
+    for claim in claims(runs, settings_of(runs)):
+        told.setdefault(claim.name, []).append(claim)
+    return told
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = write_experiments(tmp_path_factory.mktemp("memory") / "runs", SEEDS)
+    return make_report(read_runs([folder]))
+
+
+@pytest.fixture(scope="module")
+def page(report) -> str:
+    return render(report)
+
+
+def test_made_up_rows_have_the_keys_of_real_ones():
+    stated = {"model", "kind", "reader", "task", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine"}
+    assert row("m", "copy", "exact_match", "own", 1.0).keys() == stated | {"commit"} | set(_TOLD)
+
+
+def test_the_page_is_whole_and_alone(page):
+    outline = Outline(page)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert not OUTSIDE.search(page)
+    assert "something &lt;new&gt;" in page
+
+
+def test_the_table_shows_the_numbers_of_the_rows_and_names_chance(tmp_path):
+    page = page_of(
+        write_access(tmp_path / "m", rows_of("one", loss=3.456, gain=0.0789, copy=0.91, blank=0.8, alone=0.2))
+    )
+    words = section(page, "Access to memory")
+    for figure in ("3.456", "3.535", "3.575", "0.079", "91.00", "20.00", "82.81", "80.00", "97.00", "90.00"):
+        assert figure in words
+    assert "3.446–3.466" in words  # the interval of the loss
+    assert "1.56" in words[words.index("chance") :]
+    assert "4.17 of those told" in words
+    assert "0–3, mean 1.50" in words
+    assert "512 held-out examples, 4 chunks each, 16 tokens a chunk" in words
+    assert page.count("<svg") == 3
+
+
+def test_seeds_are_one_row_with_their_mean_and_range(page):
+    table = re.search(r'<table class="plain access">.*?</table>', page, re.DOTALL)
+    assert table
+    assert table[0].count("<tr>") == 6  # the titles, four models, the baseline
+    assert f"mean and range of {SEEDS} seeds" in table[0]
+    assert "3.478<small>3.476–3.480</small>" in table[0]  # causal loss 3.48 + 0.004 * (seed - 1)
+
+
+def test_the_same_seed_twice_is_no_second_seed(tmp_path):
+    for name in ("a", "b"):
+        write_memory_run(tmp_path / name, seed=3)
+    write_access(tmp_path / "m", rows_of("a"), rows_of("b"))
+    models = settings_of(read_runs([tmp_path]))[0].models
+    assert [model.name for model in models] == ["a", "b"]
+
+
+def test_chunks_of_another_length_are_another_table(tmp_path):
+    short, long = rows_of("short"), [one | {"chunk_tokens": 64} for one in rows_of("long")]
+    page = page_of(write_access(tmp_path / "m", short, long))
+    assert page.count('<table class="plain access">') == 2
+    assert page.count("<svg") == 6
+
+
+def test_what_was_not_asked_has_no_column_and_says_why(tmp_path):
+    rows = [one for one in rows_of("odd") if one["task"] in ("causal", "copy")]
+    empty = dict.fromkeys(("mode", "metric", "memory", "value", "value_ci", "examples", "chunks"))
+    rows.append(row("odd", "recall", "x", "own", 0.0) | empty | {"note": "an odd <number> of tokens."})
+    page = page_of(write_access(tmp_path / "m", rows))
+    words = section(page, "Access to memory")
+    assert "odd: no recall: an odd <number> of tokens." in words
+    assert "needle" not in words
+    assert "chance" not in words
+    assert "<number>" not in page
+    assert "blank copy" not in words
+
+
+def test_claims_are_told_with_their_numbers_and_limits(page):
+    words = section(page, "What the paper claims, and what these runs say")
+    assert "C4 Causal training alone" in words
+    assert "copies 33.40\u202f% (33.40–33.40) of tokens with its memories and 33.30\u202f%" in words
+    assert "(mean of 2 seeds)" in words
+    assert "after as many causal tokens" in words
+    assert "After 1,000 decoder steps" in words
+
+
+def test_c4_needs_a_trainable_encoder_and_weighs_what_it_holds(tmp_path):
+    write_memory_run(tmp_path / "free")
+    write_memory_run(tmp_path / "frozen", frozen=True, start="nowhere")
+    write_access(tmp_path / "m", rows_of("free", copy=0.334), rows_of("frozen", copy=0.334))
+    (told,) = judged(tmp_path)["C4"]
+    assert told.holds
+    assert "not measured" in told.says
+    rows = [result(*ROWS[4]), result("free", "slots", "memory-model", "fresh", 0.2, 0.0, 4.0)]
+    report = {"results": rows, "samples": [], "environment": {}, "config": {}}
+    (tmp_path / "m" / "results.json").write_text(json.dumps(report))
+    (told,) = judged(tmp_path)["C4"]
+    assert told.holds
+    assert "2.47" in told.says  # (5.71 - 4) / ln 2
+    rows[1]["usable_bits_per_token"] = 0.6 * rows[0]["usable_bits_per_token"]
+    (tmp_path / "m" / "results.json").write_text(json.dumps(report))
+    assert not judged(tmp_path)["C4"][0].holds
+
+
+@pytest.mark.parametrize(
+    ("figures", "holds"),
+    [({}, True), ({"blank": 0.94}, False), ({"recall": 0.94}, False), ({"loss": 3.58}, False), ({"loss": 3.4}, True)],
+)
+def test_c5_holds_by_its_limits(tmp_path, figures, holds):
+    write_memory_run(tmp_path / "causal")
+    write_memory_run(tmp_path / "both", "causal+0.5*blank")
+    write_access(tmp_path / "m", rows_of("causal", loss=3.5, copy=0.4), rows_of("both", **{"loss": 3.52} | figures))
+    found = judged(tmp_path)
+    assert [claim.holds for claim in found["C5"]] == [holds]
+    assert not found["C4"][0].holds  # 40 % of copies with memory, 33 % without
+
+
+def test_c5_is_left_out_without_an_equal_causal_budget_or_shape(tmp_path):
+    write_memory_run(tmp_path / "causal", steps=500)
+    write_memory_run(tmp_path / "both", "causal+0.5*blank")
+    write_access(tmp_path / "m", rows_of("causal"), rows_of("both"))
+    assert "C5" not in judged(tmp_path)
+    write_memory_run(tmp_path / "other", model={"reader": "vector"})
+    write_access(tmp_path / "m", rows_of("causal"), rows_of("both"), rows_of("other"))
+    assert "C5" not in judged(tmp_path)
+
+
+def test_c6_compares_at_equal_decoder_steps_on_the_same_encoder(tmp_path):
+    write_curriculum(tmp_path / "curriculum", steps=500)
+    frozen = {"frozen": True, "start": "curriculum/autoencoder"}
+    write_memory_run(tmp_path / "same", "causal+0.5*blank", **frozen)
+    write_memory_run(tmp_path / "short", "causal+0.5*blank", steps=500, **frozen)
+    write_memory_run(tmp_path / "task", "blank", **frozen)
+    write_memory_run(tmp_path / "elsewhere", "causal+0.5*blank", frozen=True, start="other")
+    names = ("same", "short", "task", "elsewhere")
+    write_access(tmp_path / "m", rows_of("curriculum", blank=0.9), *(rows_of(name, blank=0.7) for name in names))
+    (told,) = judged(tmp_path)["C6"]
+    assert told.holds
+    assert "<b>same</b>" in told.says
+    assert "the same frozen encoder" in told.says
+    write_access(tmp_path / "m", rows_of("curriculum", blank=0.9), rows_of("same", blank=0.895))
+    assert not judged(tmp_path)["C6"][0].holds
+
+
+def test_a_curriculum_is_known_by_its_name_its_stages_and_what_they_started_from(tmp_path):
+    for name in ("a-seed0", "a-seed1"):
+        write_curriculum(tmp_path / name)
+    runs = read_runs([tmp_path])
+    names = [run.name for run in runs.training]
+    assert names == [f"a-seed{i}/{stage}" for i in (0, 1) for stage in ("autoencoder", "blank", "combined")]
+    last = run_of(runs.training, "a-seed1", tmp_path / "m")
+    assert last
+    assert last.name == "a-seed1/combined"
+    assert [run.name for run in chain(last, runs.training)] == [
+        f"a-seed1/{s}" for s in ("combined", "blank", "autoencoder")
+    ]
+    assert decoder_steps(last, runs.training) == 1000
+    assert run_of(runs.training, "combined", tmp_path / "m") is None  # of which of the two?
+    assert run_of(runs.training, "combined", tmp_path / "a-seed0" / "m") == runs.training[2]
+    assert [run.name for run in read_runs([tmp_path / "a-seed0"]).training] == names[:3]
+    assert [unseeded(name) for name in ("a-seed1/x", "seed3/x", "x_seed12", "seed")] == ["a/x", "x", "x", "seed"]
+
+
+def test_curves_of_combined_objectives_and_stages_are_all_there(tmp_path):
+    write_curriculum(tmp_path / "curriculum")
+    page = page_of(tmp_path / "curriculum")
+    words = section(page, "Training")
+    for word in ("curriculum/autoencoder", "curriculum/blank", "curriculum/combined", "next token", "blank copy"):
+        assert word in words
+    figure = make_report(read_runs([tmp_path / "curriculum"])).plots[-1].figure
+    curves = [line.get_xdata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 10]
+    assert [(curve[0], curve[-1]) for curve in curves] == [(100, 1000), (1050, 1500), (1550, 2000), (1550, 2000)]
+    assert page.count('class="part"') == 1
+
+
+def test_a_benchmark_is_a_table_figures_and_ratios(tmp_path):
+    write_benchmark(tmp_path / "bench")
+    for path in (tmp_path, tmp_path / "bench", tmp_path / "bench" / "memory.json"):
+        page = page_of(path)
+        words = section(page, "Efficiency")
+        assert "51.2" in words
+        assert "67,108,864" in words
+        assert page.count("<svg") == 4
+        assert "Training</h2>" not in page
+    found = json.loads((tmp_path / "bench" / "memory.json").read_text()) | {"results": [{"a": 1.5}, {"b": None}]}
+    (tmp_path / "bench" / "memory.json").write_text(json.dumps(found))
+    assert "1.50" in section(page_of(tmp_path), "Efficiency")  # columns it does not know are shown as they are
+
+
+def test_missing_pieces_leave_no_empty_sections(tmp_path):
+    page = page_of(write_access(tmp_path / "m", [row("a", "copy", "chunk_match", "own", 0.5)]))
+    assert "Access to memory" not in page
+    assert "What the paper claims" not in page
+    assert "Efficiency" not in page
+    assert "<svg" not in page
+    page = page_of(write_measurement(tmp_path / "r", ROWS[:3]), write_run(tmp_path / "t"))
+    for title in ("Access to memory", "What the paper claims", "Efficiency"):
+        assert title not in page
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    name = '<img src="x">&'
+    write_memory_run(tmp_path / name.replace("/", ""))
+    write_access(tmp_path / "m", rows_of(name, copy=0.334), rows_of("<i>"))
+    page = page_of(tmp_path)
+    assert "<img" not in page
+    assert "<i>" not in page.replace("<i></i>", "")
+    assert name in unescape(page)
+    assert Outline(page).open == []
+
+
+@pytest.mark.parametrize("damage", ["[{", "{}", "[]", "[1]", '[{"model": "a"}]'])
+def test_damaged_access_is_refused_in_one_sentence(tmp_path, damage):
+    write_access(tmp_path / "m", rows_of("a"))
+    (tmp_path / "m" / "access.json").write_text(damage)
+    with pytest.raises(UsageError, match=r"access\.json") as refusal:
+        read_runs([tmp_path])
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_benchmark_is_no_run(tmp_path):
+    (tmp_path / "slots.json").write_text('{"benchmark": "slots", "results": []}')
+    with pytest.raises(UsageError, match="slots"):
+        read_runs([tmp_path / "slots.json"])
+
+
+def test_numbers_that_are_none_leave_dashes(tmp_path):
+    rows = [one | ({"value": None, "value_ci": None} if one["task"] == "blank" else {}) for one in rows_of("a")]
+    done = write_report([write_access(tmp_path / "m", rows, rows_of("b"))], tmp_path / "p.html")
+    json.dumps(done, allow_nan=False)
+    assert "–</span>" in (tmp_path / "p.html").read_text()
+
+
+def test_seeds_share_a_colour_and_a_curriculum_has_its_last_stages(report):
+    series = report.series
+    assert series["causal-seed0"] == series["causal-seed1"] == series["causal"]
+    assert series["curriculum"] == series["curriculum-seed1"] == series["curriculum-seed1/blank"]
+    assert len({series[name] for name in ("causal", "together", "direct", "curriculum", "no-memory")}) == 5
