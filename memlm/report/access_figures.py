@@ -1,5 +1,7 @@
 """The figures of access to memory, each a function from a setting to a matplotlib figure."""
 
+from typing import Any
+
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -70,16 +72,13 @@ def accuracy_by_place(setting: Setting, colours: Colours) -> Figure:
     tasks = placed(setting)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.75 * len(tasks)), layout="constrained")
     panels = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
-    shown: dict[str, str] = {}
+    shown: dict[str, Line2D] = {}
     for axes, key in zip(panels, tasks, strict=True):
         for model in setting.models:
             if points := _by_place(model, key):
-                shown[model.name] = colours[model.name]
-                places, told = zip(*points, strict=True)
-                axes.plot(
-                    places, [t.value for t in told], color=shown[model.name], marker="o", markersize=3.5, clip_on=False
-                )
-                _band(axes, points, shown[model.name])
+                shown[model.name] = _key(model, setting, colours)
+                _line(axes, points, shown[model.name], clip_on=False)
+                _band(axes, points, colours[model.name])
         if chance := setting.chance(key[0]):
             axes.axhline(chance, color=MUTED, linewidth=1, linestyle=DASHED)
         axes.set(ylim=(0, 1), xlabel=AWAY[key], title=f"{FIGURES[key[0], 'teacher-forced']}, values right")
@@ -87,7 +86,7 @@ def accuracy_by_place(setting: Setting, colours: Colours) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
     keys = [_chance_key()] if any(setting.chance(task) for task, _ in tasks) else []
-    legend(figure, shown, keys)
+    legend(figure, {}, [*shown.values(), *keys], columns=3 if max(map(len, shown)) < 20 else 2)
     return figure
 
 
@@ -96,30 +95,23 @@ def loss_by_chunk(setting: Setting, colours: Colours) -> Figure:
     """Causal loss by the chunk's number: solid with the own memories, dashed without."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
-    shown: dict[str, str] = {}
+    shown: dict[str, Line2D] = {}
     for model in setting.models:
-        for memory, line in (("own", "-"), ("none", DASHED)):
+        for memory in ("own", "none"):
             if points := model.curve("causal", "cross_entropy", memory, "chunk"):
-                shown[model.name] = colours[model.name]
-                places, told = [at + 1 for at, _ in points], [told for _, told in points]
-                axes.plot(places, [t.value for t in told], color=shown[model.name], linestyle=line, linewidth=1.8)
-                if memory == "own":
-                    axes.plot(
-                        places,
-                        [t.value for t in told],
-                        color=shown[model.name],
-                        linestyle="",
-                        marker="o",
-                        markersize=3.5,
-                    )
+                shown[model.name] = _key(model, setting, colours)
+                points = [(at + 1, told) for at, told in points]
+                _line(
+                    axes, points, shown[model.name], **({"linestyle": DASHED, "marker": ""} if memory == "none" else {})
+                )
     axes.set(xlabel="chunk of the example", ylabel="nats a token")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     keys = [
-        Line2D([], [], color=MUTED, marker="o", markersize=3.5, label="with own memories"),
+        Line2D([], [], color=MUTED, label="with own memories"),
         Line2D([], [], color=MUTED, linestyle=(0, (3, 1.2)), label="without"),
     ]
-    legend(figure, shown, keys)
+    legend(figure, {}, [*shown.values(), *keys], columns=3 if max(map(len, shown)) < 20 else 2)
     return figure
 
 
@@ -147,6 +139,18 @@ def _by_place(model: Model, key: tuple[str, str]) -> list[tuple[int, Told]]:
     """Places as people count them: the first chunk is 1."""
     first = 1 if key[1] == "depth" else 0
     return [(at + first, told) for at, told in model.curve(key[0], "token_accuracy", "own", key[1])]
+
+
+def _key(model: Model, setting: Setting, colours: Colours) -> Line2D:
+    """How a model's lines look: another mark for each time that its colour was used before it."""
+    before = setting.models[: setting.models.index(model)]
+    mark = "osD^v"[sum(colours[other.name] == colours[model.name] for other in before) % 5]
+    return Line2D([], [], color=colours[model.name], marker=mark, markersize=4, label=model.name)
+
+
+def _line(axes: Axes, points: list[tuple[int, Told]], key: Line2D, **style: Any) -> None:
+    look = {"color": key.get_color(), "marker": key.get_marker(), "markersize": 4, "linewidth": 1.8}
+    axes.plot([at for at, _ in points], [told.value for _, told in points], **{**look, **style})
 
 
 def _band(axes: Axes, points: list[tuple[int, Told]], colour: str) -> None:

@@ -48,9 +48,11 @@ def cost_figure(benchmark: Benchmark, column: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     axes = figure.subplots()
     shown = {}
+    colours = {side: SERIES[i % len(SERIES)] for i, side in enumerate(_sides(benchmark))}
     for i, (side, points) in enumerate(_lines(benchmark, column).items()):
-        shown[side] = SERIES[i % len(SERIES)]
-        axes.plot(*zip(*points, strict=True), color=shown[side], marker="o", markersize=3.5, linewidth=1.8)
+        shown[side] = colours[side]
+        width = max(1.0, 3.4 - 0.8 * i)  # sides that cost the same stay visible beneath each other
+        axes.plot(*zip(*points, strict=True), color=shown[side], marker="o", markersize=2 + width, linewidth=width)
     axes.set(xscale="log", yscale="log", xlabel=length_column(benchmark), ylabel=column)
     lengths = sorted({x for points in _lines(benchmark, column).values() for x, _ in points})
     axes.set_xticks(lengths[:: max(1, len(lengths) // 6)])
@@ -60,7 +62,7 @@ def cost_figure(benchmark: Benchmark, column: str) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
     axes.grid(axis="y")
-    legend(figure, shown, [], columns=4)
+    legend(figure, shown, [], columns=4 if max(map(len, shown)) < 12 else 2)
     return figure
 
 
@@ -99,6 +101,11 @@ def _cost(column: str) -> str | None:
     return next((title for word, title in COSTS.items() if word in column.lower()), None)
 
 
+def _sides(benchmark: Benchmark) -> list[str]:
+    side = side_column(benchmark)
+    return list(dict.fromkeys(str(row[side]) for row in benchmark.rows)) if side else []
+
+
 def _lines(benchmark: Benchmark, column: str) -> dict[str, list[tuple[float, float]]]:
     """Points of a column by side; what is not above 0 has no place on a log scale."""
     side, length = side_column(benchmark), length_column(benchmark)
@@ -113,7 +120,7 @@ def _lines(benchmark: Benchmark, column: str) -> dict[str, list[tuple[float, flo
 
 
 def _word(benchmark: Benchmark, key: str) -> str:
-    return ' class="word"' if any(isinstance(row.get(key), str) for row in benchmark.rows) else ""
+    return ' class="word"' if all(isinstance(row.get(key), str) for row in benchmark.rows) else ""
 
 
 def _cell(value: object) -> str:
@@ -121,7 +128,7 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     known = figure_of({"x": value}, "x")
     if known is None:
-        return escape(value) if isinstance(value, str) else NOTHING
+        return escape(value) if isinstance(value, str) and value != "-" else NOTHING
     if known == int(known) or abs(known) >= 1000:
         return number(known)
     return number(known, max(0, 2 - math.floor(math.log10(abs(known)))))  # three digits that count

@@ -91,7 +91,7 @@ Run = TrainingRun | Measurement | Access | Benchmark
 
 def owner(row: Row) -> str:
     """The model that a row is about: an untrained twin is about the model it is the twin of."""
-    return row["model"].removesuffix("-untrained") if row["training"] == "untrained" else row["model"]
+    return row.get("twin_of", row["model"])
 
 
 def read_runs(paths: Iterable[Path]) -> Runs:
@@ -130,8 +130,10 @@ def _read(path: Path) -> list[Run]:
     report: Any = read_json(path / "results.json") if (path / "results.json").exists() else None
     environment = (report.get("environment") if isinstance(report, dict) else None) or {}
     if _is_measurement(report):
-        parts = (report.get("samples") or [], environment, report.get("config") or {})
-        runs.append(Measurement(name, path, report["results"], *parts))
+        samples = _with_twins(report.get("samples") or [])
+        runs.append(
+            Measurement(name, path, _with_twins(report["results"]), samples, environment, report.get("config") or {})
+        )
     if (path / "access.json").exists():
         runs.append(Access(name, path, _access(path / "access.json"), environment))
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
@@ -186,6 +188,21 @@ def _is_measurement(report: Any) -> bool:
     rows = report.get("results") if isinstance(report, dict) else None
     needed = {"model", "training", "decoder", "token_accuracy"}
     return isinstance(rows, list) and bool(rows) and all(isinstance(r, dict) and needed <= r.keys() for r in rows)
+
+
+def _with_twins(rows: list[Row]) -> list[Row]:
+    """Rows that say in `twin_of` whose untrained twin they are.
+
+    A twin is named after the kind of its encoder, and measured after the first model of its architecture.
+    """
+    told, before = [], ""
+    for row in rows:
+        if row["training"] == "untrained":
+            told.append({**row, "twin_of": before or row["model"].removesuffix("-untrained")})
+        else:
+            before = row["model"] if row["training"] != "none" else before
+            told.append(row)
+    return told
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -219,8 +219,9 @@ def test_a_benchmark_is_a_table_figures_and_ratios(tmp_path):
     for path in (tmp_path, tmp_path / "bench", tmp_path / "bench" / "memory.json"):
         page = page_of(path)
         words = section(page, "Efficiency")
-        assert "51.2" in words
-        assert "67,108,864" in words
+        assert "32.0" in words
+        assert f"{(64 * 64 + 64) * 8192:,}" in words
+        assert "0.0640" in words
         assert page.count("<svg") == 4
         assert "Training</h2>" not in page
     found = json.loads((tmp_path / "bench" / "memory.json").read_text()) | {"results": [{"a": 1.5}, {"b": None}]}
@@ -277,3 +278,19 @@ def test_seeds_share_a_colour_and_a_curriculum_has_its_last_stages(report):
     assert series["causal-seed0"] == series["causal-seed1"] == series["causal"]
     assert series["curriculum"] == series["curriculum-seed1"] == series["curriculum-seed1/blank"]
     assert len({series[name] for name in ("causal", "together", "direct", "curriculum", "no-memory")}) == 5
+
+
+def test_an_untrained_twin_belongs_to_the_model_that_it_was_measured_after(tmp_path):
+    rows = [result(*ROWS[0]), result("mine", "slots", "memory-model", "fresh", 0.2, 0.0, 4.0), result(*ROWS[7])]
+    write_measurement(tmp_path / "m", ROWS[:1])
+    (tmp_path / "m" / "results.json").write_text(json.dumps({"results": rows}))
+    assert read_runs([tmp_path]).models == ["mine"]
+    assert page_of(tmp_path).count("<tbody>") == 2  # mine with its twin, and no memory
+
+
+def test_models_of_one_colour_have_different_marks(tmp_path):
+    names = [f"model-{i}" for i in range(10)]
+    report = make_report(read_runs([write_access(tmp_path / "m", *(rows_of(name) for name in names))]))
+    plot = next(plot for plot in report.plots if plot.name == "accuracy-by-place")
+    handles = [line for line in plot.figure.legends[0].get_lines() if line.get_label() in names]
+    assert len({(line.get_color(), line.get_marker()) for line in handles}) == 10
