@@ -66,10 +66,10 @@ def _c4(runs: Runs, setting: Setting) -> list[Claim]:
         if usable := _usable_bits(runs, model):
             mine, theirs, teacher = usable
             says += (
-                f" Its encoder holds {_bits(mine)} usable bits a token, the autoencoder <b>{escape(teacher)}</b> "
-                f"{_bits(theirs)}."
+                f" Its encoder holds {_bits(mine)} usable bits a token, that of <b>{escape(teacher)}</b> "
+                f"beside it, the best autoencoder, {_bits(theirs)}."
             )
-            holds = holds and mine.value < FAR_BELOW * theirs.value
+            holds = holds and theirs.value > 0 and mine.value < FAR_BELOW * theirs.value
         else:
             says += " What its encoder holds was not measured beside an autoencoder."
         rule = (
