@@ -1,8 +1,10 @@
 """The whole story on a small real corpus, on two CPU cores: prepare, train, measure, report.
 
-It tells two claims of the paper: embeddings of language models hold little of their input (C1), and embeddings of
-autoencoders are nearly perfect memories (C2). Every step is kept in its folder, so that a demo that was stopped goes
-on where it was. Whatever the numbers are, they are shown as they are.
+It tells the paper's claims: embeddings of language models hold little of their input (C1), those of autoencoders are
+nearly perfect memories (C2), memories in the place of tokens save computation (C3), a memory model that only predicts
+next tokens forms memories without use (C4), one that also has to retain learns to form and to read them (C5), and a
+curriculum over a frozen encoder gets there in fewer steps (C6). Every step is kept in its folder, so that a demo that
+was stopped goes on where it was. Whatever the numbers are, they are shown as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -12,22 +14,60 @@ from typing import Any
 from memlm import presets
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.memory.shapes import CausalShape
-from memlm.train.config import OptimConfig, TrainConfig
+from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
-# One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into ten minutes:
-# the stacks of the paper's models have half the MLP of their presets.
+# One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
+# minutes: the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
 PROBE = ProbeConfig(train_chunks=12_000, steps=300, batch=64)
+SEEDS = 3  # of the tables of `--full`
+
+Run = TrainConfig | Curriculum
 
 
 def runs() -> dict[str, TrainConfig]:
-    """The models of the demo: ours, the paper's autoencoders, and language models on the same stacks."""
+    """What tells C1 and C2: our autoencoder, the paper's, and language models on the same stacks."""
     return {
         "slots": replace(presets.slots(), steps=900),
         "mixer": _small(presets.mixer()),
         "transformer": _small(presets.transformer()),
         "causal-mixer": _small(presets.causal_mixer()),
         "causal-transformer": _small(presets.causal_transformer()),
+    }
+
+
+def memory_runs() -> dict[str, Run]:
+    """What tells C4 and C5: the same memory model on next tokens alone, on retention as well, and by curriculum."""
+    return {
+        "memory-causal": replace(presets.memory_slots(), objective="causal"),
+        "memory-scratch": presets.memory_slots(),
+        "memory-curriculum": presets.memory_curriculum(),
+    }
+
+
+def more_memory_runs(curriculum: str) -> dict[str, Run]:
+    """What `--full` adds: C6 and its confound, baselines, and the other reader.
+
+    `memory-direct` starts from the autoencoder of the run `curriculum` and has as many decoder steps as that, all on
+    the last stage's objective.
+    """
+    stages = presets.memory_curriculum().stages
+    combined, beside = stages["combined"], Path(curriculum) / "autoencoder"
+    direct = replace(combined, start=beside, steps=combined.steps + stages["read"].steps)
+    fresh = {
+        name: replace(stage, fresh_embedding=True, frozen=("encoder.readout", "encoder.norm", "reader.bridge"))
+        for name, stage in stages.items()
+        if name != "autoencoder"
+    }
+    vector, both = presets.memory_vector(), presets.memory_slots().objective
+    return {
+        "memory-vector": vector,
+        "memory-vector-scratch": replace(vector, objective=both),
+        "memory-direct": direct,
+        "memory-fresh": Curriculum(stages={"autoencoder": stages["autoencoder"], **fresh}),
+        "memory-none": presets.memory_none(),
+        "memory-full": replace(presets.memory_full(), objective=both),
+        "memory-recurrent": presets.memory_recurrent(),
     }
 
 
@@ -39,36 +79,68 @@ class Demo:
     source: str = "gutenberg"  # a named corpus, a file or a folder
     scale: float = 1.0  # of every training budget; less only shows that it works
     seed: int = 0
+    full: bool = False  # three seeds, baselines and controls of memory models: about an hour
 
 
 def demo(config: Demo) -> dict[str, Any]:
     """Run what is left of the demo.
 
     Returns:
-        the measurement (`results`, `samples`, ...) with `report`, the page's path, and `seconds` of training.
+        the measurement of retention (`results`, `samples`, ...) with `access` (of the memory models), `report`, the
+        page's path, and `train_seconds` of training by run.
     """
     from memlm import ui
     from memlm.data.prepare import Prepare, prepare
     from memlm.measure.run import measure
     from memlm.report.page import write_report
-    from memlm.train.loop import train
 
-    ui.say("1/4 corpus")
-    prepare(Prepare(source=config.source, out=config.out / "data", seed=config.seed))
-    ui.say("2/4 autoencoders, whose embedding shall hold the text, and causal language models")
-    seconds = {}
-    for name, run in runs().items():
-        run = _scaled(replace(run, data=config.out / "data", seed=config.seed), config.scale)
-        seconds[name] = train(run, config.out / name, resume=True)["train_seconds"]
-    ui.say("3/4 what each embedding holds: a fresh decoder of the same budget for each, and controls")
+    ui.say("1/5 corpus")
+    data = config.out / "data"
+    prepare(Prepare(source=config.source, out=data, seed=config.seed))
+    ui.say("2/5 autoencoders, whose embedding shall hold the text, and causal language models")
+    seconds = _train_all(config, runs(), config.seed)
+    ui.say("3/5 what each embedding holds: a fresh decoder of the same budget for each, and controls")
     probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
     wanted = MeasureConfig(probe=probe, chunks=1024, seed=config.seed)
-    models = [str(config.out / name) for name in runs()]
-    report = measure(models, config.out / "data", config.out / "retention", wanted)
-    ui.say("4/4 report")
+    report = measure([str(config.out / name) for name in runs()], data, config.out / "retention", wanted)
+    ui.say("4/5 memory models, and what they get from their memories")
+    named = _memory_runs(config)
+    seconds |= {name: s for seed, some in named.items() for name, s in _train_all(config, some, seed).items()}
+    models = [str(config.out / name) for some in named.values() for name in some]
+    access = measure(models, data, config.out / ("access-full" if config.full else "access"), wanted)
+    ui.say("5/5 report")
     page = config.out / "report.html"
     write_report([config.out], page)
-    return {**report, "report": str(page), "train_seconds": seconds}
+    return {**report, "access": access["access"], "report": str(page), "train_seconds": seconds}
+
+
+def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
+    """By seed, the memory models of the demo; further seeds have them in their names."""
+    named = {config.seed: memory_runs()}
+    if config.full:
+        for seed in range(config.seed, config.seed + SEEDS):
+            mark = "" if seed == config.seed else f"-seed{seed}"
+            every = {**memory_runs(), **more_memory_runs(f"memory-curriculum{mark}")}
+            named[seed] = {f"{name}{mark}": run for name, run in every.items()}
+    return named
+
+
+def _train_all(config: Demo, named: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train what is not trained yet; seconds by name."""
+    from memlm.train.curriculum import train_curriculum
+    from memlm.train.loop import train
+
+    data, seconds = config.out / "data", {}
+    for name, run in named.items():
+        if isinstance(run, Curriculum):
+            run = run.each(data=data, seed=seed)
+            run = replace(run, stages={stage: _scaled(one, config.scale) for stage, one in run.stages.items()})
+            summary = train_curriculum(run, config.out / name, resume=True)
+            seconds[name] = sum(stage["train_seconds"] for stage in summary["stages"].values())
+        else:
+            run = _scaled(replace(run, data=data, seed=seed), config.scale)
+            seconds[name] = train(run, config.out / name, resume=True)["train_seconds"]
+    return seconds
 
 
 def _small(config: TrainConfig) -> TrainConfig:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, EncoderShape, MemoryShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
@@ -85,34 +85,80 @@ def paper_transformer() -> TrainConfig:
     return replace(base, model=model, optim=replace(base.optim, lr=2e-4))
 
 
-def memory_curriculum() -> Curriculum:
-    """A memory model that reads 16 tokens from 256 numbers: autoencoder, frozen encoder, blank copy, copy, combined."""
-    first = slots()
-    autoencoder = replace(
-        first, model=replace(first.model, chunk_tokens=16), steps=200, batch=128, eval_every=50, checkpoint_every=100
-    )
-    memory = TrainConfig(
+def memory_vector() -> TrainConfig:
+    """The paper's memory model, trained to predict next tokens alone: one vector a memory, 4 chunks of 16 tokens."""
+    return _memory("vector", "causal")
+
+
+def memory_slots() -> TrainConfig:
+    """Our memory model from scratch: next tokens, copies and key-value recall together, memories read as slots."""
+    return _memory("slots", RETAINING)
+
+
+def memory_none() -> TrainConfig:
+    """The memory model's baseline without memories: each chunk by itself."""
+    return _memory("none", "causal")
+
+
+def memory_full() -> TrainConfig:
+    """The memory model's baseline with all earlier tokens: a plain transformer."""
+    return _memory("full", "causal")
+
+
+def memory_recurrent() -> TrainConfig:
+    """The recurrent baseline: one carried memory, back-propagation through time."""
+    base = _memory("slots", RETAINING)
+    assert isinstance(base.model, MemoryShape)
+    encoder = replace(base.model.encoder, begins=True)
+    return replace(base, model=RecurrentShape(chunks=base.model.chunks, encoder=encoder, decoder=base.model.decoder))
+
+
+def paper_memory() -> TrainConfig:
+    """The paper's memory model: 4 chunks of 256 tokens, 16 layers of width 512 on both sides, combined objective."""
+    stack = StackConfig(kind="transformer", width=512, layers=16, heads=8)
+    return TrainConfig(
         model=MemoryShape(
             chunks=4,
-            encoder=autoencoder.model.encoder_shape,
-            reader="slots",
-            bridge="slots",
-            bridge_width=64,
-            decoder=StackConfig(kind="transformer", width=128, layers=2, heads=4),
+            encoder=EncoderShape(chunk_tokens=256, memory_dim=512, memory_norm=False, stack=stack),
+            reader="vector",
+            decoder=stack,
+            positions="fixed",
         ),
-        objective="blank",
+        objective="combined",
+        steps=100_000,
+        batch=64,
+        optim=OptimConfig(lr=2e-4, warmup=500, decay_from=0.0, final=0.0, beta2=0.999),
+        eval_every=1000,
+        checkpoint_every=2000,
+    )
+
+
+def memory_curriculum() -> Curriculum:
+    """Autoencoder, its encoder frozen; a decoder learns to read its memories; then next tokens as well."""
+    first = slots()
+    autoencoder = replace(
+        first,
+        model=replace(first.model, chunk_tokens=16),
+        objective="autoencode+0.25*noise",  # random tokens too: keys and values are no text
+        steps=250,
+        batch=128,
+        eval_every=50,
+        checkpoint_every=125,
+    )
+    read = replace(
+        _memory("slots", "blank+copy/2+recall"),
         start=Path("autoencoder"),
         frozen=("encoder", "reader.bridge"),
-        steps=300,
-        batch=32,
-        optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
+        steps=150,
         eval_every=50,
-        checkpoint_every=100,
     )
-    copy = replace(memory, objective="copy", start=Path("blank"), steps=100)
-    combined = replace(memory, objective="causal+0.5*blank", start=Path("copy"), steps=500)
-    return Curriculum(stages={"autoencoder": autoencoder, "blank": memory, "copy": copy, "combined": combined})
+    combined = replace(
+        read, objective="causal+0.1*blank/4+0.1*copy/4+0.1*recall/4", start=Path("read"), steps=400, eval_every=100
+    )
+    return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
+
+RETAINING = "causal+0.5*blank/2+0.5*copy/2+0.5*recall/2"  # what makes a model form memories that it can read
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "slots": slots,
@@ -123,6 +169,12 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "causal-transformer": causal_transformer,
     "paper-mixer": paper_mixer,
     "paper-transformer": paper_transformer,
+    "memory-vector": memory_vector,
+    "memory-slots": memory_slots,
+    "memory-none": memory_none,
+    "memory-full": memory_full,
+    "memory-recurrent": memory_recurrent,
+    "paper-memory": paper_memory,
 }
 
 CURRICULA: dict[str, Callable[[], Curriculum]] = {
@@ -143,3 +195,22 @@ def preset(name: str) -> TrainConfig:
 
 def _with_stacks(config: TrainConfig, stack: StackConfig) -> TrainConfig:
     return replace(config, model=replace(config.model, encoder=stack, decoder=stack))
+
+
+def _memory(reader: ReaderKind, objective: str) -> TrainConfig:
+    """A memory model at laptop size: a slots encoder of 16 tokens, a transformer decoder of two layers."""
+    first = slots().model
+    assert isinstance(first, AutoencoderShape)
+    encoder = replace(first, chunk_tokens=16).encoder_shape
+    decoder = StackConfig(kind="transformer", width=128, layers=2, heads=4)
+    return TrainConfig(
+        model=MemoryShape(
+            chunks=4, encoder=encoder, reader=reader, bridge="slots", bridge_width=first.decoder.width, decoder=decoder
+        ),
+        objective=objective,
+        steps=400,
+        batch=32,
+        optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
+        eval_every=100,
+        checkpoint_every=200,
+    )

@@ -12,9 +12,9 @@ from memlm.demo import Demo
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """Prepare 18 public-domain books, train autoencoders and language models, measure what their embeddings hold."""
+    """Prepare 18 public-domain books, train autoencoders, language models and memory models, measure their memories."""
 
-    json: bool = False  # print one JSON object with a list `results`
+    json: bool = False  # print one JSON object with the lists `results` and `access`
     config: Annotated[Demo, tyro.conf.arg(name="")] = field(default_factory=Demo)
 
 
@@ -22,6 +22,7 @@ def main(argv: list[str]) -> None:
     """Run the command."""
     call = tyro.cli(Call, args=argv, prog="memlm demo")
     from memlm.demo import demo
+    from memlm.measure.access_table import access_table
     from memlm.measure.table import retention_table
 
     started = time.perf_counter()
@@ -30,4 +31,5 @@ def main(argv: list[str]) -> None:
         print(json.dumps(report))
     else:
         minutes = (time.perf_counter() - started) / 60
-        print(f"{retention_table(report['results'])}\n\nreport: {report['report']} ({minutes:.1f} minutes in all)")
+        print(f"{retention_table(report['results'])}\n\n{access_table(report['access'])}")
+        print(f"\nreport: {report['report']} ({minutes:.1f} minutes in all)")
