@@ -45,26 +45,26 @@ def memory_runs() -> dict[str, Run]:
     }
 
 
-def more_memory_runs(curriculum: str) -> dict[str, Run]:
-    """What `--full` adds: C6 and its confound, baselines, and the other reader.
+def control_runs(autoencoder: Path) -> dict[str, Run]:
+    """What `--full` adds of every seed, for C6 and its confound.
 
-    `memory-direct` starts from the autoencoder of the run `curriculum` and has as many decoder steps as that, all on
-    the last stage's objective.
+    `memory-direct` starts from the curriculum's autoencoder and has as many decoder steps, all on the last stage's
+    objective; `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
     """
     stages = presets.memory_curriculum().stages
-    combined, beside = stages["combined"], Path(curriculum) / "autoencoder"
-    direct = replace(combined, start=beside, steps=combined.steps + stages["read"].steps)
-    fresh = {
-        name: replace(stage, fresh_embedding=True, frozen=("encoder.readout", "encoder.norm", "reader.bridge"))
-        for name, stage in stages.items()
-        if name != "autoencoder"
-    }
+    direct = replace(stages["combined"], start=autoencoder, steps=stages["combined"].steps + stages["read"].steps)
+    frozen = ("encoder.readout", "encoder.norm", "reader.bridge")
+    read = replace(stages["read"], start=autoencoder, fresh_embedding=True, frozen=frozen)
+    again = replace(stages["combined"], frozen=frozen)
+    return {"memory-direct": direct, "memory-fresh": Curriculum(stages={"read": read, "combined": again})}
+
+
+def baseline_runs() -> dict[str, Run]:
+    """What `--full` adds of one seed: the paper's reader, and the baselines."""
     vector, both = presets.memory_vector(), presets.memory_slots().objective
     return {
         "memory-vector": vector,
         "memory-vector-scratch": replace(vector, objective=both),
-        "memory-direct": direct,
-        "memory-fresh": Curriculum(stages={"autoencoder": stages["autoencoder"], **fresh}),
         "memory-none": presets.memory_none(),
         "memory-full": replace(presets.memory_full(), objective=both),
         "memory-recurrent": presets.memory_recurrent(),
@@ -116,12 +116,14 @@ def demo(config: Demo) -> dict[str, Any]:
 
 def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
     """By seed, the memory models of the demo; further seeds have them in their names."""
-    named = {config.seed: memory_runs()}
-    if config.full:
-        for seed in range(config.seed, config.seed + SEEDS):
-            mark = "" if seed == config.seed else f"-seed{seed}"
-            every = {**memory_runs(), **more_memory_runs(f"memory-curriculum{mark}")}
-            named[seed] = {f"{name}{mark}": run for name, run in every.items()}
+    if not config.full:
+        return {config.seed: memory_runs()}
+    named = {}
+    for seed in range(config.seed, config.seed + SEEDS):
+        mark = "" if seed == config.seed else f"-seed{seed}"
+        every = {**memory_runs(), **control_runs(config.out / f"memory-curriculum{mark}" / "autoencoder")}
+        named[seed] = {f"{name}{mark}": run for name, run in every.items()}
+    named[config.seed] |= baseline_runs()
     return named
 
 
