@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from memory_models import READING, T, build, ident, ids
 
 from memlm.measure.config import ProbeConfig
 from memlm.nn.config import StackConfig
@@ -41,3 +42,14 @@ def test_a_run_learns_in_bf16(data, tmp_path):
     model = replace(config.model, chunk_tokens=4, memory_dim=64)
     config = replace(config, data=data, model=model, steps=300, device="cuda", optim=ProbeConfig().optim)
     assert train(config, tmp_path / "run")["token_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("shape", READING, ids=ident)
+def test_memory_models_give_the_cpus_numbers_in_both_forms_and_with_a_cache(shape):
+    model, x = build(shape), ids(2, 3 * T)
+    on_cpu = model(x).logits
+    model = model.cuda()
+    for model.form in ("packed", "folded"):
+        torch.testing.assert_close(model(x.cuda()).logits.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
+    cached, anew = (model.generate(x.cuda(), max_new_tokens=2 * T, use_cache=cache) for cache in (True, False))
+    assert torch.equal(cached, anew)
