@@ -146,19 +146,21 @@ def memory_curriculum() -> Curriculum:
         checkpoint_every=125,
     )
     read = replace(
-        _memory("slots", "blank+copy/2+recall"),
+        _memory("slots", "blank/2+copy/4+recall"),
         start=Path("autoencoder"),
         frozen=("encoder", "reader.bridge"),
-        steps=150,
-        eval_every=50,
+        steps=130,
+        batch=32,
+        eval_every=65,
+        checkpoint_every=65,
     )
     combined = replace(
-        read, objective="causal+0.1*blank/4+0.1*copy/4+0.1*recall/4", start=Path("read"), steps=400, eval_every=100
+        _memory("slots", "causal+0.1*blank/4+0.1*copy/4+0.2*recall/2"), start=Path("read"), frozen=read.frozen
     )
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
 
-RETAINING = "causal+0.5*blank/2+0.5*copy/2+0.5*recall/2"  # what makes a model form memories that it can read
+RETAINING = "causal+0.5*blank/2+0.5*copy/2+recall"  # what makes a model form memories that it can read
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "slots": slots,
@@ -208,9 +210,9 @@ def _memory(reader: ReaderKind, objective: str) -> TrainConfig:
             chunks=4, encoder=encoder, reader=reader, bridge="slots", bridge_width=first.decoder.width, decoder=decoder
         ),
         objective=objective,
-        steps=400,
-        batch=32,
+        steps=350,
+        batch=16,
         optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
-        eval_every=100,
-        checkpoint_every=200,
+        eval_every=70,
+        checkpoint_every=175,
     )
