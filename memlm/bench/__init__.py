@@ -8,6 +8,8 @@ BENCHMARKS = {
     "slots": "time to half of the held-out tokens, slots against the paper's mixer",
     "mixer": "training throughput of the masked mixer against plain Conv1d layers",
     "encode": "tokens a second into memories, for each kind of encoder",
+    "memory": "what a context costs to read, to go on from and to train on, memories against all tokens",
+    "parallel": "memory models in parallel, with kept memories and with a cache, against the plain ways",
     "tokenise": "tokenising a stream of text against the tokenizers library's own batch call",
     "startup": "how soon memlm --help answers",
     "frontier": "how many characters go into 256, 512 and 1024 numbers at 99 %, against training time",

@@ -1,0 +1,261 @@
+"""What a context costs: seconds to read it, seconds and cache to go on from it, memory to train on it (paper, What it
+costs to serve).
+
+Four sides on the same decoder: one that reads all tokens, a memory model that encodes them, the same one given
+memories that were kept, and one that carries a single memory from chunk to chunk.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import log
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from memlm import ui
+from memlm.bench import figure
+from memlm.bench.form import Options, Report
+from memlm.bench.peak import Step, StepCost, room, step_cost
+from memlm.bench.serving import (
+    FULL,
+    KEPT,
+    MEMORY,
+    POINTWISE,
+    RECURRENT,
+    Served,
+    Shapes,
+    cache_bytes,
+    models_of,
+    serve,
+    sides,
+)
+from memlm.bench.timing import pair_ratio
+from memlm.cpu import tune_cpu
+from memlm.errors import WorkError
+from memlm.memory.generate import Generative
+from memlm.nn.config import StackConfig
+from memlm.report.figures import SERIES
+
+CONTEXTS = (256, 1024, 4096, 16384, 65536)
+TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
+STACK = StackConfig(kind="transformer", width=256, layers=4, heads=4)
+SECONDS = 160.0
+ROUNDS = 3, 9  # of reading and writing: at least, at most
+MASK_BYTES = 5  # of each pair of tokens while the full side reads a prompt: its mask, as bools and as numbers
+
+ServedPoints = dict[str, dict[int, Served]]  # by side and context
+StepPoints = dict[str, dict[int, StepCost]]
+
+
+def run(
+    options: Options,
+    *,
+    contexts: Sequence[int] = CONTEXTS,
+    chunk_tokens: int = TOKENS,
+    stack: StackConfig = STACK,
+    vocab_size: int = VOCABULARY,
+) -> Report:
+    """Serve and train every side at every context that fits into half of `options.seconds` for either."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        tune_cpu()  # as in training
+    seconds = (options.seconds or SECONDS) / 2
+    shapes = sides(chunk_tokens, stack)
+    models = models_of(shapes, vocab_size, device)
+    served: ServedPoints = {name: {} for name in shapes}
+    steps: StepPoints = {name: {} for name in shapes}
+    left_out = serve_all(served, models, contexts, seconds, device)
+    left_out += train_all(steps, shapes, contexts, vocab_size, seconds, device)
+    for name, of in served.items():
+        for context, one in of.items():
+            formula = cache_bytes(name, context, chunk_tokens, stack)
+            assert one.cache_bytes == formula, f"{name}, {context}: {one.cache_bytes} bytes, not {formula}"
+
+    ratios: dict[str, float] = {}
+    raw: dict[str, object] = {}
+    many, rows = 64 * chunk_tokens, 4 if device.type == "cpu" else 16
+    if many in served[FULL] and many in served[MEMORY]:
+        full, memory = served[FULL][many], served[MEMORY][many]
+        what = f"time per token at {many:,} tokens, full context / memory"
+        ratios[f"{what} (asked, at least 4)"] = pair_ratio(full.per_token, memory.per_token)
+        together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
+        ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
+        kept = cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
+        ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
+        raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
+    longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
+    what = f"prefill of {longest:,} tokens, recurrent / memory"
+    ratios[f"{what} (asked, at least 2)"] = pair_ratio(
+        served[RECURRENT][longest].prefill, served[MEMORY][longest].prefill
+    )
+    light = {
+        name: shape for name, shape in sides(chunk_tokens, stack, POINTWISE).items() if name in (MEMORY, RECURRENT)
+    }
+    of_light = serve(models_of(light, vocab_size, device), longest, ROUNDS[0], warm_up=1)
+    ratios[f"{what}, encoder of the slots preset"] = pair_ratio(of_light[RECURRENT].prefill, of_light[MEMORY].prefill)
+    raw["slots_encoder"] = {name: asdict(one) for name, one in of_light.items()}
+    raw["served"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in served.items()}
+    raw["steps"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in steps.items()}
+
+    return Report(
+        name="memory",
+        claim=(
+            "What a context costs a decoder: time until it is read, time for each token after it, the cache that is "
+            "kept of it, and the memory and time of a training step over it; for one that reads all tokens, one that "
+            "reads memories of chunks, the same with memories that were kept, and one with a single carried memory."
+        ),
+        columns=(
+            "context, tokens",
+            "side",
+            "prefill, s (median)",
+            "ms per token (median)",
+            "cache, bytes",
+            "peak of a training step, MB",
+            "training step, s",
+        ),
+        rows=[
+            (context, name, *_cells(served[name].get(context), steps[name].get(context)))
+            for context in contexts
+            for name in shapes
+            if context in served[name] or context in steps[name]
+        ],
+        ratios=ratios,
+        setting=(
+            f"decoder and encoder: {stack.layers} {stack.kind} layers of width {stack.width}, {stack.heads} heads; "
+            f"chunks of {chunk_tokens} tokens, one vector a memory; vocabulary {vocab_size}; random weights and "
+            f"tokens, fp32, one text; reading and writing in turn, training steps one after the other"
+        ),
+        device=device.type,
+        notes=[
+            f"A turn reads the context and writes {chunk_tokens} tokens after it, greedily: time per token is the mean "
+            "over them, of which one fills a chunk and has its memory formed.",
+            "Cache bytes are those of the tensors that are kept, and equal layers x 2 x width x 4 x (N/T + T) for "
+            "memories, (N + T) for the full context, (1 + T) for the recurrent side; the ratio counts N for the full.",
+            "Frozen and kept: the memories of the context are given; what is written is encoded. Its training step "
+            "leaves out the encoder.",
+            "A training step is forward and backward, no optimiser; its peak is what the process holds beyond weights "
+            "and libraries, gradients included"
+            + (", in a process of its own." if device.type == "cpu" else ", as torch counts it."),
+            *([f"Left out: {'; '.join(left_out)}."] if left_out else []),
+        ],
+        figure=_plot(served, steps, options.out / "memory.png"),
+        raw=raw,
+    )
+
+
+def serve_all(
+    served: ServedPoints,
+    models: Mapping[str, Generative],
+    contexts: Sequence[int],
+    seconds: float,
+    device: torch.device,
+) -> list[str]:
+    """Fill `served` with every side and context that fits into memory and `seconds` a side.
+
+    Returns:
+        From which context on a side was left out, and why.
+    """
+    left_out, left = [], dict.fromkeys(models, seconds)
+    for context in contexts:
+        expected = {}
+        for name in left:
+            T = models[name].chunk_tokens
+            expected[name] = forecast(
+                {n: s.prefill[-1] + T * s.per_token[-1] for n, s in served[name].items()}, context
+            )
+            why = f"about {ROUNDS[0] * expected[name]:.0f} s" if ROUNDS[0] * expected[name] > left[name] else ""
+            if name == FULL and MASK_BYTES * context**2 > 0.8 * room(device):
+                why = "memory"
+            if why:
+                left_out.append(f"reading with {name} from {context:,} tokens on ({why})")
+                del expected[name]
+        left = {name: left[name] for name in expected}
+        if not left:
+            break
+        ui.say(f"{context:,} tokens: reading and writing")
+        slowest = max(expected.values())
+        rounds = int(min(left.values()) / (4 * slowest)) if slowest else ROUNDS[1]
+        rounds = min(max(rounds, ROUNDS[0]), ROUNDS[1])
+        own = {name: models[name] for name in left}
+        try:
+            found = serve(own, context, rounds, warm_up=not slowest)
+        except torch.OutOfMemoryError:  # a GPU's; a CPU's end would be the process's
+            left_out.append(f"reading from {context:,} tokens on (memory)")
+            break
+        for name, one in found.items():
+            served[name][context] = one
+            left[name] -= sum(one.prefill) + models[name].chunk_tokens * sum(one.per_token)
+    return left_out
+
+
+def train_all(
+    steps: StepPoints, shapes: Shapes, contexts: Sequence[int], vocab_size: int, seconds: float, device: torch.device
+) -> list[str]:
+    """Fill `steps`, as `serve_all` fills `served`."""
+    left_out, left = [], dict.fromkeys(shapes, seconds)
+    for context in contexts:
+        for name in list(left):
+            expected = forecast({n: s.seconds for n, s in steps[name].items()}, context)
+            size = forecast({n: float(s.peak_bytes) for n, s in steps[name].items()}, context)
+            why = f"about {expected:.0f} s" if expected > left[name] else "memory" if size > 0.8 * room(device) else ""
+            started = time.perf_counter()
+            if not why:
+                ui.say(f"{context:,} tokens: a training step of {name}")
+                step = Step(shape=shapes[name], vocab_size=vocab_size, tokens=context, kept=name == KEPT)
+                try:
+                    steps[name][context] = step_cost(step, device)
+                except WorkError:
+                    why = "memory"
+            left[name] -= time.perf_counter() - started
+            if why:
+                left_out.append(f"training steps of {name} from {context:,} tokens on ({why})")
+                del left[name]
+    return left_out
+
+
+def forecast(seen: Mapping[int, float], context: int) -> float:
+    """What something that took so much at these contexts takes at a longer one; 0 if nothing is known.
+
+    A power of the context through the last two points, at least its first and at most its second.
+    """
+    if not seen:
+        return 0.0
+    (before, less), (last, most) = sorted({0: 0.0, **seen}.items())[-2:]
+    power = log(most / less) / log(last / before) if less > 0 and most > 0 else 2.0
+    return most * (context / last) ** min(max(power, 1.0), 2.0)
+
+
+def _cells(served: Served | None, step: StepCost | None) -> tuple[float | int | str, ...]:
+    """What a row of the table tells after context and side."""
+    return (
+        median(served.prefill) if served else "-",
+        1000 * median(served.per_token) if served else "-",
+        served.cache_bytes if served else "-",
+        step.peak_bytes / 1e6 if step else "-",
+        step.seconds if step else "-",
+    )
+
+
+def _plot(served: ServedPoints, steps: StepPoints, path: Path) -> str:
+    drawing, plots = figure.over_context(
+        ("prefill, s", "time per token, ms", "cache, MB", "peak memory of a training step, MB")
+    )
+    for name, colour, marker in zip(served, SERIES, "os^D", strict=False):
+        lines = (
+            {n: median(s.prefill) for n, s in served[name].items()},
+            {n: 1000 * median(s.per_token) for n, s in served[name].items()},
+            {n: s.cache_bytes / 1e6 for n, s in served[name].items()},
+            {n: s.peak_bytes / 1e6 for n, s in steps[name].items()},
+        )
+        # The kept memories' line lies on that of memories in two of the plots, and both are to be seen.
+        style = (0, (4, 2)) if name == KEPT else "-"
+        for axes, line in zip(plots, lines, strict=True):
+            axes.plot(
+                *zip(*line.items(), strict=True), color=colour, marker=marker, markersize=4, linestyle=style, label=name
+            )
+    figure.mark_contexts(plots, sorted({n for of in (*served.values(), *steps.values()) for n in of}))
+    handles, labels = plots[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+    return figure.save(drawing, path)

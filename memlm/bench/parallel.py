@@ -1,0 +1,236 @@
+"""Three things that memory models are built for, each against the plain way: all chunks in one call against one call
+after the other, memories read from disk against an encoder that runs at every step, a cache against reading anew.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import ui
+from memlm.bench.form import Options, Report
+from memlm.bench.timing import in_turn, pair_ratio
+from memlm.cpu import tune_cpu
+from memlm.data.sampler import ChunkSampler
+from memlm.memory.loading import build_model
+from memlm.memory.memory_model import MemoryModel, chunked
+from memlm.memory.placing import packed
+from memlm.memory.shapes import EncoderShape, MemoryShape, ReaderKind
+from memlm.memory.vocabulary import PAD
+from memlm.nn.config import StackConfig
+from memlm.nn.loss import token_loss
+from memlm.objectives.registry import build_objective
+from memlm.train.memories import StreamMemories, keep_memories
+
+STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)  # of encoder and decoder
+VOCABULARY = 1024
+FORMS = {(4, 64): "at least 1", (32, 16): "at least 1.5"}  # chunks, tokens of each: what is asked
+FROZEN = {(4, 64): "asked, at least 1.3", (16, 64): "asked, at least 1.3"}
+STREAM = 1024  # chunks of the text whose memories are kept
+PROMPT, NEW = 448, 64  # tokens: generation from 448 to 512
+SECONDS = 4.0  # a side of each comparison
+SAME = 1e-5  # nats: how far losses of the sides may be apart
+
+Times = dict[str, list[float]]
+
+
+def run(
+    options: Options,
+    *,
+    stack: StackConfig = STACK,
+    vocab_size: int = VOCABULARY,
+    forms: Mapping[tuple[int, int], str] = FORMS,
+    frozen: Mapping[tuple[int, int], str] = FROZEN,
+    stream: int = STREAM,
+    prompt: int = PROMPT,
+    new: int = NEW,
+) -> Report:
+    """Compare sides in turn, after they have been seen to compute the same."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        tune_cpu()  # as in training
+    seconds, batch = options.seconds or SECONDS, 2 if device.type == "cpu" else 64
+    rows, ratios, raw, notes = [], {}, {}, []
+
+    def tell(case: str, times: Times) -> None:
+        raw[case] = times
+        ours = next(iter(times.values()))
+        rows.extend((case, side, median(t), pair_ratio(t, ours)) for side, t in times.items())
+
+    readers: tuple[ReaderKind, ...] = ("vector", "slots")
+    for (chunks, tokens), asked in forms.items():
+        for reader in readers:
+            case = f"training step, {chunks} x {tokens} tokens, reader {reader}"
+            ui.say(case)
+            model = _built(stack, vocab_size, chunks, tokens, reader, device)
+            tell(case, times := compare_forms(model, chunks * tokens, batch, seconds))
+            for form in ("packed", "folded"):
+                what = f"{case}, one after the other / {form}"
+                ratios[f"{what} (asked, {asked})" if form == model.form else what] = pair_ratio(
+                    times["one after the other"], times[form]
+                )
+    for (chunks, tokens), asked in frozen.items():
+        case = f"training step, {chunks} x {tokens} tokens, kept memories"
+        ui.say(case)
+        model = _built(stack, vocab_size, chunks, tokens, "vector", device)
+        tell(case, times := compare_kept(model, chunks * tokens, max(1, 8 * batch // chunks), stream, seconds))
+        ratios[f"{case}, frozen encoder / from disk ({asked})"] = pair_ratio(
+            times["frozen encoder"], times["from disk"]
+        )
+        ratios[f"{case}, trained encoder / from disk"] = pair_ratio(times["trained encoder"], times["from disk"])
+    generating: tuple[ReaderKind, ...] = ("vector", "full")
+    for reader in generating:
+        case = f"generation from {prompt} to {prompt + new} tokens, reader {reader}"
+        ui.say(case)
+        model = _built(stack, vocab_size, 4, 64, reader, device).eval()
+        times, same = compare_cache(model, prompt, new, seconds)
+        tell(case, times)
+        notes += [] if same else [f"The two ways of {case} chose DIFFERENT tokens."]
+        ratios[f"{case}, reading anew / cache (asked, at least 10)"] = pair_ratio(times["reading anew"], times["cache"])
+    return Report(
+        name="parallel",
+        claim=(
+            "Memory models against the plain ways to do the same: a training step over all chunks in one call of "
+            "encoder and decoder against a call of each for every chunk; memories of a frozen encoder read from disk "
+            "against the encoder in the loop; generation with a cache against reading the text anew for every token."
+        ),
+        columns=("what", "side", "seconds (median)", "times the first side (median of pairs)"),
+        rows=rows,
+        ratios=ratios,
+        setting=(
+            f"encoder and decoder: {stack.layers} {stack.kind} layers of width {stack.width}, {stack.heads} heads; "
+            f"vocabulary {vocab_size}; random weights and tokens, fp32; batch {batch} (with kept memories "
+            f"{8 * batch} chunks, whatever the window), one text in generation; in turn"
+        ),
+        device=device.type,
+        notes=[
+            f"A training step is forward and backward, no optimiser. Losses of all sides agreed to {SAME:g} nats "
+            "before anything was timed, and generated tokens were compared.",
+            "One after the other: for each chunk a call of the encoder, and a call of the decoder over the memories so "
+            "far and the chunk's tokens; each memory is read once, the head and the loss are taken once for all.",
+            f"From disk: a batch of windows is drawn, and its memories gathered from a memory-mapped file of {stream} "
+            "chunks, as in training; the file is small enough to stay in the machine's page cache.",
+            "Generation starts from the tokens of the prompt, with nothing read: the cached side reads it, too.",
+            *notes,
+        ],
+        raw={"seconds": raw},
+    )
+
+
+def one_after_the_other(model: MemoryModel, ids_BN: Tensor) -> Tensor:
+    """The peer: the loss of a text [B, N] by a plain loop over its chunks."""
+    ids_BCT = chunked(ids_BN, model.chunk_tokens)
+    x_BCTW, S = model.embed_chunks(ids_BCT), model.reader.vectors
+    prefix, hidden = [], []
+    for c in range(ids_BCT.shape[1]):
+        layout = packed(model.placing, c, 1, ids_BN.device)
+        hidden.append(model.decoder(torch.cat([*prefix, x_BCTW[:, c]], 1), layout)[:, c * S :])
+        if c + 1 < ids_BCT.shape[1]:
+            prefix.append(model.reader(model.encode(ids_BCT[:, c])[:, None])[:, 0])
+    return token_loss(model.head(torch.cat(hidden, 1)), ids_BN)
+
+
+def compare_forms(model: MemoryModel, tokens: int, batch: int, seconds: float) -> Times:
+    """Times of a training step in both forms and by the loop, the form that is the model's own first."""
+    ids_BN = torch.randint(2, model.config.vocab_size, (batch, tokens), device=model.device)
+    own = model.form
+
+    def in_form(form: str) -> Callable[[], Tensor]:
+        def loss() -> Tensor:
+            model.form = "folded" if form == "folded" else "packed"
+            return model(ids_BN, labels=ids_BN).loss
+
+        return loss
+
+    losses = {form: in_form(form) for form in sorted(("packed", "folded"), key=lambda form: form != own)}
+    losses["one after the other"] = lambda: one_after_the_other(model, ids_BN)
+    times = compare_steps(model, losses, seconds)
+    model.form = own
+    return times
+
+
+def compare_kept(model: MemoryModel, window: int, batch: int, stream: int, seconds: float) -> Times:
+    """Times of a training step with memories from disk, with a frozen encoder and with a trained one."""
+    T, vocab_size, device = model.chunk_tokens, model.config.vocab_size, model.device
+    # As training does it: a text of whole chunks, its memories in a file, and windows of it in a drawn order.
+    text_N = np.random.default_rng(0).integers(2, vocab_size, stream * T, dtype=np.uint16)
+    sampler, objective = ChunkSampler(text_N, window, batch, 0, align=T), build_objective("causal", vocab_size)
+    model.encoder.requires_grad_(False)
+    with TemporaryDirectory() as scratch:
+        origin = {"encoder": model.encoder.fingerprint()}
+        memory_NM = keep_memories(
+            model.encoder, text_N.reshape(-1, T), model.memory_dim, Path(scratch), origin, device, "frozen encoder"
+        )
+        with torch.no_grad():
+            blank_M = model.encoder(torch.full((1, T), PAD, device=device))[0]
+        memories = StreamMemories(memory_NM, blank_M, T, window // T)
+        steps: dict[str, int] = dict.fromkeys(("from disk", "frozen encoder", "trained encoder"), 0)
+
+        def loss_of(side: str) -> Callable[[], Tensor]:
+            def loss() -> Tensor:
+                model.encoder.requires_grad_(side == "trained encoder")
+                step = steps[side]
+                steps[side] += 1
+                batch_BN = objective(torch.from_numpy(sampler.batch_at(step)).to(device), T)
+                known = {"own_memories": memories.of(sampler.starts_at(step), batch_BN)} if side == "from disk" else {}
+                return model(**batch_BN.inputs(), **known).loss
+
+            return loss
+
+        return compare_steps(model, {side: loss_of(side) for side in steps}, seconds)
+
+
+def compare_cache(model: MemoryModel, prompt: int, new: int, seconds: float) -> tuple[Times, bool]:
+    """Times of generating `new` tokens after a prompt with a cache and without, and whether they were the same."""
+    ids_BN = torch.randint(2, model.config.vocab_size, (1, prompt), device=model.device)
+
+    def generate(use_cache: bool) -> Tensor:
+        return model.generate(ids_BN, max_new_tokens=new, eos_token_id=None, use_cache=use_cache).cpu()
+
+    sides = {"cache": lambda: generate(True), "reading anew": lambda: generate(False)}
+    same = torch.equal(*(call() for call in sides.values()))
+    return _timed(sides, seconds), same
+
+
+def compare_steps(model: MemoryModel, losses: Mapping[str, Callable[[], Tensor]], seconds: float) -> Times:
+    """Times of a training step (forward and backward) of each side.
+
+    Raises:
+        AssertionError: their first losses differ.
+    """
+
+    def step(loss: Callable[[], Tensor]) -> Callable[[], float]:
+        def call() -> float:
+            model.zero_grad(set_to_none=True)
+            value = loss()
+            value.backward()
+            return value.item()  # waits until the device has done all of it
+
+        return call
+
+    sides = {name: step(loss) for name, loss in losses.items()}
+    first = [call() for call in sides.values()]
+    assert max(first) - min(first) <= SAME, f"the sides compute different losses: {first}"
+    return _timed(sides, seconds)
+
+
+def _timed(sides: Mapping[str, Callable[[], object]], seconds: float) -> Times:
+    """As many rounds as take about `seconds` for each side, at least three; all have been called before."""
+    trial = in_turn(sides, rounds=1, warm_up=0)
+    rounds = int(seconds * len(sides) / sum(t[0] for t in trial.values())) - 1
+    more = in_turn(sides, rounds=max(2, rounds), warm_up=0)
+    return {name: trial[name] + more[name] for name in sides}
+
+
+def _built(
+    stack: StackConfig, vocab_size: int, chunks: int, tokens: int, reader: ReaderKind, device: torch.device
+) -> MemoryModel:
+    encoder = EncoderShape(chunk_tokens=tokens, memory_dim=stack.width, stack=stack)
+    shape = MemoryShape(chunks=chunks, encoder=encoder, decoder=stack, reader=reader)
+    model = build_model(shape, vocab_size, 0).train()
+    assert isinstance(model, MemoryModel)
+    return model.to(device)  # pyright: ignore[reportArgumentType]

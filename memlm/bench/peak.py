@@ -1,0 +1,145 @@
+"""What a training step takes: seconds, and memory beyond what is there before it.
+
+On a CPU each measurement has a process of its own, so that nothing that ran before has left room in the heap.
+"""
+
+import os
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from memlm.cpu import tune_cpu
+from memlm.errors import WorkError
+from memlm.memory.loading import build_model
+from memlm.memory.model import TextMemory
+from memlm.memory.shapes import MemoryShape, RecurrentShape
+
+_AGAIN = 2.0  # seconds; a first step that took less is followed by three others, whose least time counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What a step took."""
+
+    seconds: float
+    peak_bytes: int  # activations and gradients at their most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Forward and backward over random tokens, one row.
+
+    Args:
+        shape: the model, with random weights.
+        vocab_size: how many token ids there are.
+        tokens: N, whole chunks.
+        kept: memories are given, and the encoder that formed them is frozen.
+    """
+
+    shape: MemoryShape | RecurrentShape
+    vocab_size: int
+    tokens: int
+    kept: bool = False
+
+
+def step_cost(step: Step, device: torch.device) -> StepCost:
+    """Take the step a few times.
+
+    Raises:
+        WorkError: it does not fit into this machine's memory.
+    """
+    try:
+        if device.type == "cuda":
+            return _on_gpu(step, device)
+        # A server that has imported and done nothing else, and forks itself for every call. A process started by
+        # ourselves would be told our own peak as its first (Linux keeps ru_maxrss over exec).
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(_on_cpu, step, torch.get_num_threads()).result()
+    except (BrokenProcessPool, torch.OutOfMemoryError, MemoryError):
+        raise WorkError(f"a step over {step.tokens:,} tokens does not fit into memory.") from None
+
+
+def room(device: torch.device) -> int:
+    """Bytes of memory that are free on the device now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        rows = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
+    except OSError:  # not on Linux: what there is, free or not
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _on_cpu(step: Step, threads: int) -> StepCost:
+    tune_cpu()  # as in training
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    _take(_narrow(step), *_made(_narrow(step), device))  # libraries allocate what they need once
+    made = _made(step, device)
+    before = _peak()
+    first = _take(step, *made)
+    peak = _peak() - before
+    return StepCost(seconds=_settled(first, step, made), peak_bytes=peak)
+
+
+def _on_gpu(step: Step, device: torch.device) -> StepCost:
+    made = _made(step, device)
+    _take(step, *made)
+    made[0].zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    first = _take(step, *made)
+    peak = torch.cuda.max_memory_allocated(device) - before
+    return StepCost(seconds=_settled(first, step, made), peak_bytes=peak)
+
+
+def _made(step: Step, device: torch.device) -> tuple[TextMemory, dict[str, torch.Tensor]]:
+    """The model, and what it is given."""
+    model = build_model(step.shape, step.vocab_size, 0).train()
+    model.to(device)  # pyright: ignore[reportArgumentType]
+    ids_BN = torch.randint(2, step.vocab_size, (1, step.tokens), device=device)
+    given = {"input_ids": ids_BN, "labels": ids_BN}
+    if step.kept:
+        model.encoder.requires_grad_(False)
+        known = step.tokens // model.chunk_tokens - 1
+        given["own_memories"] = torch.randn(1, known, model.memory_dim, device=device)
+    return model, given
+
+
+def _take(step: Step, model: TextMemory, given: dict[str, torch.Tensor]) -> float:
+    """Seconds of one step."""
+    started = time.perf_counter()
+    model.zero_grad(set_to_none=True)
+    model(**given).loss.backward()
+    if given["input_ids"].is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _settled(first: float, step: Step, made: tuple[TextMemory, dict[str, torch.Tensor]]) -> float:
+    return first if first > _AGAIN else min(_take(step, *made) for _ in range(3))
+
+
+def _narrow(step: Step) -> Step:
+    """The same step over two chunks, hardly any width."""
+    decoder = replace(step.shape.decoder, width=2 * step.shape.decoder.heads)
+    stack = replace(step.shape.encoder.stack, width=2 * step.shape.encoder.stack.heads)
+    encoder = replace(step.shape.encoder, stack=stack, memory_dim=stack.width)
+    return replace(
+        step, shape=replace(step.shape, encoder=encoder, decoder=decoder), tokens=2 * step.shape.chunk_tokens
+    )
+
+
+def _peak() -> int:
+    """The most bytes that this process has had in memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
