@@ -60,14 +60,14 @@ def control_runs(autoencoder: Path) -> dict[str, Run]:
 
 
 def baseline_runs() -> dict[str, Run]:
-    """What `--full` adds of one seed: the paper's reader, and the baselines."""
-    vector, both = presets.memory_vector(), presets.memory_slots().objective
+    """What `--full` adds of one seed: the paper's reader, the baselines, and three times the steps from scratch."""
+    scratch = presets.memory_slots()
     return {
-        "memory-vector": vector,
-        "memory-vector-scratch": replace(vector, objective=both),
+        "memory-vector": presets.memory_vector(),
         "memory-none": presets.memory_none(),
-        "memory-full": replace(presets.memory_full(), objective=both),
+        "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
+        "memory-scratch-long": replace(scratch, steps=3 * scratch.steps),
     }
 
 
