@@ -107,6 +107,7 @@ def demo(config: Demo) -> dict[str, Any]:
     named = _memory_runs(config)
     seconds |= {name: s for seed, some in named.items() for name, s in _train_all(config, some, seed).items()}
     models = [str(config.out / name) for some in named.values() for name in some]
+    wanted = replace(wanted, access_examples=256, free_running=32)
     access = measure(models, data, config.out / ("access-full" if config.full else "access"), wanted)
     ui.say("5/5 report")
     page = config.out / "report.html"

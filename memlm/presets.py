@@ -86,8 +86,12 @@ def paper_transformer() -> TrainConfig:
 
 
 def memory_vector() -> TrainConfig:
-    """The paper's memory model, trained to predict next tokens alone: one vector a memory, 4 chunks of 16 tokens."""
-    return _memory("vector", "causal")
+    """The paper's memory model on next tokens alone: a mixer's last hidden state, read as one vector; 4 x 16 tokens."""
+    base = _memory("vector", "causal")
+    assert isinstance(base.model, MemoryShape)
+    stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4, expansion=2)
+    encoder = EncoderShape(chunk_tokens=16, memory_dim=256, memory_norm=False, stack=stack)
+    return replace(base, model=replace(base.model, encoder=encoder))
 
 
 def memory_slots() -> TrainConfig:
