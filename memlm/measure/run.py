@@ -44,6 +44,9 @@ def measure(
         raise UsageError("name at least one model to measure: a run or a saved folder.")
     corpus = Corpus.open(data)
     encoders = [open_encoder(model) for model in models]
+    names = [encoder.name for encoder in encoders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two of the models are called {twice[0]}: rename a folder, to tell their rows apart.")
     asked = {
         "models": {encoder.name: encoder.model.fingerprint() for encoder in encoders},
         "data": corpus.hash,

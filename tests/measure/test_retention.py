@@ -141,6 +141,8 @@ def test_what_does_not_fit_is_refused_with_a_sentence(run, data, tmp_path):
         measure([str(run), str(tmp_path / "longer")], data, tmp_path / "out", quick)
     with pytest.raises(UsageError, match="77 tokens"):
         measure([str(tmp_path / "foreign")], data, tmp_path / "out2", quick)
+    with pytest.raises(UsageError, match="two of the models"):
+        measure([str(run), str(run)], data, tmp_path / "twice", MeasureConfig())
     with pytest.raises(UsageError, match="at least one model"):
         measure([], data, tmp_path / "out3", quick)
     with pytest.raises(UsageError, match="not there"):
