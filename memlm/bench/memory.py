@@ -40,8 +40,8 @@ from memlm.report.figures import SERIES
 
 CONTEXTS = (256, 1024, 4096, 16384, 65536)
 TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
-STACK = StackConfig(kind="transformer", width=256, layers=4, heads=4)
-SECONDS = 160.0
+STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)
+SECONDS = 80.0
 ROUNDS = 3, 9  # of reading and writing: at least, at most
 MASK_BYTES = 5  # of each pair of tokens while the full side reads a prompt: its mask, as bools and as numbers
 
