@@ -20,6 +20,8 @@ from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 # minutes: the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
 PROBE = ProbeConfig(train_chunks=12_000, steps=300, batch=64)
+CONTEXTS = 256, 1024, 4096, 16384  # whose cost is measured ...
+COST_SECONDS = 24.0  # ... in about so long
 SEEDS = 3  # of the tables of `--full`
 
 Run = TrainConfig | Curriculum
@@ -37,8 +39,9 @@ def runs() -> dict[str, TrainConfig]:
 
 
 def memory_runs() -> dict[str, Run]:
-    """What tells C4 and C5: the same memory model on next tokens alone, on retention as well, and by curriculum."""
+    """What tells C4 and C5: the paper's model and ours on next tokens alone; ours on retention as well; by curriculum."""
     return {
+        "memory-vector": presets.memory_vector(),
         "memory-causal": replace(presets.memory_slots(), objective="causal"),
         "memory-scratch": presets.memory_slots(),
         "memory-curriculum": presets.memory_curriculum(),
@@ -60,10 +63,9 @@ def control_runs(autoencoder: Path) -> dict[str, Run]:
 
 
 def baseline_runs() -> dict[str, Run]:
-    """What `--full` adds of one seed: the paper's reader, the baselines, and three times the steps from scratch."""
+    """What `--full` adds of one seed: the baselines, and three times the steps from scratch."""
     scratch = presets.memory_slots()
     return {
-        "memory-vector": presets.memory_vector(),
         "memory-none": presets.memory_none(),
         "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
@@ -94,25 +96,39 @@ def demo(config: Demo) -> dict[str, Any]:
     from memlm.measure.run import measure
     from memlm.report.page import write_report
 
-    ui.say("1/5 corpus")
+    ui.say("1/6 corpus")
     data = config.out / "data"
     prepare(Prepare(source=config.source, out=data, seed=config.seed))
-    ui.say("2/5 autoencoders, whose embedding shall hold the text, and causal language models")
+    ui.say("2/6 autoencoders, whose embedding shall hold the text, and causal language models")
     seconds = _train_all(config, runs(), config.seed)
-    ui.say("3/5 what each embedding holds: a fresh decoder of the same budget for each, and controls")
+    ui.say("3/6 what each embedding holds: a fresh decoder of the same budget for each, and controls")
     probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
     wanted = MeasureConfig(probe=probe, chunks=1024, seed=config.seed)
     report = measure([str(config.out / name) for name in runs()], data, config.out / "retention", wanted)
-    ui.say("4/5 memory models, and what they get from their memories")
+    ui.say("4/6 memory models, and what they get from their memories")
     named = _memory_runs(config)
     seconds |= {name: s for seed, some in named.items() for name, s in _train_all(config, some, seed).items()}
     models = [str(config.out / name) for some in named.values() for name in some]
+    models.append(str(config.out / "memory-curriculum" / "autoencoder"))  # what its encoder could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32)
     access = measure(models, data, config.out / ("access-full" if config.full else "access"), wanted)
-    ui.say("5/5 report")
+    ui.say("5/6 what a context costs: a decoder that reads memories, and one that reads all tokens")
+    _cost(config)
+    ui.say("6/6 report")
     page = config.out / "report.html"
     write_report([config.out], page)
     return {**report, "access": access["access"], "report": str(page), "train_seconds": seconds}
+
+
+def _cost(config: Demo) -> None:
+    """C3: `memlm bench memory` at the contexts that a demo has time for, kept as it is."""
+    from memlm.bench.form import Options
+    from memlm.bench.memory import run
+
+    folder = config.out / "cost"
+    if not (folder / "memory.json").exists():
+        contexts = [n for n in CONTEXTS if n <= max(CONTEXTS[0], config.scale * CONTEXTS[-1])]
+        run(Options(data=config.out / "data", out=folder, seconds=COST_SECONDS), contexts=contexts).save(folder)
 
 
 def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
