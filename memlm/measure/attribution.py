@@ -151,22 +151,22 @@ def _told(**told: Any) -> dict[str, Any]:
 
 
 def _sample(subject: Subject, text: str, texts: Texts, found: Attribution) -> dict[str, Any]:
-    """The first text, token by token."""
+    """A text from the midst of them, token by token."""
 
     def kept(values: Array) -> list[Any]:
         return np.round(values, DIGITS).tolist()
 
-    tokenizer, ids_N = subject.corpus.tokenizer, texts.ids_BN[0].tolist()
+    tokenizer, b = subject.corpus.tokenizer, len(texts.ids_BN) // 2
     return {
         "model": subject.name,
         "text": text,
         "chunk_tokens": subject.model.chunk_tokens,
-        "pieces": [tokenizer.decode([i], skip_special_tokens=False) for i in ids_N],
-        "places": [PLACES[i] for i in texts.place_BN[0].tolist()],
-        **{metric: kept(values[0]) for metric, values in found.all.items()},
-        "entropy": kept(found.entropy_BN[0]),
-        "entropy_none": kept(found.entropy_none_BN[0]),
-        "told_by": most_important(found.each["l1"])[0].tolist() if found.each else None,
+        "pieces": [tokenizer.decode([i], skip_special_tokens=False) for i in texts.ids_BN[b].tolist()],
+        "places": [PLACES[i] for i in texts.place_BN[b].tolist()],
+        **{metric: kept(values[b]) for metric, values in found.all.items()},
+        "entropy": kept(found.entropy_BN[b]),
+        "entropy_none": kept(found.entropy_none_BN[b]),
+        "told_by": most_important(found.each["l1"])[b].tolist() if found.each else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Frozen encoders run once: memories of the chunks of a measurement, kept on disk (train/memories.py); what that costs."""
+"""Frozen encoders run once, their memories are kept on disk (train/memories.py); and what forming memories costs."""
 
 import hashlib
 import time

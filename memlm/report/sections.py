@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from memlm.report import tables
 from memlm.report.blocks import Report, figure_cards, section
-from memlm.report.memory_sections import ACCESS_TERMS, access, efficiency, what_the_paper_claims
+from memlm.report.memory_sections import ACCESS_TERMS, access, attribution, efficiency, what_the_paper_claims
 from memlm.report.passages import chooser
 from memlm.report.provenance import provenance_cards
 from memlm.report.runs import Measurement, Row
@@ -153,6 +153,7 @@ SECTIONS: list[Callable[[Report], str]] = [
     storage,
     measured_figures,
     access,
+    attribution,
     efficiency,
     training,
     how_to_read,
