@@ -7,10 +7,9 @@ from typing import Any
 from memlm.errors import UsageError
 from memlm.files import write_text
 from memlm.report.ranking import Entry, Ranking, rankings
-from memlm.report.ranking_table import budget
 from memlm.report.runs import Row, read_runs
 from memlm.report.tables import Form, digits
-from memlm.report.text import figure_of, interval_of, number, plural, share, span
+from memlm.report.text import figure_of, interval_of, number, share, span
 
 _INTRO = """# Leaderboard
 
@@ -54,19 +53,19 @@ def write_leaderboard(paths: list[Path], out: Path) -> dict[str, Any]:
 
 
 def _section(ranking: Ranking) -> str:
-    facts = [
-        plural(ranking.chunks, "held-out chunk") if ranking.chunks else "",
-        f"vocabulary of {number(ranking.vocab_size)}" if ranking.vocab_size else "",
-        f"data `{ranking.data[:12]}`",
-    ]
     head = _line(["rank", *(title for title, _ in _COLUMNS)])
     rule = _line(["---:", *("---" if title in _WORDS else "---:" for title, _ in _COLUMNS)])
     body = "".join(_line([str(n), *(cell(e) for _, cell in _COLUMNS)]) for n, e in enumerate(ranking.entries, 1))
-    tokens = plural(ranking.chunk_tokens, "token") if ranking.chunk_tokens else "Chunks of unknown length"
-    return (
-        f"\n## {tokens}, {'fresh decoders' if ranking.decoder == 'fresh' else 'own decoders'}\n\n"
-        f"{', '.join(fact for fact in facts if fact)}; {budget(ranking)}.\n\n{head}{rule}{body}"
-    )
+    return f"\n## {ranking.title}\n\n{ranking.conditions}.\n\n{head}{rule}{body}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _place(path: Path) -> str:
+    """A path for readers on other machines."""
+    return path.name if path.is_absolute() else str(path)
 
 
 def _as_json(ranking: Ranking) -> Row:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from memlm.report.choose import CONTROLS
 from memlm.report.lineage import chain, run_of
 from memlm.report.runs import Measurement, Row, Runs, owner
-from memlm.report.text import figure_of
+from memlm.report.text import figure_of, number, plural
 
 USABLE = "usable_bits_per_token"
 RANKED = {"untrained": CONTROLS["untrained"], "none": CONTROLS["none"]}  # controls that are what they seem: encoders
@@ -43,6 +43,25 @@ class Ranking:
     decoder: str
     probe: Row  # the budget of a fresh decoder, which also is what usable bits are counted from
     entries: list[Entry]
+
+    @property
+    def title(self) -> str:
+        """The chunk length, and whose decoders."""
+        tokens = plural(self.chunk_tokens, "token") if self.chunk_tokens else "chunks of unknown length"
+        return f"{tokens}, {'a fresh decoder for each' if self.decoder == 'fresh' else 'own decoders'}"
+
+    @property
+    def conditions(self) -> str:
+        """What else its rows share."""
+        steps, chunks = (figure_of(self.probe, key) for key in ("steps", "train_chunks"))
+        floor = "" if self.decoder == "fresh" else " without memory, which usable bits are counted from"
+        facts = [
+            plural(self.chunks, "held-out chunk") if self.chunks else "",
+            f"vocabulary of {number(self.vocab_size)}" if self.vocab_size else "",
+            f"data {self.data[:12]}",
+            f"fresh decoders{floor}: {number(steps)} steps over {number(chunks)} chunks" if steps and chunks else "",
+        ]
+        return ", ".join(fact for fact in facts if fact)
 
 
 def rankings(runs: Runs) -> list[Ranking]:

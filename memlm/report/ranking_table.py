@@ -2,7 +2,7 @@
 
 from memlm.report.ranking import Entry, Ranking
 from memlm.report.tables import Form, digits, plain, swatch, with_interval
-from memlm.report.text import escape, figure_of, number, plural, share
+from memlm.report.text import escape, figure_of, number, share
 
 _FIGURES: list[tuple[str, str, Form]] = [
     ("usable bits a token", "usable_bits_per_token", digits(2)),
@@ -18,31 +18,10 @@ _HEAD = ("rank", "model", "training", "vector", *(title for title, _, _ in _FIGU
 
 def ranking_tables(rankings: list[Ranking], series: dict[str, int]) -> str:
     """All of them, each under what its rows share."""
-    return "".join(f"<h3>{_title(one)}</h3>{_about(one)}{_table(one, series)}" for one in rankings)
-
-
-def budget(ranking: Ranking) -> str:
-    """Who reads the vectors, in words."""
-    steps, chunks = (figure_of(ranking.probe, key) for key in ("steps", "train_chunks"))
-    of = f", {number(steps)} steps over {number(chunks)} chunks" if steps and chunks else ""
-    if ranking.decoder == "fresh":
-        return f"read by a fresh decoder{of}"
-    return f"read by their own decoders; usable bits are counted from a fresh one without memory{of}"
-
-
-def _title(ranking: Ranking) -> str:
-    tokens = plural(ranking.chunk_tokens, "token") if ranking.chunk_tokens else "chunks of unknown length"
-    return f"{tokens}, {budget(ranking).partition(';')[0].partition(',')[0]}"
-
-
-def _about(ranking: Ranking) -> str:
-    facts = [
-        plural(ranking.chunks, "held-out chunk") if ranking.chunks else "",
-        f"vocabulary of {number(ranking.vocab_size)}" if ranking.vocab_size else "",
-        f"data {escape(ranking.data[:12])}",
-        budget(ranking),
-    ]
-    return f'<p class="conditions">{", ".join(fact for fact in facts if fact)}</p>'
+    return "".join(
+        f'<h3>{escape(one.title)}</h3><p class="conditions">{escape(one.conditions)}</p>{_table(one, series)}'
+        for one in rankings
+    )
 
 
 def _table(ranking: Ranking, series: dict[str, int]) -> str:
