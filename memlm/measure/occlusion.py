@@ -1,8 +1,8 @@
 """What the prediction of each token owes to memories: the same text with memories hidden (paper, Metrics).
 
-All memories are hidden by `read=False`. One of them is hidden in the decoder's layout: its entries stand where they
-stood and nothing sees them, which is exactly what the decoder computes if they are not there. A vector of zeros in its
-place would still be attended to.
+All memories are hidden by `read=False`. One of them is hidden in the decoder's mask (memory/placing.py): everything
+stands where it stood and nothing sees it, which is exactly what the decoder computes if it is not there. A vector of
+zeros in its place would still be attended to.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from memlm.measure.reading import LOGITS, logits_of
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.model import TextMemory
+from memlm.memory.placing import hiding
 
 Array = np.ndarray
 METRICS = ("l1", "cosine", "loss")
@@ -91,7 +92,8 @@ def _attribute(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None) -> di
         own_BKM = model.encode_chunks(ids_BN[:, : memories * model.chunk_tokens].unflatten(1, (memories, -1)))
         each: dict[str, list[Tensor]] = {}
         for k in range(memories):
-            hidden_BNV = model(ids_BN, own_memories=own_BKM, hidden=k, **asked).logits.float()
+            with hiding(model, k):
+                hidden_BNV = model(ids_BN, own_memories=own_BKM, **asked).logits.float()
             for metric, value_BN in differences(own_BNV, hidden_BNV, ids_BN).items():
                 each.setdefault(f"{metric} each", []).append(value_BN)
         found |= {name: torch.stack(values, 1) for name, values in each.items()}

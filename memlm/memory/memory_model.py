@@ -28,7 +28,6 @@ from memlm.memory.placing import Placing, folded, packed
 from memlm.memory.reader import READERS
 from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import PAD, token_embedding
-from memlm.nn.layout import Layout
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
 
@@ -83,7 +82,6 @@ class MemoryModel(Generative):
         memories: Tensor | None = None,
         own_memories: Tensor | None = None,
         read: bool = True,
-        hidden: int | None = None,
     ) -> MemoryOutput:
         """Predict every token from memories of earlier chunks and from the earlier tokens of its own chunk.
 
@@ -95,7 +93,6 @@ class MemoryModel(Generative):
             memories: of what comes before the text [B, K, M].
             own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
             read: False leaves all memories unread: what the model does without them.
-            hidden: the number of one memory that is not seen, those given counted first; the others stand as they are.
         """
         n = input_ids.shape[1]
         ids_BCT = chunked(input_ids, self.chunk_tokens)
@@ -107,7 +104,7 @@ class MemoryModel(Generative):
         if self.reader_kind == "full":
             h_BNW = self.decoder(self.embed_all(x_BCTW, ids_BCT))
         else:
-            h_BNW = self.decode(x_BCTW, memory_BKM, hidden)
+            h_BNW = self.decode(x_BCTW, memory_BKM)
         logits_BNV = self.head(h_BNW[:, :n])
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)
         return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
@@ -122,11 +119,11 @@ class MemoryModel(Generative):
         x_BCTW = torch.cat([self.start(start_BC)[:, :, None], self.embed(ids_BCT[..., :-1])], 2)
         return x_BCTW + self.place.weight
 
-    def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None, hidden: int | None = None) -> Tensor:
+    def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """Embedded chunks and memories -> hidden states [B, N, W]; K >= C - 1 memories, the last C - 1 the chunks' own.
 
         Raises:
-            UsageError: more memories than fixed positions have room for, or none of the number that is to be hidden.
+            UsageError: more memories than fixed positions have room for.
         """
         B, C = x_BCTW.shape[:2]
         K = C - 1 if memory_BKM is None else memory_BKM.shape[1]
@@ -138,21 +135,12 @@ class MemoryModel(Generative):
         x_BNW, prefix_BmW = x_BCTW.flatten(1, 2), prefix_BKSW.flatten(1, 2)
         m, read = prefix_BmW.shape[1], memory_BKM is not None
         if self.form == "packed":
-            layout = self._hide(packed(self.placing, K, C, x_BNW.device, read=read), hidden, m)
+            layout = packed(self.placing, K, C, x_BNW.device, read=read)
             return self.decoder(torch.cat([prefix_BmW, x_BNW], 1), layout)[:, m:]
-        layout = self._hide(folded(self.placing, K, C, B, x_BNW.device, read=read), hidden, m)
+        layout = folded(self.placing, K, C, B, x_BNW.device, read=read)
         entries_BCPW = torch.cat([prefix_BmW[:, None].expand(-1, C, -1, -1), x_BCTW], 2)
         h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout)
         return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
-
-    def _hide(self, layout: Layout, hidden: int | None, entries: int) -> Layout:
-        """A layout that begins with the entries of memories, without those of one of them."""
-        if hidden is None:
-            return layout
-        S = self.reader.vectors
-        if not 0 <= hidden * S < entries:
-            raise UsageError(f"there is no memory {hidden} to hide: {entries // max(1, S)} are read.")
-        return layout.hiding(slice(hidden * S, (hidden + 1) * S))
 
     def embed_all(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
         """What the reader `full` reads of embedded chunks [B, N, W]: a start slot also holds the token before it."""

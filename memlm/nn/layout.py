@@ -4,7 +4,7 @@ Without a layout a sequence stands at 0..T-1 and is causal. A layout says anythi
 into one under a block mask, entries at positions of their own, or entries that see a cache of earlier ones.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,13 +36,6 @@ class Layout:
                 cos, sin = cos[:, None], sin[:, None]
             self._rotary[head_width] = cos, sin
         return self._rotary[head_width]
-
-    def hiding(self, entries: slice) -> "Layout":
-        """The same without these of the entries: all stand where they stood, and none but themselves sees them."""
-        mask = self.mask.clone()
-        mask[..., : entries.start, entries] = False
-        mask[..., entries.stop :, entries] = False
-        return replace(self, mask=mask)
 
     def weights(self, weight: Tensor) -> Tensor:
         """A mixer's weights [..., N, N] for these entries: gathered by position and masked, [..., Q, P].

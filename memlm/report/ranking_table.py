@@ -12,7 +12,7 @@ _FIGURES: list[tuple[str, str, Form]] = [
     ("tokens, %", "token_accuracy", share),
     ("chunks, %", "exact_match", share),
 ]
-_HEAD = ("rank", "model", "training", "vector", *(title for title, _, _ in _FIGURES), "encoder’s para\u00admeters",
+_HEAD = ("rank, model", "vector", *(title for title, _, _ in _FIGURES), "encoder’s para\u00admeters",
          "seconds for 1,000 chunks", "tokens read in training", "seconds of training")  # fmt: skip
 
 
@@ -25,9 +25,7 @@ def ranking_tables(rankings: list[Ranking], series: dict[str, int]) -> str:
 
 
 def _table(ranking: Ranking, series: dict[str, int]) -> str:
-    titles = "".join(
-        f'<th scope="col"{" class=word" if title in ("model", "training") else ""}>{title}</th>' for title in _HEAD
-    )
+    titles = "".join(f'<th scope="col">{title}</th>' for title in _HEAD)
     body = "".join(_row(rank, entry, series) for rank, entry in enumerate(ranking.entries, 1))
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="ranking"><table class="plain access">'
@@ -39,9 +37,10 @@ def _row(rank: int, entry: Entry, series: dict[str, int]) -> str:
     row = entry.row
     cost = (figure_of(row, "encoder_parameters"), figure_of(row, "encode_seconds"), entry.tokens, entry.seconds)
     forms = (number, digits(2), number, number)
+    name = f'{swatch(series.get(row["model"]))}{escape(entry.name)}<small class="tag">{escape(row["training"])}</small>'
     return (
-        f'<tr><th scope="row">{rank}</th><td class="word">{swatch(series.get(row["model"]))}{escape(entry.name)}</td>'
-        f'<td class="word">{escape(row["training"])}</td><td>{plain(figure_of(row, "memory_dim"), number)}</td>'
+        f'<tr><th scope="row"><span class="rank">{rank}</span>{name}</th>'
+        f"<td>{plain(figure_of(row, 'memory_dim'), number)}</td>"
         f"{''.join(f'<td>{with_interval(row, key, form)}</td>' for _, key, form in _FIGURES)}"
         f"{''.join(f'<td>{plain(value, form)}</td>' for value, form in zip(cost, forms, strict=True))}</tr>"
     )

@@ -17,6 +17,7 @@ from memlm.measure.occluded_texts import PLACES, TEXTS
 from memlm.measure.occlusion import METRICS, attribute
 from memlm.measure.run import measure
 from memlm.memory.loading import build_model, save_model
+from memlm.memory.placing import hiding
 from memlm.memory.shapes import AutoencoderShape
 
 QUICK = AttributionConfig(texts=30)
@@ -53,20 +54,16 @@ def test_a_hidden_memory_is_as_if_it_were_not_there(shape_, form):
     other, T_ = x.clone(), shape_.chunk_tokens
     other[:, T_ : 2 * T_] = ids(2, T_, seed=9)
     own, foreign = (model.encode_chunks(z.unflatten(1, (4, T_))[:, :-1]) for z in (x, other))
-    hidden = model(x, own_memories=own, hidden=1).logits
-    torch.testing.assert_close(model(x, own_memories=foreign, hidden=1).logits, hidden, rtol=1e-5, atol=1e-5)
-    before, after = model(x).logits[:, : 2 * T_], model(x).logits[:, 2 * T_ :]
+    before, after = model(x).logits.split([2 * T_, 2 * T_], 1)
+    with hiding(model, 1):
+        hidden = model(x, own_memories=own).logits
+        torch.testing.assert_close(model(x, own_memories=foreign).logits, hidden, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(hidden[:, : 2 * T_], before, rtol=1e-5, atol=1e-5)
     assert (hidden[:, 2 * T_ :] - after).abs().amax(1).min() > 0
-    # With two chunks the one memory that there is, is all of them.
-    short = x[:, : 2 * T_]
-    torch.testing.assert_close(model(short, hidden=0).logits, model(short, read=False).logits, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("reader", ["vector", "none"])
-def test_a_memory_that_is_not_there_cannot_be_hidden(reader):
-    with pytest.raises(UsageError, match="no memory"):
-        ordinary(shape(reader), V)(ids(1, 3 * T), hidden=2)
+    assert torch.equal(model(x).logits[:, 2 * T_ :], after)  # it is back
+    with hiding(model, 0):  # of two chunks it is the only one
+        short = model(x[:, : 2 * T_]).logits
+    torch.testing.assert_close(short, model(x[:, : 2 * T_], read=False).logits, rtol=1e-5, atol=1e-5)
 
 
 # What is attributed
