@@ -86,7 +86,7 @@ class _Figures:
         for name, where_BN in at.items():
             for metric, value_BN in values.items():
                 pair_B2 = np.stack([(value_BN * where_BN).sum(1), where_BN.sum(1)], 1)
-                yield self._row(name, "mean", metric, pair_B2, where_BN, share=False)
+                yield self._row(name, "mean", metric, pair_B2, where_BN)
         for other in [name for name in at if name != "copied"] if "copied" in at else ():
             for metric in METRICS:
                 these, those = (_parts(values[metric], at[name]) for name in ("copied", other))
@@ -102,7 +102,7 @@ class _Figures:
                 yield self._row("copied", "source", metric, pair_B2, at["copied"], hidden="one", chance=chance)
 
     def _row(
-        self, places: str, figure: str, metric: str, pair_B2: Array, where_BN: Array, share: bool = True, **told: Any
+        self, places: str, figure: str, metric: str, pair_B2: Array, where_BN: Array, **told: Any
     ) -> dict[str, Any]:
         """A figure, the sum of the first of each text's pair over the sum of the second."""
         pair_B2, seed = pair_B2.astype(float), self.subject.seed
@@ -116,9 +116,9 @@ class _Figures:
                 figure=figure,
                 metric=metric,
                 value=float(top / below),
-                value_ci=share_interval(pair_B2, seed)
-                if share
-                else interval(lambda m: m[:, 0] / m[:, 1], pair_B2, seed),
+                value_ci=interval(lambda m: m[:, 0] / m[:, 1], pair_B2, seed)
+                if figure == "mean"
+                else share_interval(pair_B2, seed),
                 texts=len(pair_B2),
                 tokens=int(often_N.sum()),
                 chunks=int(chunk_N[-1]) + 1,

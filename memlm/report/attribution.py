@@ -92,7 +92,7 @@ def _lines(model: Attributed, series: dict[str, int]) -> str:
 
 def _cell(told: Told | None, form: Form, kind: str, more: str = "") -> str:
     under = f"<small>{escape(told.spread(form))}</small>" if told and told.interval else ""
-    return f'<td class="{kind}">{plain(told.value if told else None, form) if told else ""}{under}{more}</td>'
+    return f'<td class="{kind}">{plain(told.value, form) if told else ""}{under}{more}</td>'
 
 
 def _seeds(model: Attributed) -> str:

@@ -189,8 +189,12 @@ def _attribution(path: Path, name: str) -> Attribution:
     rows: Any = found.get("results")
     samples: Any = found.get("samples")
     needed = {"model", "text", "places", "against", "figure", "metric", "value"}
-    whole = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
-    if not whole or not rows or not isinstance(samples, list):
+    tokens = {"model", "text", "chunk_tokens", "pieces", "places", "told_by", "loss", "l1", "cosine", "entropy"}
+    parts = (rows, needed), (samples, tokens | {"entropy_none"})
+    if not rows or not all(
+        isinstance(some, list) and all(isinstance(row, dict) and keys <= row.keys() for row in some)
+        for some, keys in parts
+    ):
         raise UsageError(f"{path} holds no attribution of memlm measure: restore it or leave this measurement out.")
     return Attribution(name, path.parent, rows, samples)
 

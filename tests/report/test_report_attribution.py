@@ -100,9 +100,9 @@ def test_it_stands_beside_access_and_says_nothing_without_figures(tmp_path):
     assert TITLE not in page_of(tmp_path / "m")
 
 
-@pytest.mark.parametrize("content", ["[]", '{"results": []}', '{"results": [{"model": "x"}], "samples": []}'])
-def test_a_damaged_file_is_refused(tmp_path, content):
-    write_attribution(tmp_path / "m", "one")
-    (tmp_path / "m" / "attribution.json").write_text(content)
+@pytest.mark.parametrize("change", [{"results": None}, {"results": [{"model": "x"}]}, {"samples": [{}]}])
+def test_a_damaged_file_is_refused(tmp_path, change):
+    file = write_attribution(tmp_path / "m", "one") / "attribution.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UsageError, match=r"attribution\.json"):
         read_runs([tmp_path / "m"])
