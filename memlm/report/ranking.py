@@ -97,8 +97,10 @@ def _entry(runs: Runs, measurement: Measurement, row: Row) -> Entry:
     trained = row["training"] not in CONTROLS
     run = run_of(runs.training, row["model"], measurement.path) if trained else None
     stages = [one.last for one in chain(run, runs.training)] if run else []
-    totals = [[figure_of(last, key) for last in stages] for key in ("tokens", "train_seconds")]
-    tokens, seconds = (
-        sum(value for value in some if value is not None) if some and None not in some else None for some in totals
-    )
-    return Entry(row, tokens, seconds)
+    return Entry(row, _total(stages, "tokens"), _total(stages, "train_seconds"))
+
+
+def _total(stages: list[Row], key: str) -> float | None:
+    """The sum over stages; None unless all are known."""
+    known = [value for stage in stages if (value := figure_of(stage, key)) is not None]
+    return sum(known) if known and len(known) == len(stages) else None
