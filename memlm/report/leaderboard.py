@@ -19,7 +19,7 @@ How much of a chunk of held-out text one vector still holds, made by
 
 from what `memlm measure` wrote there; asked again, it gives the same file. Rows are ranked by usable bits a token, with
 95 % bootstrap intervals over chunks. Rows of different data, chunk length or probe are never in one table. What is not
-known is left empty; seconds depend on the machine and on what else it did.
+known is left empty; the seed is the measurement's; seconds depend on the machine and on what else it did.
 """
 _Column = tuple[str, Callable[[Entry], str]]
 
