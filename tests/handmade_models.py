@@ -41,6 +41,8 @@ class Verbatim(MemoryModel):
         ids_BCT = chunked(input_ids, T)
         own_BCT = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
         held_BKT = (own_BCT if memories is None else torch.cat([memories, own_BCT], 1)).long()
+        if self.placing.hidden is not None:
+            held_BKT[:, self.placing.hidden] = WRONG
         before = held_BKT.shape[1] - own_BCT.shape[1]
         said_BCT = torch.full_like(ids_BCT, WRONG)
         for c in range(ids_BCT.shape[1]):

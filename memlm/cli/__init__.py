@@ -18,6 +18,7 @@ COMMANDS = {
     "recall": "a bank of memories -> the text that they hold",
     "generate": "text that goes on from a prompt, with a bank of memories before it",
     "report": "one self-contained HTML page with tables and figures from runs",
+    "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",
     "bench": "our code side by side with a peer, in one run",
 }
 

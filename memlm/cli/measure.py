@@ -16,14 +16,15 @@ class Call:
 
     Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
     bootstrap intervals over chunks. Of a model that reads memories also what it gets from them: loss, copies, recall
-    of key-value pairs and of needles, with its memories, without, and with another text's.
+    of key-value pairs and of needles, with its memories, without, and with another text's; and, token by token, what
+    each prediction owes to them.
     """
 
     models: Annotated[
         tuple[str, ...], tyro.conf.Positional
     ]  # runs or saved folders, those that form memories of one chunk length
     data: Path = Path("data")  # a folder made by memlm prepare
-    out: Path  # the measurement's folder: results.json, access.json
+    out: Path  # the measurement's folder: results.json, access.json, attribution.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
     json: bool = False  # print one JSON object with a list `results`
     config: Annotated[MeasureConfig, tyro.conf.arg(name="")] = field(default_factory=MeasureConfig)

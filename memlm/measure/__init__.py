@@ -6,4 +6,6 @@ Retention, in reading order: `scores` (what is right, chunk by chunk), `bootstra
 once), `probe` (a fresh decoder), `retention` (the whole measurement).
 Access: `tasks` (held-out text becomes questions), `reading` (a text read with its own memories, none, another's),
 `freerun` (copies without a teacher), `figures` (places become figures), `access` (the whole measurement).
+Attribution: `occluded_texts` (texts of which it is known where memory is needed), `occlusion` (what each token owes to
+all memories and to each), `attribution` (the whole measurement). `subject` is what it shares with access.
 """

@@ -13,20 +13,19 @@ import numpy as np
 import torch
 
 from memlm import ui
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.config import AccessConfig
-from memlm.measure.controls import derangement, device_of
+from memlm.measure.controls import derangement
 from memlm.measure.figures import LOWER_IS_BETTER, PlaceScores, places, sums
 from memlm.measure.freerun import write_marked
-from memlm.measure.reading import MEMORIES, Memory, memories_read, readable, reads, score_places
+from memlm.measure.reading import MEMORIES, Memory, memories_read, score_places
+from memlm.measure.subject import Subject, examined
 from memlm.measure.tasks import TASKS, Task
 from memlm.memory.model import TextMemory
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
-from memlm.provenance import commit, machine
 
 Array = np.ndarray
 
@@ -56,32 +55,21 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
         UsageError: another kind of model, another vocabulary, no text that long, or more chunks than there is room for.
         WorkError: the model's loss is no number.
     """
-    if not readable(model):
-        raise UsageError(f"{name} reads no chunks: access is measured of memory models and recurrent ones.")
-    if model.config.vocab_size != corpus.vocab_size:
-        raise UsageError(
-            f"{name} knows {model.config.vocab_size} tokens, the data has {corpus.vocab_size}: use the data it was "
-            "trained on."
-        )
-    tune_cpu()
-    training, device = model.training, device_of(config.device)
-    torch.nn.Module.to(model.eval(), device)
-    try:
-        rows = list(_Access(model, corpus, config, name, device).rows())
-    finally:
-        model.train(training)
-    return rows
+    with examined(model, corpus, name, config.seed, config.device) as subject:
+        return list(_Access(subject, config).rows())
 
 
 @dataclass(frozen=True)
 class _Access:
     """One model's measurement."""
 
-    model: TextMemory
-    corpus: Corpus
+    subject: Subject
     config: AccessConfig
-    name: str
-    device: torch.device
+
+    @property
+    def model(self) -> TextMemory:
+        """What is measured."""
+        return self.subject.model
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All tasks, one after the other."""
@@ -90,9 +78,9 @@ class _Access:
             if chunks < 2:
                 yield self._row(name, note="one chunk has no earlier one to remember.")
                 continue
-            windows_BW = self._windows(chunks_of_text(chunks) * self.model.chunk_tokens)
+            windows_BW = self.subject.windows(chunks_of_text(chunks), self.config.examples)
             try:
-                task = make(windows_BW, self.model.chunk_tokens, self.corpus.vocab_size, self.config.seed)
+                task = make(windows_BW, self.model.chunk_tokens, self.model.config.vocab_size, self.config.seed)
             except UsageError as why:  # this task is not for chunks like these: the others may be
                 yield self._row(name, note=str(why))
                 continue
@@ -100,19 +88,10 @@ class _Access:
             if name == "copy" and self.config.free_running:
                 yield from self._free_running(name, task)
 
-    def _windows(self, tokens: int) -> torch.Tensor:
-        """Held-out text, evenly spread [B, W]."""
-        windows = self.corpus.chunks(self.corpus.valid, tokens, limit=self.config.examples).tokens
-        if len(windows) < 2:
-            raise UsageError(
-                f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks."
-            )
-        return torch.from_numpy(windows)
-
     def _teacher_forced(self, name: str, task: Task) -> Iterator[dict[str, Any]]:
         """All figures of a task, then those of its groups."""
         shuffled = derangement(len(task.batch.labels), np.random.default_rng(self.config.seed))
-        score = partial(score_places, self.model, task.batch, shuffled_B=shuffled, device=self.device)
+        score = partial(score_places, self.model, task.batch, shuffled_B=shuffled, device=self.subject.device)
         scores: dict[Memory, PlaceScores] = {memory: score(memory=memory) for memory in MEMORIES}
         mode = "both" if name == "blank" else "teacher-forced"
         yield from self._figures(name, task, mode, scores, task.metrics)
@@ -129,7 +108,8 @@ class _Access:
         chosen = torch.arange(count) * len(task.batch.labels) // count
         marks, labels_BN = task.batch.marks, task.batch.labels[chosen]
         assert marks is not None
-        ids_BN, marks_BC = task.batch.input_ids[chosen].to(self.device), marks[chosen].to(self.device)
+        device = self.subject.device
+        ids_BN, marks_BC = task.batch.input_ids[chosen].to(device), marks[chosen].to(device)
         own_BN = torch.cat(
             [write_marked(self.model, *pair) for pair in zip(ids_BN.split(64), marks_BC.split(64), strict=True)]
         )
@@ -174,7 +154,9 @@ class _Access:
                 top, below = part_B2[kept_B].sum(0)
                 value = float(top / below)
                 if not np.isfinite(value):
-                    raise WorkError(f"the loss of {self.name} is no number ({name}): train it anew, with a lower rate.")
+                    raise WorkError(
+                        f"the loss of {self.subject.name} is no number ({name}): train it anew, with a lower rate."
+                    )
                 if group is None:
                     told[f"{metric} {memory}"] = value
                 read_N = memories_read(self.model, chunk_N, memory if memory in MEMORIES else "own")
@@ -201,30 +183,15 @@ class _Access:
         if group is None:
             first = metrics[0]
             said = ", ".join(f"{memory} {told[f'{first} {memory}']:.4f}" for memory in MEMORIES)
-            ui.say(f"{self.name}: {name} ({mode}), {first.replace('_', ' ')} by memory: {said}")
+            ui.say(f"{self.subject.name}: {name} ({mode}), {first.replace('_', ' ')} by memory: {said}")
 
     def _bytes(self, task: Task) -> Array:
         """Bytes of text at every place [B, N]; only those of scored places are asked for."""
-        return self.corpus.token_bytes[task.batch.labels.clamp(min=0).numpy()]
+        return self.subject.corpus.token_bytes[task.batch.labels.clamp(min=0).numpy()]
 
     def _row(self, task: str, **told: Any) -> dict[str, Any]:
         """A row with everything in it that all rows have."""
-        row: dict[str, Any] = {
-            "model": self.name,
-            "kind": self.model.config.model_type.removeprefix("memlm-"),
-            "reader": reads(self.model),
-            "task": task,
-            "chunk_tokens": self.model.chunk_tokens,
-        }
-        row |= {key: told.get(key) for key in _TOLD}
-        return row | {
-            "seed": self.config.seed,
-            "data": self.corpus.hash,
-            "vocab_size": self.corpus.vocab_size,
-            "device": str(self.device),
-            "machine": machine(self.device.type),
-            "commit": commit(),
-        }
+        return self.subject.row(task=task, **{key: told.get(key) for key in _TOLD})
 
 
 _TOLD = (

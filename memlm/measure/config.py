@@ -49,6 +49,20 @@ class AccessConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttributionConfig:
+    """How much held-out text is attributed to memories, token by token."""
+
+    texts: int = 128  # of every kind, at most; intervals are over these
+    chunks: int | None = None  # C of a text; the model's own if not given
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.texts < 2:
+            raise UsageError("an interval is over texts: attribute two at least.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
     """What is scored, and the probe that every encoder of a comparison gets."""
 
@@ -59,11 +73,13 @@ class MeasureConfig:
     access_examples: int = 512  # of every task, at most
     access_chunks: int | None = None  # C of an example; the model's own if not given
     free_running: int = 64  # examples that are also copied without a teacher; 0: none
+    attribution: int = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
     seed: int = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:
         self.access_config  # noqa: B018  refuses what is impossible
+        self.attribution_config  # noqa: B018
 
     @property
     def access_config(self) -> AccessConfig:
@@ -75,3 +91,10 @@ class MeasureConfig:
             seed=self.seed,
             device=self.device,
         )
+
+    @property
+    def attribution_config(self) -> AttributionConfig | None:
+        """The part that attributes tokens to memories; None: nothing is."""
+        if not self.attribution:
+            return None
+        return AttributionConfig(texts=self.attribution, chunks=self.access_chunks, seed=self.seed, device=self.device)

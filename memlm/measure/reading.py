@@ -22,7 +22,7 @@ from memlm.objectives.batch import Batch
 
 Memory = Literal["own", "none", "other"]
 MEMORIES: tuple[Memory, ...] = ("own", "none", "other")
-_LOGITS = 2**24  # numbers of logits at a time: what bounds the memory of a batch
+LOGITS = 2**24  # numbers of logits at a time: what bounds the memory of a batch
 
 
 def reads(model: TextMemory) -> str:
@@ -92,7 +92,7 @@ def score_places(
         device: where the model is.
     """
     rows, N = batch.input_ids.shape
-    step = max(1, _LOGITS // (N * model.config.vocab_size))
+    step = max(1, LOGITS // (N * model.config.vocab_size))
     nats_BN, right_BN = torch.zeros(rows, N), torch.zeros(rows, N, dtype=torch.bool)
     others_BN = batch.input_ids[torch.from_numpy(shuffled_B)]
     for i in range(0, rows, step):

@@ -14,7 +14,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
-from memlm.measure.embeddings import embed
+from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import Encoder
 from memlm.measure.probe import train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
@@ -54,6 +54,7 @@ class Measurement:
         self.shuffled_N = derangement(len(self.held_NT), rng)
         self.results: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
+        self.costs: dict[str, dict[str, float]] = {}  # of an encoder's memories, by its name
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
         nothing_N1 = np.zeros((len(self.train_NT), 1), np.float32)
@@ -76,6 +77,7 @@ class Measurement:
         if theirs != V:
             raise UsageError(f"{encoder.name} knows {theirs} tokens, the data has {V}: use the data it was trained on.")
         torch.nn.Module.to(encoder.model, self.device)
+        self.costs[encoder.name] = encoding_cost(encoder, self.held_NT)
         if isinstance(encoder.model, Autoencoder) and encoder.training == "autoencoder":
             self._score(encoder, "own", encoder.model.decode)
         train_NM = embed(encoder, self.train_NT, self.cache)
@@ -122,6 +124,7 @@ class Measurement:
             "memory_dim": memory_dim,
             **retention_figures(scores, floor, vocab_size, bytes_N, memory_dim, self.config.seed),
             **storage_figures(texts, tokens_NT.shape[1], vocab_size, memory_dim),
+            **(self.costs[encoder.name] if encoder else {"encoder_parameters": 0, "encode_seconds": 0.0}),
             "chunks": len(tokens_NT),
             "probe": to_dict(self.config.probe) if decoder == "fresh" else None,
             "seed": self.config.seed,

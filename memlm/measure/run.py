@@ -8,6 +8,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
 from memlm.measure.access import measure_access
+from memlm.measure.attribution import measure_attribution
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import device_of
 from memlm.measure.encoders import Encoder, open_encoder
@@ -20,10 +21,10 @@ from memlm.records import to_dict
 def measure(
     models: list[str], data: Path, out: Path, config: MeasureConfig, *, cache: Path | None = None
 ) -> dict[str, Any]:
-    """Measure models and write `OUT/results.json` and `OUT/access.json`; asked twice, the work is done once.
+    """Measure models and write `OUT/results.json`, `access.json` and `attribution.json`; asked twice, it is done once.
 
-    Retention is measured of every model that forms memories, all of one chunk length; access of every one that reads
-    chunks. Of a recurrent model, retention is that of its memory after the first chunk.
+    Retention is measured of every model that forms memories, all of one chunk length; access and attribution of every
+    one that reads chunks. Of a recurrent model, retention is that of its memory after the first chunk.
 
     Args:
         models: runs or saved folders.
@@ -34,7 +35,7 @@ def measure(
 
     Returns:
         `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
-        `measure_access`), `config`, `environment`.
+        `measure_access`), `attribution` (rows of `measure_attribution`), `config`, `environment`.
 
     Raises:
         UsageError: no models, a model or data that is not there, nothing that can be measured of a model, or `out`
@@ -52,11 +53,14 @@ def measure(
         "data": corpus.hash,
         "measure": to_dict(config),
     }
-    done, beside = Path(out) / "results.json", Path(out) / "access.json"
+    done, beside, tokens = (Path(out) / f"{name}.json" for name in ("results", "access", "attribution"))
     if done.exists():
         report = read_json(done)
         if report.get("config") == asked:
-            return report | {"access": read_json(beside) if beside.exists() else []}
+            return report | {
+                "access": read_json(beside) if beside.exists() else [],
+                "attribution": read_json(tokens)["results"] if tokens.exists() else [],
+            }
         raise UsageError(f"{out} holds another measurement: name another place.")
     for encoder in encoders:
         if not encoder.forms_memories:
@@ -69,12 +73,20 @@ def measure(
         if config.access and readable(encoder.model)
         for row in measure_access(encoder.model, corpus, config.access_config, encoder.name)
     ]
+    attributed = [
+        measure_attribution(encoder.model, corpus, wanted, encoder.name)
+        for encoder in encoders
+        if config.access and (wanted := config.attribution_config) and readable(encoder.model)
+    ]
     report = _retention([encoder for encoder in encoders if encoder.forms_memories], corpus, config, out, cache)
     report |= {"config": asked, "environment": environment(device_of(config.device).type)}
     if access:
         write_json(beside, access)
+    attribution = [row for one in attributed for row in one["results"]]
+    if attribution:
+        write_json(tokens, {"results": attribution, "samples": [s for one in attributed for s in one["samples"]]})
     write_json(done, report)  # the last one: its presence says that all is there
-    return report | {"access": access}
+    return report | {"access": access, "attribution": attribution}
 
 
 def _retention(

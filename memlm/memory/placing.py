@@ -5,8 +5,11 @@ give the same numbers: folded, every chunk its own sequence (batch x chunk, C + 
 all memories and all tokens in one sequence under a block mask (C + N positions in the place of C(C + T)).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,12 +29,14 @@ class Placing:
         scheme: `original` (where the text itself stood), `variable` (tokens right after the memories) or `fixed`
             (tokens after room for `most` memories; the only one for mixers).
         most: how many memories there is room for under `fixed`.
+        hidden: the number of a memory that none but itself sees: all others stand and see as if it were not there.
     """
 
     chunk_tokens: int
     vectors: int
     scheme: PositionScheme
     most: int
+    hidden: int | None = None
 
     @property
     def length(self) -> int:
@@ -66,7 +71,7 @@ def packed(placing: Placing, memories: int, chunks: int, device: torch.device, r
     lower = torch.cat([visible_C[chunk_N, None] > memory_m, (chunk_N[:, None] == chunk_N) & past_NN], 1)
     memories_m = placing.memories(torch.arange(memories)).flatten()[: len(memory_m)]
     positions = torch.cat([memories_m, placing.tokens(visible_C).flatten()])
-    return _on(device, positions, torch.cat([upper, lower]))
+    return _on(device, positions, _hide(placing, memory_m, torch.cat([upper, lower])))
 
 
 @lru_cache(maxsize=64)
@@ -83,7 +88,34 @@ def folded(placing: Placing, memories: int, chunks: int, batch: int, device: tor
     mask_CPP[:, m:, m:] = torch.ones(T, T, dtype=torch.bool).tril()
     memory_Cm = placing.memories(torch.arange(memories)).flatten()[:m].expand(chunks, -1)
     positions_CP = torch.cat([memory_Cm, placing.tokens(visible_C)], 1)
+    mask_CPP = _hide(placing, memory_m, mask_CPP)
     return _on(device, positions_CP.repeat(batch, 1), mask_CPP.repeat(batch, 1, 1))
+
+
+class Placed(Protocol):
+    """A model whose memories and tokens stand by a rule."""
+
+    placing: Placing
+
+
+@contextmanager
+def hiding(model: Placed, memory: int) -> Iterator[None]:
+    """In the block, forward passes read as if the memory of this number were not there; caches know nothing of it."""
+    placing = model.placing
+    model.placing = replace(placing, hidden=memory)
+    try:
+        yield
+    finally:
+        model.placing = placing
+
+
+def _hide(placing: Placing, memory_m: Tensor, mask: Tensor) -> Tensor:
+    """A mask [..., P, P] whose first m entries are of these memories: only its own entries see the hidden one."""
+    if placing.hidden is not None:
+        m, hidden_m = len(memory_m), memory_m == placing.hidden
+        mask[..., :m] &= ~hidden_m
+        mask[..., :m, :m] |= hidden_m[:, None] & hidden_m  # every entry must see one
+    return mask
 
 
 def _counts(placing: Placing, memories: int, chunks: int, read: bool) -> tuple[int, Tensor, Tensor]:

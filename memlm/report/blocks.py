@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from memlm.report.access import Setting
+from memlm.report.attributed import Attributed
 from memlm.report.choose import Headline
 from memlm.report.claims import Claim
 from memlm.report.plots import Plot
@@ -18,6 +19,7 @@ class Report:
 
     runs: Runs
     settings: list[Setting]  # of access to memory
+    attributed: list[Attributed]
     series: dict[str, int]  # each model's place among the colours
     plots: list[Plot]
     headline: Headline | None

@@ -1,6 +1,7 @@
 """The sections about memory models: what the paper claims of them, their access to memory, what they save."""
 
 from memlm.report.access_table import access_table, conditions
+from memlm.report.attribution import attribution_table, attribution_texts
 from memlm.report.blocks import Report, figure_cards, section
 from memlm.report.efficiency import efficiency_table, ratios
 from memlm.report.text import escape
@@ -35,6 +36,22 @@ def access(report: Report) -> str:
         "none, and with another text’s. Beneath a figure is its 95 % bootstrap interval over examples; what is said of "
         "several seeds is their mean, with the range from the lowest to the highest beneath.",
         body,
+    )
+
+
+def attribution(report: Report) -> str:
+    """What single tokens owe to memories: figures, and texts in colour."""
+    models = report.attributed
+    if not any(row["value"] is not None for model in models for rows in model.seeds for row in rows):
+        return ""
+    body = attribution_texts(models) + attribution_table(models, report.series)
+    return section(
+        "What memories told, token by token",
+        "Each text is read twice, with the memories of earlier chunks and with these hidden; a token is coloured by "
+        "how much that changes its prediction. The second half of a copy repeats the first; in the last text half of "
+        "it is noise, random tokens at random places. Point at a token for its numbers. In the table each figure has "
+        "its 95 % interval over texts beneath it, and first chunks, which have no memory to read, are left out.",
+        body + figure_cards(report, lambda plot: plot.group == "attribution"),
     )
 
 

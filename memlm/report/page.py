@@ -8,6 +8,7 @@ from typing import Any
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
 from memlm.report.access import settings_of
+from memlm.report.attributed import attributed
 from memlm.report.choose import headline
 from memlm.report.claims import claims
 from memlm.report.colours import series_of
@@ -21,12 +22,13 @@ from memlm.report.text import escape
 def make_report(runs: Runs) -> Report:
     """Everything a page shows, figures included, not yet written."""
     settings = settings_of(runs)
-    series = series_of(runs, settings)
+    series, models = series_of(runs, settings), attributed(runs)
     return Report(
         runs=runs,
         settings=settings,
+        attributed=models,
         series=series,
-        plots=plots_of(runs, settings, series),
+        plots=plots_of(runs, settings, models, series),
         headline=headline(runs.measurements),
         claims=claims(runs, settings),
     )

@@ -59,6 +59,16 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """What single tokens owe to memories, made by `memlm measure` too (measure/attribution.py)."""
+
+    name: str
+    path: Path
+    rows: list[Row]
+    samples: list[Row]
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """What `memlm bench memory` found (bench/form.py)."""
 
@@ -76,6 +86,7 @@ class Runs:
     measurements: list[Measurement]
     training: list[TrainingRun]
     access: list[Access]
+    attributions: list[Attribution]
     benchmarks: list[Benchmark]
 
     @property
@@ -86,7 +97,7 @@ class Runs:
         return list(dict.fromkeys([*measured, *asked, *(run.name for run in self.training)]))
 
 
-Run = TrainingRun | Measurement | Access | Benchmark
+Run = TrainingRun | Measurement | Access | Attribution | Benchmark
 
 
 def owner(row: Row) -> str:
@@ -118,7 +129,7 @@ def read_runs(paths: Iterable[Path]) -> Runs:
         for run in here:
             found.setdefault((run.path.resolve(), type(run)), run)
     kinds = {kind: _distinct([run for run in found.values() if isinstance(run, kind)]) for kind in Run.__args__}
-    runs = Runs(kinds[Measurement], kinds[TrainingRun], kinds[Access], kinds[Benchmark])
+    runs = Runs(kinds[Measurement], kinds[TrainingRun], kinds[Access], kinds[Attribution], kinds[Benchmark])
     order = runs.models
     return replace(runs, training=sorted(runs.training, key=lambda run: (_family(run, order), order.index(run.name))))
 
@@ -136,6 +147,8 @@ def _read(path: Path) -> list[Run]:
         )
     if (path / "access.json").exists():
         runs.append(Access(name, path, _access(path / "access.json"), environment))
+    if (path / "attribution.json").exists():
+        runs.append(_attribution(path / "attribution.json", name))
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
         runs.append(_training(path, name))
     if (path / "memory.json").exists():
@@ -168,6 +181,22 @@ def _access(path: Path) -> list[Row]:
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and needed <= r.keys() for r in rows):
         raise UsageError(f"{path} holds no rows of memlm measure: restore it or leave this measurement out.")
     return rows
+
+
+def _attribution(path: Path, name: str) -> Attribution:
+    """Rows and texts of attribution: a damaged file is not taken for a shorter one."""
+    found = _object(path)
+    rows: Any = found.get("results")
+    samples: Any = found.get("samples")
+    needed = {"model", "text", "places", "against", "figure", "metric", "value"}
+    tokens = {"model", "text", "chunk_tokens", "pieces", "places", "told_by", "loss", "l1", "cosine", "entropy"}
+    parts = (rows, needed), (samples, tokens | {"entropy_none"})
+    if not rows or not all(
+        isinstance(some, list) and all(isinstance(row, dict) and keys <= row.keys() for row in some)
+        for some, keys in parts
+    ):
+        raise UsageError(f"{path} holds no attribution of memlm measure: restore it or leave this measurement out.")
+    return Attribution(name, path.parent, rows, samples)
 
 
 def _benchmark(path: Path) -> list[Run]:

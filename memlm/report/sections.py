@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from memlm.report import tables
 from memlm.report.blocks import Report, figure_cards, section
-from memlm.report.memory_sections import ACCESS_TERMS, access, efficiency, what_the_paper_claims
+from memlm.report.memory_sections import ACCESS_TERMS, access, attribution, efficiency, what_the_paper_claims
 from memlm.report.passages import chooser
 from memlm.report.provenance import provenance_cards
+from memlm.report.ranking import rankings
+from memlm.report.ranking_table import ranking_tables
 from memlm.report.runs import Measurement, Row
 from memlm.report.text import escape, figure_of, number, percent, plural
 from memlm.report.training import training_table
@@ -104,6 +106,16 @@ def retention(report: Report) -> str:
     )
 
 
+def ranking(report: Report) -> str:
+    """Who holds most, among those that can be compared."""
+    return section(
+        "Ranking",
+        "By usable bits a token, the best first, with 95 % intervals over chunks. Only rows of the same data, chunk "
+        "length and decoder’s budget are in one table. Rows whose intervals overlap are not told apart by their ranks.",
+        ranking_tables(rankings(report.runs), report.series),
+    )
+
+
 def storage(report: Report) -> str:
     """What a memory costs beside the text."""
     bodies = _each(report, lambda m: tables.storage_table(m, report.series))
@@ -150,9 +162,11 @@ SECTIONS: list[Callable[[Report], str]] = [
     what_the_paper_claims,
     passages,
     retention,
+    ranking,
     storage,
     measured_figures,
     access,
+    attribution,
     efficiency,
     training,
     how_to_read,

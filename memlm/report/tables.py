@@ -97,13 +97,14 @@ def _row(row: Row, series: dict[str, int], *, first: bool) -> str:
     cells = ""
     for columns in _COLUMNS.values():
         for i, (_, key, form) in enumerate(columns):
-            cells += f'<td class="{"edge" if i == 0 else ""}">{_with_interval(row, key, form)}</td>'
+            cells += f'<td class="{"edge" if i == 0 else ""}">{with_interval(row, key, form)}</td>'
     kind = "control" if control else "main"
     title = f' title="{escape(row["model"])}"' if control else ""
     return f'<tr class="{kind}"><th scope="row"{title}>{name}</th>{words}{cells}</tr>'
 
 
-def _with_interval(row: Row, key: str, form: Form) -> str:
+def with_interval(row: Row, key: str, form: Form) -> str:
+    """A figure, and its interval beneath it."""
     pair = interval_of(row, key)
     return plain(figure_of(row, key), form) + (f"<small>{escape(span(pair, form))}</small>" if pair else "")
 

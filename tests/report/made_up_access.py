@@ -177,3 +177,80 @@ def write_experiments(folder: Path, seeds=3) -> Path:
     write_access(folder / "access", *models, rows_of("no-memory", loss=3.58, **plain, **none))
     write_benchmark(folder / "bench")
     return folder
+
+
+def attribution_row(model, text, places, figure, metric, value, **more):
+    """One row of attribution.json."""
+    return {
+        "model": model,
+        "kind": "memory",
+        "reader": "slots",
+        "chunk_tokens": T,
+        "text": text,
+        "places": places,
+        "against": None,
+        "figure": figure,
+        "metric": metric,
+        "hidden": None if metric.startswith("entropy") else "all",
+        "value": value,
+        "value_ci": [value - 0.01, value + 0.01],
+        "chance": None,
+        "texts": 128,
+        "tokens": 2048,
+        "chunks": C,
+        "memories_min": 2,
+        "memories_mean": 2.5,
+        "memories_max": 3,
+        "note": None,
+        "seed": 0,
+        "data": "5ca1ab1e" * 8,
+        "vocab_size": V,
+        "device": "cpu",
+        "machine": ENVIRONMENT["machine"],
+        "commit": ENVIRONMENT["commit"],
+    } | more
+
+
+def attribution_rows(model, saved=9.25):
+    """All rows of a model whose memories save so many nats on a copied token."""
+    rows = []
+    places = {"plain": ["plain"], "copy": ["plain", "copied"], "noisy copy": ["plain", "copied", "noise"]}
+    for text, some in places.items():
+        for place in some:
+            nats = {"plain": 0.02, "copied": saved, "noise": -2.125}[place]
+            values = {"loss": nats, "l1": 100 * abs(nats), "cosine": 0.25, "entropy": 0.5, "entropy_none": 2.5}
+            rows += [attribution_row(model, text, place, "mean", metric, value) for metric, value in values.items()]
+            for metric in ("loss", "l1", "cosine") if "copied" in some and place != "copied" else ():
+                value = 0.502 if (place, metric) == ("noise", "l1") else 0.983
+                rows.append(attribution_row(model, text, "copied", "auc", metric, value, against=place, chance=0.5))
+        for metric in ("loss", "l1", "cosine") if "copied" in some else ():
+            rows.append(attribution_row(model, text, "copied", "source", metric, 0.9375, hidden="one", chance=5 / 12))
+    return rows
+
+
+def attribution_sample(model, text, told_by=True):
+    """A text token by token: one that markup would be made of, if nobody escaped it."""
+    pieces = ["<b>", " &", "\n", '"x"'] * (C * T // 4)
+    loss = [0.0, -3.0, 8.5, 0.01] * (C * T // 4)
+    return {
+        "model": model,
+        "text": text,
+        "chunk_tokens": T,
+        "pieces": pieces,
+        "places": ["plain"] * (C * T // 2) + ["copied"] * (C * T // 2),
+        "l1": [100 * abs(value) for value in loss],
+        "cosine": [0.125] * C * T,
+        "loss": loss,
+        "entropy": [0.5] * C * T,
+        "entropy_none": [2.5] * C * T,
+        "told_by": [n // T - 1 for n in range(C * T)] if told_by else None,
+    }
+
+
+def write_attribution(folder: Path, *models) -> Path:
+    """A measurement with attribution alone, of models by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = [attribution_sample(m, text, m != "no single") for m in models for text in ("plain", "noisy copy")]
+    rows = [row for m in models for row in attribution_rows(m)]
+    (folder / "attribution.json").write_text(json.dumps({"results": rows, "samples": samples}))
+    return folder

@@ -99,6 +99,8 @@ def result(model, encoder, training, decoder, accuracy, exact, nats, *, tokens=T
         "token_id_bytes": tokens * 2,
         "text_bytes": 162.3,
         "gzip_bytes": 131.8,
+        "encoder_parameters": 1_114_880,
+        "encode_seconds": 0.04,
         "chunks": 2048,
         "probe": PROBE if decoder == "fresh" else None,
         "seed": 0,

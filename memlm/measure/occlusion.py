@@ -1,0 +1,100 @@
+"""What the prediction of each token owes to memories: the same text with memories hidden (paper, Metrics).
+
+All memories are hidden by `read=False`. One of them is hidden in the decoder's mask (memory/placing.py): everything
+stands where it stood and nothing sees it, which is exactly what the decoder computes if it is not there. A vector of
+zeros in its place would still be attended to.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memlm.measure.reading import LOGITS, logits_of
+from memlm.memory.memory_model import MemoryModel
+from memlm.memory.model import TextMemory
+from memlm.memory.placing import hiding
+
+Array = np.ndarray
+METRICS = ("l1", "cosine", "loss")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Of B texts of N tokens: how far what predicts each token moves when memories are hidden.
+
+    Args:
+        all: metric -> [B, N], all memories hidden. `l1` is the sum over the vocabulary of how far each logit moves,
+            `cosine` 1 - cosine of the logits, `loss` by how much cross-entropy grows, in nats: below 0 where the
+            memories mislead.
+        each: metric -> [B, K, N], one of the K memories hidden; empty where single ones cannot be.
+        entropy_BN: of the prediction, in nats.
+        entropy_none_BN: of the prediction without memories.
+    """
+
+    all: dict[str, Array]
+    each: dict[str, Array]
+    entropy_BN: Array
+    entropy_none_BN: Array
+
+
+@torch.inference_mode()
+def attribute(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None, device: torch.device) -> Attribution:
+    """Attribute every token of some texts.
+
+    Args:
+        model: one that reads chunks.
+        ids_BN: the texts, on the CPU; each token is predicted at its place.
+        marks_BC: chunks that are to be answered from memory.
+        device: where the model is.
+    """
+    step = max(1, LOGITS // (2 * ids_BN.shape[1] * model.config.vocab_size))
+    parts: dict[str, list[Tensor]] = {}
+    for i in range(0, len(ids_BN), step):
+        ids_bN = ids_BN[i : i + step].to(device)
+        marks_bC = None if marks_BC is None else marks_BC[i : i + step].to(device)
+        for name, part in _attribute(model, ids_bN, marks_bC).items():
+            parts.setdefault(name, []).append(part.cpu())
+    found = {name: torch.cat(some).double().numpy() for name, some in parts.items()}
+    return Attribution(
+        {metric: found[metric] for metric in METRICS},
+        {metric: found[f"{metric} each"] for metric in METRICS if f"{metric} each" in found},
+        found["entropy"],
+        found["entropy without"],
+    )
+
+
+def differences(own_BNV: Tensor, hidden_BNV: Tensor, ids_BN: Tensor) -> dict[str, Tensor]:
+    """The three metrics [B, N] of logits with memories and without; each exactly 0 where these are equal."""
+    # 1 - u.v of unit vectors is half their squared distance, which rounding leaves at 0 for equal ones.
+    apart_BN = (F.normalize(own_BNV, dim=-1) - F.normalize(hidden_BNV, dim=-1)).square().sum(-1) / 2
+    nats = [F.cross_entropy(z.transpose(1, 2), ids_BN, reduction="none") for z in (own_BNV, hidden_BNV)]
+    return {"l1": (own_BNV - hidden_BNV).abs().sum(-1), "cosine": apart_BN, "loss": nats[1] - nats[0]}
+
+
+def entropy(logits_BNV: Tensor) -> Tensor:
+    """Entropy of each prediction in nats [B, N]."""
+    log_BNV = logits_BNV.log_softmax(-1)
+    return -(log_BNV.exp() * log_BNV).sum(-1)
+
+
+def _attribute(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None) -> dict[str, Tensor]:
+    own_BNV = logits_of(model, ids_BN, marks_BC, "own").float()
+    none_BNV = logits_of(model, ids_BN, marks_BC, "none").float()
+    found = differences(own_BNV, none_BNV, ids_BN)
+    found |= {"entropy": entropy(own_BNV), "entropy without": entropy(none_BNV)}
+    memories = -(-ids_BN.shape[1] // model.chunk_tokens) - 1
+    # Of a recurrent model there is but one memory, and baselines have none.
+    if isinstance(model, MemoryModel) and model.reader.vectors and memories:
+        asked = {} if marks_BC is None else {"marks": marks_BC}
+        own_BKM = model.encode_chunks(ids_BN[:, : memories * model.chunk_tokens].unflatten(1, (memories, -1)))
+        each: dict[str, list[Tensor]] = {}
+        for k in range(memories):
+            with hiding(model, k):
+                hidden_BNV = model(ids_BN, own_memories=own_BKM, **asked).logits.float()
+            for metric, value_BN in differences(own_BNV, hidden_BNV, ids_BN).items():
+                each.setdefault(f"{metric} each", []).append(value_BN)
+        found |= {name: torch.stack(values, 1) for name, values in each.items()}
+    return found
