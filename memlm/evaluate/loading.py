@@ -6,6 +6,7 @@ found beside the YAML, wherever memlm is called from, and nothing is fetched for
 
 import difflib
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     local = {spec: files for spec in specs if (files := _files(spec))}
-    manager = TaskManager(include_defaults=len(local) < len(specs))
+    manager = _manager(any(spec not in local for spec in specs))
     tasks: dict[str, Task] = {}
     for spec in specs:
         new = _local(manager, local[spec], cache) if spec in local else _registered(manager, spec)
@@ -42,6 +43,12 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
             raise UsageError(f"{name} runs code that a model writes, or shows more than text: memlm eval does neither.")
     return tasks
+
+
+@cache
+def _manager(registry: bool) -> TaskManager:
+    """Without the registry at once; with it after reading thousands of task files."""
+    return TaskManager(include_defaults=registry)
 
 
 def _files(spec: str) -> list[Path]:
