@@ -84,26 +84,23 @@ class Harness(LM):
             fitted(self.model, Text(ids, len(ids)), kwargs["max_gen_toks"])
             for ids, kwargs in zip(self._ids([_args(request)[0] for request in requests]), asked, strict=True)
         ]
-        T, by_chunk = self.model.chunk_tokens, self.scorer.by_chunk
-        full = [len(prompt.ids) // T if by_chunk else 0 for prompt in prompts]
-        heads = [self.scorer.head(prompt.ids, chunks) for prompt, chunks in zip(prompts, full, strict=True)]
-        written = []
-        for request, prompt, kwargs, chunks, before in zip(
-            requests, prompts, asked, full, self.scorer.before(heads), strict=True
-        ):
-            ids = self._write(prompt.ids[chunks * T :], before, kwargs)
-            left_out = chunks * T if self.condition == "none" else 0
-            place = np.arange(len(prompt.ids), len(prompt.ids) + len(ids)) - left_out
+        heads = [self.scorer.head(prompt.ids) for prompt in prompts]
+        vectors = self.scorer.vectors(chunk for head in heads for chunk in head)
+        written, T = [], self.model.chunk_tokens
+        for request, prompt, kwargs, head in zip(requests, prompts, asked, heads, strict=True):
+            full = len(prompt.ids) // T * T if self.scorer.by_chunk else 0  # tokens that are read as memories, or not
+            ids = self._write(prompt.ids[full:], [vectors[chunk] for chunk in head], kwargs)
+            place = np.arange(len(ids)) + len(prompt.ids) - (0 if head else full)
             self._account(request, memories_read(self.model, place, "own"), prompt.truncated)
             written.append(_until(self.text(ids), kwargs["until"]))
         return written
 
-    def _write(self, ids: list[int], before_KM: Tensor, kwargs: dict[str, Any]) -> list[int]:
-        """The new ids after one prompt."""
+    def _write(self, ids: list[int], before: list[Tensor], kwargs: dict[str, Any]) -> list[int]:
+        """The new ids after one prompt and the memories before it."""
         drawn = {name: kwargs[name] for name in ("temperature", "top_k", "top_p") if kwargs.get(name)}
         out = self.model.generate(
             torch.tensor([ids], dtype=torch.long, device=self.model.device),
-            memories=before_KM[None].to(self.model.device) if len(before_KM) else None,
+            memories=torch.stack(before)[None].to(self.model.device, self.model.dtype) if before else None,
             max_new_tokens=kwargs["max_gen_toks"],
             do_sample=bool(kwargs["do_sample"]),
             stopping_criteria=[_Stops(self, len(ids), kwargs["until"])],

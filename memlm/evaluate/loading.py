@@ -29,7 +29,8 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
         UsageError: an unknown name, a file that is not there or cannot be used, or what no text model can be asked.
         WorkError: the data of a task of the registry cannot be had.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for talkative in ("lm_eval", "datasets", "huggingface_hub"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     local = {spec: files for spec in specs if (files := _files(spec))}
     manager = _manager(any(spec not in local for spec in specs))

@@ -10,7 +10,7 @@ batches of chunks with equally many memories before them. Other models read the 
   that the true memories of all texts together have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from memlm import ui
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Chunk, Memories
@@ -118,40 +119,37 @@ class Scorer:
     def score(self, texts: list[Text]) -> list[Score]:
         """Score texts that fit the model (`fitted`); each has a scored token at least."""
         pieces = [piece for i, text in enumerate(texts) for piece in self._pieces(i, text)]
-        before = self.before([piece.before for piece in pieces])
+        vectors = self.vectors(chunk for piece in pieces for chunk in piece.before)
         total, greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
-        order = sorted(range(len(pieces)), key=lambda i: (len(pieces[i].before), len(pieces[i].ids)))
-        for _, same in groupby(order, key=lambda i: len(pieces[i].before)):
-            for rows in _batches(list(same), pieces, self.model):
-                self._add([pieces[i] for i in rows], [before[i] for i in rows], total, greedy)
+        pieces.sort(key=lambda piece: (len(piece.before), len(piece.ids)))
+        with ui.progress(unit="chunks" if self.by_chunk else "texts") as bar:
+            task = bar.add_task("scoring", total=len(pieces))
+            for _, same in groupby(pieces, key=lambda piece: len(piece.before)):
+                for batch in _batches(list(same), self.model):
+                    self._add(batch, vectors, total, greedy)
+                    bar.advance(task, len(batch))
         places = (np.arange(text.first, len(text.ids)) for text in texts)
         read = (memories_read(self.model, place, self.condition) for place in places)
         return [Score(*told) for told in zip(total.tolist(), greedy.tolist(), read, strict=True)]
 
-    def before(self, heads: list[list[Chunk]]) -> list[Tensor]:
-        """What is read of chunks before each text [K, M], whichever the condition."""
-        chunks = [chunk for head in heads for chunk in head]
-        self.memories.form(chunks)
-        if self.condition != "random" or not chunks:
-            return [self.memories.true(head) for head in heads]
-        spread = self.memories.spread(chunks)
-        return [self.memories.random(head, spread, self.seed) for head in heads]
+    def vectors(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
+        """What is read in the place of each chunk [M]."""
+        return self.memories.random(chunks, self.seed) if self.condition == "random" else self.memories.true(chunks)
 
-    def head(self, ids: list[int], chunks: int) -> list[Chunk]:
-        """The first chunks of a text, where memories of them are read."""
+    def head(self, ids: list[int]) -> list[Chunk]:
+        """The full chunks of a text, where memories are read one by one."""
         T = self.model.chunk_tokens
-        return [] if self.condition == "none" else [tuple(ids[c * T : (c + 1) * T]) for c in range(chunks)]
+        full = range(0, len(ids) - len(ids) % T, T) if self.by_chunk and self.condition != "none" else ()
+        return [tuple(ids[start : start + T]) for start in full]
 
     def _pieces(self, number: int, text: Text) -> Iterator[_Piece]:
-        if not self.by_chunk:
-            yield _Piece(number, text.ids, text.first, [])
-            return
-        T = self.model.chunk_tokens
+        T = self.model.chunk_tokens if self.by_chunk else max(1, len(text.ids))
+        chunks = self.head(text.ids)
         for chunk in range(text.first // T, -(-len(text.ids) // T)):
-            ids = text.ids[chunk * T : (chunk + 1) * T]
-            yield _Piece(number, ids, max(0, text.first - chunk * T), self.head(text.ids, chunk))
+            ids, first = text.ids[chunk * T : (chunk + 1) * T], max(0, text.first - chunk * T)
+            yield _Piece(number, ids, first, chunks[:chunk])
 
-    def _add(self, pieces: list[_Piece], before: list[Tensor], total: np.ndarray, greedy: np.ndarray) -> None:
+    def _add(self, pieces: list[_Piece], vectors: dict[Chunk, Tensor], total: np.ndarray, greedy: np.ndarray) -> None:
         """Add the scores of one batch to those of its texts."""
         device = self.model.device
         ids_BN = pad_sequence([torch.tensor(piece.ids) for piece in pieces], True, PAD).to(device)
@@ -159,7 +157,8 @@ class Scorer:
         if self.condition == "none":
             given["read"] = False
         elif pieces[0].before:
-            given["memories"] = torch.stack(before).to(device)
+            memory_BKM = torch.stack([torch.stack([vectors[chunk] for chunk in piece.before]) for piece in pieces])
+            given["memories"] = memory_BKM.to(device, self.model.dtype)
         logits_BNV = self.model(ids_BN, **given).logits
         for row, piece in enumerate(pieces):
             scored = slice(piece.first, len(piece.ids))
@@ -169,11 +168,11 @@ class Scorer:
             greedy[piece.text] &= bool((logits_KV.argmax(-1) == ids_K).all())
 
 
-def _batches(rows: list[int], pieces: list[_Piece], model: Generative) -> Iterator[list[int]]:
-    """Rows, the shortest first, in batches that are bounded by their longest."""
-    while rows:
-        longest = pieces[rows[-1]]
+def _batches(pieces: list[_Piece], model: Generative) -> Iterator[list[_Piece]]:
+    """Pieces, the shortest first, in batches that are bounded by their longest."""
+    while pieces:
+        longest = pieces[-1]
         read = len(longest.ids) + len(longest.before) * model.chunk_tokens
         count = max(1, min(_TOKENS // read, _LOGITS // (len(longest.ids) * model.config.vocab_size)))
-        yield rows[-count:]
-        rows = rows[:-count]
+        yield pieces[-count:]
+        pieces = pieces[:-count]

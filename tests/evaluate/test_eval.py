@@ -98,6 +98,7 @@ def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, caps
         none = row["model"] == "causal" or row["condition"] == "none"
         assert (row["memories_max"] == 0) == (row["without_memories"] == 1) == none
         assert (row["difference"] is None) == (row["condition"] == "own" and row["model"] == "reading")
+        assert (row["truncated"] > 0) == (row["model"] == "causal")
         if row["against"]:
             assert row["difference_ci"][0] <= row["difference"] <= row["difference_ci"][1]
             own = next(r for r in rows if (r["task"], r["metric"]) == (row["task"], row["metric"]))

@@ -96,9 +96,8 @@ def test_random_memories_have_the_mean_and_the_spread_of_the_true_ones():
     model = build(READING[0])
     chunks = [tuple(row) for row in ids(3000, T).tolist()]
     memories = Memories(model)
-    memories.form(chunks)
-    true_KM, random_KM = memories.true(chunks), memories.random(chunks, memories.spread(chunks), 0)
-    assert random_KM.shape == true_KM.shape == (3000, M)
+    true_KM, random_KM = (torch.stack(list(m.values())) for m in (memories.true(chunks), memories.random(chunks, 0)))
+    assert random_KM.shape == true_KM.shape == (len(set(chunks)), M)
     deviation_M = true_KM.std(0)
     assert ((random_KM.mean(0) - true_KM.mean(0)).abs() < 0.1 * deviation_M).all()
     assert torch.allclose(random_KM.std(0), deviation_M, rtol=0.1)
