@@ -15,7 +15,7 @@ class EvalConfig:
 
     limit: int | None = None  # examples of every task, the first ones; all if not given
     num_fewshot: int | None = None  # solved examples before the question; the task's own number if not given
-    conditions: str = "own,none,random"  # the text's own memories, none, random vectors; `own` is always run
+    conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random
     seed: int = 0  # of random vectors, solved examples, sampling and intervals
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -29,7 +29,7 @@ class EvalConfig:
     @property
     def asked(self) -> tuple[Condition, ...]:
         """The conditions by name, `own` among them."""
-        names = [name.strip() for name in self.conditions.split(",")]
+        names = CONDITIONS if self.conditions == "all" else [name.strip() for name in self.conditions.split(",")]
         if unknown := [name for name in names if name not in CONDITIONS]:
             raise UsageError(f"there is no condition {unknown[0]!r}; there are {', '.join(CONDITIONS)}.")
         return tuple(condition for condition in CONDITIONS if condition == "own" or condition in names)

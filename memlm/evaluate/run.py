@@ -18,7 +18,7 @@ from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.harness import Harness, Read
 from memlm.evaluate.loading import load_tasks
 from memlm.evaluate.memories import Memories
-from memlm.evaluate.scoring import conditions_of
+from memlm.evaluate.scoring import conditions_of, memories_read
 from memlm.files import sha256_json, write_json
 from memlm.memory.generate import Generative
 from memlm.provenance import commit, environment, machine
@@ -109,15 +109,19 @@ class _Evaluation:
 
     def outcomes(self, tasks: dict[str, Task]) -> Iterator[Outcome]:
         """All tasks under one condition after the other."""
+        reads = memories_read(self.model, np.array([self.model.chunk_tokens]), "own").any()
+        if not reads:
+            self.warnings.append(f"{self.name} reads no memories: no figure of it is of any.")
         for condition in self.config.asked:
             if condition not in conditions_of(self.model):
-                self.warnings.append(f"{self.name} has no memories to be left out or replaced: no {condition} of it.")
+                if self.config.conditions != "all":
+                    self.warnings.append(f"{self.name} cannot be asked under the condition {condition}: left out.")
                 continue
             ui.say(f"{self.name}: {', '.join(tasks)} with {condition} memories")
             harness = Harness(self.model, self.tokenizer, condition, self.memories, self.config.seed)
             samples = self._ask(harness, tasks)
             for name, task in tasks.items():
-                if condition == "own":
+                if condition == "own" and reads:
                     self._warn(name, harness.read[name])
                 yield from self._of_task(name, task, condition, samples[name], harness.read[name])
 
@@ -130,13 +134,15 @@ class _Evaluation:
         return told["samples"]
 
     def _warn(self, name: str, read: dict[int, list[Read]]) -> None:
-        most = max(int(part.memories.max(initial=0)) for parts in read.values() for part in parts)
+        memories = np.concatenate([part.memories for parts in read.values() for part in parts])
         trained = getattr(self.model.config.read_shape(), "chunks", None)
-        if not most:
-            why = f"its texts end in their first chunk of {self.model.chunk_tokens} tokens, or the model reads none"
-            self.warnings.append(f"{self.name}, {name}: no example used a memory ({why}).")
-        elif trained is not None and most >= trained:
-            self.warnings.append(f"{self.name}, {name}: up to {most} memories, where training had {trained - 1}.")
+        if not memories.any():
+            T = self.model.chunk_tokens
+            self.warnings.append(f"{self.name}, {name}: no example used a memory: all end in their first {T} tokens.")
+        elif trained is not None and memories.max() >= trained:
+            self.warnings.append(
+                f"{self.name}, {name}: up to {memories.max()} memories, where training had {trained - 1}."
+            )
 
     def _of_task(
         self,

@@ -104,8 +104,28 @@ def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, caps
             own = next(r for r in rows if (r["task"], r["metric"]) == (row["task"], row["metric"]))
             assert row["difference"] == pytest.approx(row["value"] - own["value"])
     assert len({row["data"] for row in rows}) == len(made)  # every model and condition was asked the same
-    assert any("causal, memlm_needle: no example used a memory" in warning for warning in report["warnings"])
-    assert any("no random of it" in warning for warning in report["warnings"])
+    assert report["warnings"] == ["causal reads no memories: no figure of it is of any."]
+    assert f"warning: {report['warnings'][0]}" in err
+
+
+@needs_lm_eval
+def test_conditions_that_were_asked_for_are_run_or_said_to_be_left_out(models, tmp_path, capsys):
+    task = write_task(tmp_path / "tasks")
+    argv = [models / "reading", models / "causal", "--tasks", task, "--out", tmp_path / "out", "--json"]
+    code, out, err = call(capsys, *argv, "--conditions", "random")
+    assert code == 0, err
+    asked = [(row["model"], row["condition"]) for row in json.loads(out)["results"]]
+    assert asked == [("reading", "own"), ("reading", "random"), ("causal", "own")]
+    assert "causal cannot be asked under the condition random: left out." in err
+
+
+@needs_lm_eval
+def test_more_memories_than_in_training_are_warned_of(models, tmp_path, capsys):
+    lines = [line | {"context": "the sea was calm " * 60} for line in LINES]
+    task = write_task(tmp_path / "tasks", lines=lines)
+    code, _, err = call(capsys, models / "reading", "--tasks", task, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "memories, where training had 39" in err
 
 
 @needs_lm_eval
