@@ -5,6 +5,7 @@
 | `memlm_lastword` | a passage's last word, told before, half the passage back or more (as LAMBADA) | the word |
 | `memlm_needle` | who has what: told in four sentences in the passage, one asked at its end | one of four things |
 | `memlm_continue` | how the passage goes on, among endings of three others (as HellaSwag) | its own ending |
+| `memlm_text` | a passage, token by token | bits per byte: the fewer the better |
 
 Passages do not overlap, so that examples are independent; the same data, sizes and seed give the same files.
 """
@@ -194,10 +195,17 @@ def continued(passages: list[Passage], room: Room, rng: random.Random) -> Iterat
         yield {"context": context, "choices": choices, "answer": answer, "document": document}
 
 
+def whole_text(passages: list[Passage], room: Room, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Each passage as it is."""
+    for passage in passages:
+        yield {"text": room.cut(passage.text, ""), "document": passage.document}
+
+
 TASKS: dict[str, Callable[[list[Passage], Room, random.Random], Iterator[dict[str, Any]]]] = {
     "memlm_lastword": last_word,
     "memlm_needle": needle,
     "memlm_continue": continued,
+    "memlm_text": whole_text,
 }
 
 

@@ -187,11 +187,11 @@ class _Evaluation:
 def _told_of_memories(read: dict[int, list[Read]]) -> dict[str, Any]:
     """How many memories the scored tokens of all requests could read, and what happened to how many examples."""
     parts = [part for parts in read.values() for part in parts]
-    memories = np.concatenate([part.memories for part in parts])
+    memories = np.concatenate([part.memories for part in parts if len(part.memories)] or [np.zeros(1)])
     return {
-        "memories_min": int(memories.min(initial=0)),
+        "memories_min": int(memories.min()),
         "memories_mean": float(memories.mean()),
-        "memories_max": int(memories.max(initial=0)),
+        "memories_max": int(memories.max()),
         "without_memories": float(np.mean([not any(part.memories.any() for part in parts) for parts in read.values()])),
         "truncated": float(np.mean([any(part.truncated for part in parts) for parts in read.values()])),
     }

@@ -120,6 +120,24 @@ def test_conditions_that_were_asked_for_are_run_or_said_to_be_left_out(models, t
 
 
 @needs_lm_eval
+def test_a_task_of_writing_counts_what_was_read_meanwhile(models, data, tmp_path, capsys):
+    yaml = YAML.replace("multiple_choice", "generate_until").replace("metric: acc", "metric: exact_match")
+    yaml = yaml.replace("doc_to_choice: choices\n", "generation_kwargs: {until: [], max_gen_toks: 5}\n")
+    contexts = ("the sea was calm and a cold wind", "old men told long stories of ships")
+    lines = [{"context": context, "answer": "came"} for context in contexts]
+    argv = ["--tasks", write_task(tmp_path / "tasks", yaml, lines), "--out", tmp_path / "out", "--json"]
+    code, out, err = call(capsys, models / "reading", *argv)
+    assert code == 0, err
+    rows = json.loads(out)["results"]
+    assert {row["metric"] for row in rows} == {"exact_match"}
+    counts = {row["condition"]: (row["memories_min"], row["memories_max"]) for row in rows}
+    full = [len(Corpus.open(data).tokenizer.encode(context).ids) // T for context in contexts]
+    written = counts["none"][1]  # chunks that were filled by what was written
+    assert 0 < written <= 2
+    assert counts == {"own": (min(full), max(full) + written), "none": (0, written), "random": counts["own"]}
+
+
+@needs_lm_eval
 def test_more_memories_than_in_training_are_warned_of(models, tmp_path, capsys):
     lines = [line | {"context": "the sea was calm " * 60} for line in LINES]
     task = write_task(tmp_path / "tasks", lines=lines)
@@ -251,8 +269,8 @@ def test_made_tasks_are_the_same_for_the_same_seed_and_fit(data, tasks, tmp_path
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
         assert file.read_bytes() != (tmp_path / "other" / file.name).read_bytes()
         for line in map(json.loads, file.read_text().splitlines()):
-            for answer in line.get("choices", [line["answer"]]):
-                assert len(tokenizer.encode(line["context"] + answer).ids) <= 140
+            for answer in line.get("choices") or [line.get("answer", "")]:
+                assert 70 < len(tokenizer.encode(line.get("context", line.get("text")) + answer).ids) <= 140
 
 
 def test_made_examples_are_what_they_say(tasks):
