@@ -1,0 +1,35 @@
+"""How an evaluation runs, as data; no torch and no lm-eval here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memlm.errors import UsageError
+
+Condition = Literal["own", "none", "random"]
+CONDITIONS: tuple[Condition, ...] = ("own", "none", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Which examples are asked, and under which conditions."""
+
+    limit: int | None = None  # examples of every task, the first ones; all if not given
+    num_fewshot: int | None = None  # solved examples before the question; the task's own number if not given
+    conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random
+    seed: int = 0  # of random vectors, solved examples, sampling and intervals
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        self.asked  # noqa: B018  refuses what is impossible
+        if self.limit is not None and self.limit < 2:
+            raise UsageError(f"--limit must be at least 2, not {self.limit}: an interval needs two examples.")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise UsageError(f"--num-fewshot must be at least 0, not {self.num_fewshot}.")
+
+    @property
+    def asked(self) -> tuple[Condition, ...]:
+        """The conditions by name, `own` among them."""
+        names = CONDITIONS if self.conditions == "all" else [name.strip() for name in self.conditions.split(",")]
+        if unknown := [name for name in names if name not in CONDITIONS]:
+            raise UsageError(f"there is no condition {unknown[0]!r}; there are {', '.join(CONDITIONS)}.")
+        return tuple(condition for condition in CONDITIONS if condition == "own" or condition in names)

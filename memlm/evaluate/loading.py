@@ -1,0 +1,119 @@
+"""Names and files -> lm-eval's tasks: from its registry, whose data come from the hub, or from local task files.
+
+A local task file is lm-eval's own YAML. Data files in it (`dataset_path: json`, `dataset_kwargs: data_files: ...`) are
+found beside the YAML, wherever memlm is called from, and nothing is fetched for them.
+"""
+
+import difflib
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from memlm.errors import UsageError, WorkError
+
+
+def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
+    """Load tasks by name, YAML file or folder of YAML files; a group's or tag's tasks are loaded one by one.
+
+    Args:
+        specs: what was asked for.
+        cache: a folder for the data of local task files, while the tasks are used.
+
+    Raises:
+        UsageError: an unknown name, a file that is not there or cannot be used, or what no text model can be asked.
+        WorkError: the data of a task of the registry cannot be had.
+    """
+    for talkative in ("lm_eval", "datasets", "huggingface_hub"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    local = {spec: files for spec in specs if (files := _files(spec))}
+    manager = _manager(any(spec not in local for spec in specs))
+    tasks: dict[str, Task] = {}
+    for spec in specs:
+        new = _local(manager, local[spec], cache) if spec in local else _registered(manager, spec)
+        if twice := sorted(tasks.keys() & new.keys()):
+            raise UsageError(f"the task {twice[0]} is asked for twice: leave one out.")
+        tasks |= new
+    for name, task in tasks.items():
+        if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+            raise UsageError(f"{name} runs code that a model writes, or shows more than text: memlm eval does neither.")
+    return tasks
+
+
+@cache
+def _manager(registry: bool) -> TaskManager:
+    """Without the registry at once; with it after reading thousands of task files."""
+    return TaskManager(include_defaults=registry)
+
+
+def _files(spec: str) -> list[Path]:
+    """The YAML files that a spec names; none for a name."""
+    path = Path(spec)
+    if path.is_dir():
+        if files := sorted(path.glob("*.yaml")):
+            return files
+        raise UsageError(f"{path} holds no task files (*.yaml): make some with memlm eval --make-tasks.")
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return [path]
+        raise UsageError(f"{path} is not there: name a task file, a folder of them, or a task of lm-eval.")
+    return []
+
+
+def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Task]:
+    tasks = {}
+    for file in files:
+        try:
+            config = load_yaml(file)
+        except Exception as error:  # a YAML may name Python code, which may fail in any way
+            raise UsageError(f"{file} is no task file that can be read ({_first(error)}).") from None
+        if not isinstance(config.get("task"), str):
+            raise UsageError(f"{file} names no task: lm-eval's task files have a line `task: NAME`.")
+        kwargs = dict(config.get("dataset_kwargs") or {})
+        if "data_files" in kwargs:
+            kwargs["data_files"] = _beside(file, kwargs["data_files"])
+            config["dataset_kwargs"] = kwargs | {"cache_dir": str(cache)}
+        try:
+            tasks |= manager.load([config])["tasks"]
+        except Exception as error:
+            raise UsageError(f"{file} cannot be used ({_first(error)}): mend the file or its data.") from None
+    return tasks
+
+
+def _beside(file: Path, data: Any) -> Any:
+    """Data files as absolute paths; they are there."""
+    if isinstance(data, dict):
+        return {split: _beside(file, item) for split, item in data.items()}
+    if isinstance(data, list):
+        return [_beside(file, item) for item in data]
+    if "://" in str(data):
+        return data
+    path = (file.parent / str(data)).resolve()
+    if not path.is_file():
+        raise UsageError(f"{file} wants {data} beside it, which is not there: make it, or mend data_files.")
+    return str(path)
+
+
+def _registered(manager: TaskManager, name: str) -> dict[str, Task]:
+    if name not in manager.task_index:
+        close = difflib.get_close_matches(name, manager.all_tasks, 3)
+        like = f"did you mean {' or '.join(close)}?" if close else "a task file's name ends in .yaml."
+        raise UsageError(f"lm-eval has no task {name!r}: {like}")
+    try:
+        return manager.load([name])["tasks"]
+    except Exception as error:  # whatever the hub, the network or a missing package of the task's own raise
+        raise WorkError(
+            f"the data of {name} cannot be had ({_first(error)}): lm-eval fetches it from the Hugging Face hub; "
+            "go online, or take local task files (memlm eval --make-tasks)."
+        ) from None
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.:')}" if lines else type(error).__name__

@@ -1,0 +1,57 @@
+"""Memories of the chunks of many texts: the true ones, each formed once, and random vectors in their place."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.errors import UsageError
+from memlm.memory.model import TextMemory
+
+Chunk = tuple[int, ...]  # the token ids of one full chunk
+_TOKENS = 2**15  # that are encoded at a time
+
+
+class Memories:
+    """What one model remembers of chunks. Texts that begin alike share theirs.
+
+    Args:
+        model: forms them with `encode`.
+    """
+
+    def __init__(self, model: TextMemory):
+        self.model = model
+        self._true: dict[Chunk, Tensor] = {}
+
+    @torch.inference_mode()
+    def true(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
+        """The memory of each [M]; those that are not known yet are formed, many at a time."""
+        different = list(dict.fromkeys(chunks))
+        new = [chunk for chunk in different if chunk not in self._true]
+        ids_KT = torch.tensor(new, dtype=torch.long).reshape(len(new), self.model.chunk_tokens)
+        for part in ids_KT.split(max(1, _TOKENS // self.model.chunk_tokens)) if new else ():
+            memory_KM = self.model.encode(part.to(self.model.device)).float().cpu()
+            self._true |= dict(zip(map(tuple, part.tolist()), memory_KM, strict=True))
+        return {chunk: self._true[chunk] for chunk in different}
+
+    def random(self, chunks: Iterable[Chunk], seed: int) -> dict[Chunk, Tensor]:
+        """In the place of each memory a random vector [M], the same for the same chunk wherever it stands.
+
+        Every dimension has the mean and the standard deviation that it has over the true memories.
+
+        Raises:
+            UsageError: there is but one memory: what is drawn like it is it.
+        """
+        true = self.true(chunks)
+        if not true:
+            return {}
+        if len(true) == 1:
+            raise UsageError("random vectors need two different memories to be drawn like: evaluate more examples.")
+        memory_KM = torch.stack(list(true.values()))
+        mean_M, std_M = memory_KM.mean(0), memory_KM.std(0)
+
+        def drawn(chunk: Chunk) -> Tensor:
+            return torch.from_numpy(np.random.default_rng([seed, *chunk]).standard_normal(len(mean_M), np.float32))
+
+        return {chunk: mean_M + std_M * drawn(chunk) for chunk in true}

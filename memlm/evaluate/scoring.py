@@ -1,0 +1,178 @@
+"""Texts -> how likely their ends are, under one condition, and how many memories every scored token could read.
+
+A text's full chunks become memories and the chunk that is being written stays tokens, as the model was trained. A model
+that can be given memories is therefore asked chunk by chunk: only chunks with scored tokens go through its decoder, in
+batches of chunks with equally many memories before them. Other models read the whole text.
+
+- `own`: the text's memories;
+- `none`: each chunk is read by itself, `read=False`;
+- `random`: in the place of each memory a random vector whose every dimension has the mean and the standard deviation
+  that the true memories of all texts together have.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from memlm import ui
+from memlm.errors import UsageError
+from memlm.evaluate.config import Condition
+from memlm.evaluate.memories import Chunk, Memories
+from memlm.memory.generate import Generative
+from memlm.memory.memory_model import MemoryModel
+from memlm.memory.recurrent import RecurrentMemory
+from memlm.memory.vocabulary import PAD
+
+_TOKENS, _LOGITS = 2**14, 2**24  # tokens (of memories too), and numbers of logits, at a time
+
+
+@dataclass(frozen=True)
+class Text:
+    """Token ids, scored from place `first` on; `truncated` where tokens before them found no room."""
+
+    ids: list[int]
+    first: int
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one text: log-likelihood of the scored tokens (nats), whether each is the likeliest, memories by token."""
+
+    loglikelihood: float
+    greedy: bool
+    memories: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One forward pass of a text: the memories of `before`, then `ids`, scored from place `first` on."""
+
+    text: int
+    ids: list[int]
+    first: int
+    before: list[Chunk]
+
+
+def conditions_of(model: Generative) -> tuple[Condition, ...]:
+    """Under which conditions a model can be asked: what reads nothing of earlier chunks has nothing to leave out."""
+    if model.reads_given_memories:
+        return ("own", "none", "random")
+    reads_chunks = isinstance(model, RecurrentMemory) or (
+        isinstance(model, MemoryModel) and model.reader_kind == "full"
+    )
+    return ("own", "none") if reads_chunks else ("own",)
+
+
+def memories_read(model: Generative, place: np.ndarray, condition: Condition) -> np.ndarray:
+    """How many memories the tokens at these places of a text can read."""
+    chunk = place // model.chunk_tokens
+    if condition != "none" and model.reads_given_memories:
+        return chunk
+    if condition != "none" and isinstance(model, RecurrentMemory):
+        return np.minimum(chunk, 1)  # the one that is carried
+    return np.zeros_like(chunk)
+
+
+def fitted(model: Generative, text: Text, new: int = 0) -> Text:
+    """The text without what it has too much at its left, where the model has room for so many tokens and no more.
+
+    Args:
+        model: says how much there is room for.
+        text: what shall be read.
+        new: tokens that shall follow it.
+
+    Raises:
+        UsageError: the scored tokens alone, or the new ones, are too many.
+    """
+    most = model.most_tokens()
+    over = 0 if most is None else max(0, len(text.ids) + new - most)
+    if over > text.first:
+        many = new or len(text.ids) - text.first
+        raise UsageError(
+            f"an answer has {many} tokens, and the model has room for {most}: take a task with shorter ones."
+        )
+    return replace(text, ids=text.ids[over:], first=text.first - over, truncated=True) if over else text
+
+
+class Scorer:
+    """One model under one condition.
+
+    Args:
+        model: one of ours that predicts tokens.
+        condition: one of `conditions_of(model)`.
+        memories: of the model; conditions share them.
+        seed: of random vectors.
+    """
+
+    def __init__(self, model: Generative, condition: Condition, memories: Memories, seed: int = 0):
+        self.model, self.memories, self.seed = model, memories, seed
+        self.condition: Condition = condition
+        self.by_chunk = condition == "none" or model.reads_given_memories
+
+    @torch.inference_mode()
+    def score(self, texts: list[Text]) -> list[Score]:
+        """Score texts that fit the model (`fitted`); each has a scored token at least."""
+        pieces = [piece for i, text in enumerate(texts) for piece in self._pieces(i, text)]
+        vectors = self.vectors(chunk for piece in pieces for chunk in piece.before)
+        total, greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
+        pieces.sort(key=lambda piece: (len(piece.before), len(piece.ids)))
+        with ui.progress(unit="chunks" if self.by_chunk else "texts") as bar:
+            task = bar.add_task("scoring", total=len(pieces))
+            for _, same in groupby(pieces, key=lambda piece: len(piece.before)):
+                for batch in _batches(list(same), self.model):
+                    self._add(batch, vectors, total, greedy)
+                    bar.advance(task, len(batch))
+        places = (np.arange(text.first, len(text.ids)) for text in texts)
+        read = (memories_read(self.model, place, self.condition) for place in places)
+        return [Score(*told) for told in zip(total.tolist(), greedy.tolist(), read, strict=True)]
+
+    def vectors(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
+        """What is read in the place of each chunk [M]."""
+        return self.memories.random(chunks, self.seed) if self.condition == "random" else self.memories.true(chunks)
+
+    def head(self, ids: list[int]) -> list[Chunk]:
+        """The full chunks of a text, where memories are read one by one."""
+        T = self.model.chunk_tokens
+        full = range(0, len(ids) - len(ids) % T, T) if self.by_chunk and self.condition != "none" else ()
+        return [tuple(ids[start : start + T]) for start in full]
+
+    def _pieces(self, number: int, text: Text) -> Iterator[_Piece]:
+        T = self.model.chunk_tokens if self.by_chunk else max(1, len(text.ids))
+        chunks = self.head(text.ids)
+        for chunk in range(text.first // T, -(-len(text.ids) // T)):
+            ids, first = text.ids[chunk * T : (chunk + 1) * T], max(0, text.first - chunk * T)
+            yield _Piece(number, ids, first, chunks[:chunk])
+
+    def _add(self, pieces: list[_Piece], vectors: dict[Chunk, Tensor], total: np.ndarray, greedy: np.ndarray) -> None:
+        """Add the scores of one batch to those of its texts."""
+        device = self.model.device
+        ids_BN = pad_sequence([torch.tensor(piece.ids) for piece in pieces], True, PAD).to(device)
+        given = {}
+        if self.condition == "none":
+            given["read"] = False
+        elif pieces[0].before:
+            memory_BKM = torch.stack([torch.stack([vectors[chunk] for chunk in piece.before]) for piece in pieces])
+            given["memories"] = memory_BKM.to(device, self.model.dtype)
+        logits_BNV = self.model(ids_BN, **given).logits
+        for row, piece in enumerate(pieces):
+            scored = slice(piece.first, len(piece.ids))
+            logits_KV, ids_K = logits_BNV[row, scored].float(), ids_BN[row, scored]
+            loglikelihood_K = logits_KV.log_softmax(-1).gather(1, ids_K[:, None])
+            total[piece.text] += loglikelihood_K.double().sum().item()
+            greedy[piece.text] &= bool((logits_KV.argmax(-1) == ids_K).all())
+
+
+def _batches(pieces: list[_Piece], model: Generative) -> Iterator[list[_Piece]]:
+    """Pieces, the shortest first, in batches that are bounded by their longest."""
+    while pieces:
+        longest = pieces[-1]
+        read = len(longest.ids) + len(longest.before) * model.chunk_tokens
+        count = max(1, min(_TOKENS // read, _LOGITS // (len(longest.ids) * model.config.vocab_size)))
+        yield pieces[-count:]
+        pieces = pieces[:-count]

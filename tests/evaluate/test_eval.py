@@ -1,0 +1,311 @@
+"""The whole command on tiny models and task files, without a network: rows, controls, warnings and refusals."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from memory_models import ENCODERS, HEADS, TRANSFORMER, T
+
+from memlm.cli import main
+from memlm.data.corpus import Corpus
+from memlm.evaluate.figures import Outcome, rows_of
+from memlm.evaluate.local import make_tasks
+from memlm.memory.loading import build_model, save_model
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.nn.config import StackConfig
+
+needs_lm_eval = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import lm_eval"], capture_output=True).returncode != 0,
+    reason="lm-eval is not installed: pip install 'memlm[eval]'",
+)
+SHAPES = {
+    "reading": MemoryShape(encoder=ENCODERS[2], decoder=TRANSFORMER, chunks=40),
+    "causal": CausalShape(chunk_tokens=60, stack=HEADS),
+    "autoencoder": AutoencoderShape(chunk_tokens=T, encoder=HEADS, decoder=StackConfig(kind="mixer", width=8)),
+}
+YAML = """
+task: tiny
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: tiny.jsonl
+test_split: test
+output_type: multiple_choice
+doc_to_text: context
+doc_to_choice: choices
+doc_to_target: answer
+target_delimiter: ""
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+LINES = [
+    {"context": "the sea was calm and the old men told", "choices": [" stories", " ships"], "answer": i % 2}
+    for i in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def models(data, tmp_path_factory):
+    corpus, place = Corpus.open(data), tmp_path_factory.mktemp("models")
+    for name, shape in SHAPES.items():
+        save_model(build_model(shape, corpus.vocab_size, 0), corpus.tokenizer, place / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def tasks(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tasks") / "made"
+    make_tasks(data, out, tokens=140, examples=12, seed=3)
+    return out
+
+
+def write_task(folder, yaml=YAML, lines=LINES):
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.yaml").write_text(yaml)
+    if lines is not None:
+        (folder / "tiny.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "tiny.yaml"
+
+
+def call(capsys, *argv):
+    code = main(["eval", *map(str, argv)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@needs_lm_eval
+def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, capsys):
+    out = tmp_path / "out"
+    code, told, err = call(
+        capsys, models / "reading", models / "causal", "--tasks", tasks, "--out", out, "--limit", 6, "--json"
+    )
+    assert code == 0, err
+    report = json.loads((out / "eval.json").read_text())
+    assert json.loads(told) == report
+    rows = report["results"]
+    made = json.loads((tasks / "tasks.json").read_text())["tasks"]
+    assert {row["task"] for row in rows} == set(made)
+    assert {(row["model"], row["condition"]) for row in rows} == {
+        *(("reading", condition) for condition in ("own", "none", "random")),
+        ("causal", "own"),
+    }
+    for row in rows:
+        assert row["n"] == 6
+        assert row["value_ci"][0] <= row["value"] <= row["value_ci"][1]
+        assert all(row[key] is not None for key in ("seed", "device", "commit", "tokenizer", "data", "lm_eval"))
+        none = row["model"] == "causal" or row["condition"] == "none"
+        assert (row["memories_max"] == 0) == (row["without_memories"] == 1) == none
+        assert (row["difference"] is None) == (row["condition"] == "own" and row["model"] == "reading")
+        assert (row["truncated"] > 0) == (row["model"] == "causal")
+        if row["against"]:
+            assert row["difference_ci"][0] <= row["difference"] <= row["difference_ci"][1]
+            own = next(r for r in rows if (r["task"], r["metric"]) == (row["task"], row["metric"]))
+            assert row["difference"] == pytest.approx(row["value"] - own["value"])
+    assert len({row["data"] for row in rows}) == len(made)  # every model and condition was asked the same
+    assert report["warnings"] == ["causal reads no memories: no figure of it is of any."]
+    assert f"warning: {report['warnings'][0]}" in err
+
+
+@needs_lm_eval
+def test_conditions_that_were_asked_for_are_run_or_said_to_be_left_out(models, tmp_path, capsys):
+    task = write_task(tmp_path / "tasks")
+    argv = [models / "reading", models / "causal", "--tasks", task, "--out", tmp_path / "out", "--json"]
+    code, out, err = call(capsys, *argv, "--conditions", "random")
+    assert code == 0, err
+    asked = [(row["model"], row["condition"]) for row in json.loads(out)["results"]]
+    assert asked == [("reading", "own"), ("reading", "random"), ("causal", "own")]
+    assert "causal cannot be asked under the condition random: left out." in err
+
+
+@needs_lm_eval
+def test_a_task_of_writing_counts_what_was_read_meanwhile(models, data, tmp_path, capsys):
+    yaml = YAML.replace("multiple_choice", "generate_until").replace("metric: acc", "metric: exact_match")
+    yaml = yaml.replace("doc_to_choice: choices\n", "generation_kwargs: {until: [], max_gen_toks: 5}\n")
+    contexts = ("the sea was calm and a cold wind", "old men told long stories of ships")
+    lines = [{"context": context, "answer": "came"} for context in contexts]
+    argv = ["--tasks", write_task(tmp_path / "tasks", yaml, lines), "--out", tmp_path / "out", "--json"]
+    code, out, err = call(capsys, models / "reading", *argv)
+    assert code == 0, err
+    rows = json.loads(out)["results"]
+    assert {row["metric"] for row in rows} == {"exact_match"}
+    counts = {row["condition"]: (row["memories_min"], row["memories_max"]) for row in rows}
+    full = [len(Corpus.open(data).tokenizer.encode(context).ids) // T for context in contexts]
+    written = counts["none"][1]  # chunks that were filled by what was written
+    assert 0 < written <= 2
+    assert counts == {"own": (min(full), max(full) + written), "none": (0, written), "random": counts["own"]}
+
+
+@needs_lm_eval
+def test_more_memories_than_in_training_are_warned_of(models, tmp_path, capsys):
+    lines = [line | {"context": "the sea was calm " * 60} for line in LINES]
+    task = write_task(tmp_path / "tasks", lines=lines)
+    code, _, err = call(capsys, models / "reading", "--tasks", task, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "memories, where training had 39" in err
+
+
+@needs_lm_eval
+def test_contexts_shorter_than_a_chunk_are_warned_of(models, tmp_path, capsys):
+    lines = [line | {"context": "", "choices": [" a", " b"]} for line in LINES]
+    task = write_task(tmp_path / "tasks", lines=lines)
+    code, out, err = call(capsys, models / "reading", "--tasks", task, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "reading, tiny: no example used a memory" in err
+    rows = [line.split() for line in out.splitlines()[2:]]
+    assert [row[3] for row in rows] == ["own", "none", "random"]
+    assert all(row[-1] == "100%" and row[-2] == "0" for row in rows)
+
+
+@needs_lm_eval
+def test_asked_twice_it_says_the_same_whichever_folder_it_is_called_from(models, tmp_path, capsys, monkeypatch):
+    task = write_task(tmp_path / "tasks")
+    results = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        argv = [models / "reading", "--tasks", task, "--out", "out", "--num-fewshot", 1, "--json"]
+        code, out, err = call(capsys, *argv)
+        assert code == 0, err
+        results.append(json.loads(out)["results"])
+    assert results[0] == results[1]
+    assert {row["few_shot"] for row in results[0]} == {1}
+
+
+WRONG = {
+    "no model": (["--tasks", "TASK"], "name at least one model"),
+    "no task": (["READING"], "name at least one model, and tasks"),
+    "model absent": (["nowhere", "--tasks", "TASK"], "nowhere is not there"),
+    "predicts no tokens": (["AUTOENCODER", "--tasks", "TASK"], "predicts no tokens (it is of kind autoencoder)"),
+    "same model twice": (["READING", "READING", "--tasks", "TASK"], "two of the models are called reading"),
+    "file absent": (["READING", "--tasks", "no.yaml"], "no.yaml is not there"),
+    "empty folder": (["READING", "--tasks", "EMPTY"], "holds no task files"),
+    "broken yaml": (["READING", "--tasks", "BROKEN"], "is no task file that can be read (ParserError"),
+    "nameless": (["READING", "--tasks", "NAMELESS"], "names no task"),
+    "no such field": (["READING", "--tasks", "FIELD"], "cannot be used"),
+    "data absent": (["READING", "--tasks", "DATALESS"], "wants tiny.jsonl beside it, which is not there"),
+    "broken data": (["READING", "--tasks", "BROKENDATA"], "cannot be used"),
+    "task twice": (["READING", "--tasks", "TASK,TASK"], "the task tiny is asked for twice"),
+    "empty answer": (["READING", "--tasks", "ANSWERLESS"], "an answer is empty"),
+    "too long an answer": (["CAUSAL", "--tasks", "LONG"], "the model has room for 61"),
+    "too many shots": (["READING", "--tasks", "TASK", "--num-fewshot", "4"], "too few to show 4"),
+    "no such condition": (["READING", "--tasks", "TASK", "--conditions", "own,all"], "no condition 'all'"),
+    "limit": (["READING", "--tasks", "TASK", "--limit", "1"], "--limit must be at least 2"),
+    "making and asking": (["READING", "--make-tasks", "DATA"], "--make-tasks only writes tasks"),
+    "making of nothing": (["--make-tasks", "EMPTY"], "not a prepared data set"),
+    "too short to make": (["--make-tasks", "DATA", "--tokens", "8"], "48 tokens at least"),
+    "too long to make": (["--make-tasks", "DATA", "--tokens", "100000"], "no document is as long"),
+}
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {
+        "READING": models / "reading",
+        "CAUSAL": models / "causal",
+        "AUTOENCODER": models / "autoencoder",
+        "DATA": data,
+        "EMPTY": tmp_path / "empty",
+        "TASK": write_task(tmp_path / "task"),
+        "BROKEN": write_task(tmp_path / "broken", "task: [tiny\nof: it: all"),
+        "NAMELESS": write_task(tmp_path / "nameless", YAML.replace("task: tiny", "tusk: tiny")),
+        "FIELD": write_task(tmp_path / "field", YAML.replace("doc_to_target: answer", "doc_to_target: '{{no.such}}'")),
+        "DATALESS": write_task(tmp_path / "dataless", lines=None),
+        "BROKENDATA": write_task(tmp_path / "brokendata"),
+        "ANSWERLESS": write_task(tmp_path / "answerless", lines=[LINES[0], LINES[0] | {"choices": ["", " a"]}]),
+        "LONG": write_task(tmp_path / "long", lines=[LINES[0] | {"choices": [" ships" * 90, " a"]}] * 3),
+    }
+    (tmp_path / "brokendata" / "tiny.jsonl").write_text('{"context": \n')
+    argv, expected = WRONG[name]
+    argv = [",".join(str(places.get(part, part)) for part in word.split(",")) for word in argv]
+    code, out, err = call(capsys, *argv, "--out", tmp_path / "out")
+    assert code == 2, err
+    assert out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("memlm: ")
+    assert expected in last
+    assert not (tmp_path / "out").exists()
+
+
+@needs_lm_eval
+def test_names_of_lm_eval_are_found_or_told_and_data_that_cannot_be_had_are_one_sentence(
+    models, tmp_path, capsys, monkeypatch
+):
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route\nto anywhere")
+
+    from lm_eval.tasks import TaskManager
+
+    write_task(tmp_path / "registry")
+    registry = TaskManager(
+        include_defaults=False, include_path=tmp_path / "registry"
+    )  # lm-eval's own takes 5 s to read
+    monkeypatch.setattr("memlm.evaluate.loading._manager", lambda registry_too: registry)
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    code, _, err = call(capsys, models / "reading", "--tasks", "tiny", "--out", tmp_path / "out")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "the data of tiny cannot be had (ConnectionError: no route): lm-eval fetches it" in err
+    code, _, err = call(capsys, models / "reading", "--tasks", "tinyy", "--out", tmp_path / "out")
+    assert code == 2
+    assert "lm-eval has no task 'tinyy': did you mean tiny?" in err
+
+
+def test_without_lm_eval_one_sentence_says_what_to_install(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("memlm.cli.eval.find_spec", lambda name: None)
+    code, out, err = call(capsys, models / "reading", "--tasks", "tiny.yaml", "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "pip install 'memlm[eval]'" in err
+
+
+def test_made_tasks_are_the_same_for_the_same_seed_and_fit(data, tasks, tmp_path):
+    make_tasks(data, tmp_path / "again", tokens=140, examples=12, seed=3)
+    make_tasks(data, tmp_path / "other", tokens=140, examples=12, seed=4)
+    tokenizer = Corpus.open(data).tokenizer
+    for file in sorted(tasks.glob("*.jsonl")):
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+        assert file.read_bytes() != (tmp_path / "other" / file.name).read_bytes()
+        for line in map(json.loads, file.read_text().splitlines()):
+            for answer in line.get("choices") or [line.get("answer", "")]:
+                assert 70 < len(tokenizer.encode(line.get("context", line.get("text")) + answer).ids) <= 140
+
+
+def test_made_examples_are_what_they_say(tasks):
+    rows = {file.stem: list(map(json.loads, file.read_text().splitlines())) for file in tasks.glob("*.jsonl")}
+    for row in rows["memlm_lastword"]:
+        word = row["answer"].strip()
+        before = row["context"].rindex(f"{word}") if word in row["context"] else None
+        assert before is not None
+        assert len(row["context"]) + 1 - before == row["characters_back"] >= len(row["context"]) // 2
+    for row in rows["memlm_needle"]:
+        who = row["context"].split()[-3]
+        assert f"{who} has the{row['choices'][row['answer']]}." in row["context"]
+        assert all(f" has the{thing}." in row["context"] for thing in row["choices"])
+        assert len(set(row["choices"])) == 4
+    assert len({row["answer"] for row in rows["memlm_needle"]}) > 1
+    assert all(len(row["choices"]) == 4 for row in rows["memlm_continue"])
+
+
+def outcome(model, condition, values):
+    return Outcome(("task", "acc", "none"), model, condition, values, lambda v: float(np.mean(v)), {}, 0)
+
+
+def test_differences_are_paired_and_point_to_the_right_row():
+    rng = np.random.default_rng(0)
+    easy = rng.random(400)
+    a, b = ([int(x < share) for x in easy] for share in (0.6, 0.5))
+    rows = list(rows_of([outcome("x", "own", a), outcome("x", "none", b), outcome("y", "own", b)]))
+    assert [row["against"] for row in rows] == [None, "x own", "x own"]
+    assert rows[1]["difference"] == rows[2]["difference"] == pytest.approx(np.mean(b) - np.mean(a))
+    paired = np.ptp(rows[1]["difference_ci"])
+    assert paired < 0.7 * np.ptp(rows[0]["value_ci"])  # the examples are the same ones
+    assert rows[0]["stderr"] == pytest.approx(np.std(a) / 20, rel=0.1)
+
+
+def test_a_share_of_all_or_nothing_is_not_certain():
+    rows = list(rows_of([outcome("x", "own", [0] * 20), outcome("y", "own", [1.0] * 20)]))
+    assert rows[0]["value_ci"][0] == 0 < rows[0]["value_ci"][1] < 0.2
+    assert rows[1]["value_ci"][1] == 1 > rows[1]["value_ci"][0] > 0.8
