@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from memlm.nn.chunks import Chunks
 
-_ROWS = 64  # queries of a group on a CPU, or one chunk's if it has more: the fastest of 64 to 1,024 (LOG.md)
-_MORE_ROWS = 1024  # elsewhere: a call costs more than scores that nothing sees
 _LONG = 2048  # entries from which on a kernel is compiled, and only in training: there one shape comes again and again
 
 
@@ -28,7 +26,15 @@ def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks) -> Tens
         from memlm.nn.flex import in_one_kernel  # imports the compiler
 
         return in_one_kernel(q_BHPK, k_BHPK, v_BHPK, rule)
-    return by_groups(q_BHPK, k_BHPK, v_BHPK, rule, _MORE_ROWS if q_BHPK.is_cuda else _ROWS)
+    return by_groups(q_BHPK, k_BHPK, v_BHPK, rule, rows_of(q_BHPK.device))
+
+
+def rows_of(device: torch.device) -> int:
+    """How many queries make a group, if a chunk has no more: the fastest of 64 to 1,024 on a CPU (LOG.md).
+
+    Elsewhere more, because a call costs more there than scores that nothing sees.
+    """
+    return 64 if device.type == "cpu" else 1024
 
 
 def by_groups(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks, rows: int) -> Tensor:
