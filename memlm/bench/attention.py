@@ -1,6 +1,6 @@
 """Attention of chunks that read memories: by groups of queries, on a GPU also in one kernel, against one mask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import torch
@@ -9,24 +9,26 @@ from torch.nn import functional as F
 
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import in_turn, pair_ratio, rounds_for
-from memlm.nn.attention import attend, by_groups, rows_of
+from memlm.nn.attention import LONG, attend, by_groups, rows_of
 from memlm.nn.chunks import Chunks
 
 HEADS, WIDTH = 4, 64  # of a head
-CASES = ((4, 16), (32, 16), (4, 64), (16, 64), (64, 256))  # chunks, tokens of each
+SMALL = ((4, 16), (32, 16), (4, 64), (16, 64), (16, 256))  # chunks, tokens of each
+CASES = {"vector": (*SMALL, (64, 256)), "slots": SMALL}  # by reader
 MASKED = 6_000  # entries up to which one mask is tried on a CPU, and twice as many on a GPU
 GROUPS, MASK, ALL, KERNEL = "by groups", "one mask", "all tokens, causal", "one kernel"
 SECONDS = 3.0  # a side of each case
 SAME = 1e-4  # how far the sides may be apart, relative to the largest
 
 
-def run(options: Options, *, cases: tuple[tuple[int, int], ...] = CASES) -> Report:
+def run(options: Options, *, cases: Mapping[str, Sequence[tuple[int, int]]] = CASES) -> Report:
     """Time attention, forward and backward, of all sides in turn, after they have been seen to compute the same."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = 1 if device.type == "cpu" else 4
     rows, ratios, raw = [], {}, {}
-    for chunks, tokens in cases:
-        for reader, block in {"vector": 1, "slots": tokens}.items():
+    for reader, sizes in cases.items():
+        for chunks, tokens in sizes:
+            block = 1 if reader == "vector" else tokens
             rule = Chunks(tokens=tokens, chunks=chunks, prefix=(chunks - 1) * block, block=block)
             case = f"{chunks} x {tokens} tokens, reader {reader}"
             qkv = [torch.randn(batch, HEADS, rule.entries, WIDTH, device=device, requires_grad=True) for _ in "qkv"]
@@ -67,7 +69,7 @@ def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]
     if rule.entries <= MASKED * (1 + on_gpu):
         mask = rule.mask(q.device)
         sides[MASK] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    if on_gpu:
+    if on_gpu and rule.entries >= LONG:
         from memlm.nn.flex import in_one_kernel
 
         sides[KERNEL] = lambda: in_one_kernel(q, k, v, rule)

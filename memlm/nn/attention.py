@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from memlm.nn.chunks import Chunks
 
-_LONG = 2048  # entries from which on a kernel is compiled, and only in training: there one shape comes again and again
+LONG = 2048  # entries from which on a kernel is compiled, and only in training: there one shape comes again and again
 
 
 def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks) -> Tensor:
@@ -22,7 +22,7 @@ def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks) -> Tens
         q, k, v = (z.unflatten(2, (-1, rule.tokens)).transpose(1, 2).flatten(0, 1) for z in (q_BHPK, k_BHPK, v_BHPK))
         read = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return read.unflatten(0, (len(q_BHPK), -1)).transpose(1, 2).flatten(2, 3)
-    if q_BHPK.is_cuda and q_BHPK.requires_grad and rule.entries >= _LONG and q_BHPK.shape[3] >= 16:
+    if q_BHPK.is_cuda and q_BHPK.requires_grad and rule.entries >= LONG and q_BHPK.shape[3] >= 16:
         from memlm.nn.flex import in_one_kernel  # imports the compiler
 
         return in_one_kernel(q_BHPK, k_BHPK, v_BHPK, rule)

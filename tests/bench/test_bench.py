@@ -25,7 +25,7 @@ SMALL = {
     "mixer": {"batch": 1},
     "encode": {"models": ("slots", "mixer", "transformer", "causal-mixer"), "batch": 2},
     "memory": {"contexts": (4, 256), "chunk_tokens": 4, "stack": STACK, "vocab_size": 20},
-    "attention": {"cases": ((3, 4), (2, 70))},
+    "attention": {"cases": {"vector": ((3, 4), (2, 70)), "slots": ((3, 4),)}},
     "parallel": {
         "stack": STACK,
         "vocab_size": 20,
