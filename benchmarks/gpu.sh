@@ -23,7 +23,8 @@ part() { # part SECONDS NAME COMMAND...: run a part within its time and keep wha
 
 # 1. Correct on CUDA: causality to the bit, the same figures as on the CPU, exact resume.
 part 120 correctness python -m pytest -q -m cuda tests
-# 2. What memories save: attention in one kernel and by groups against one mask; reading, writing and training over long contexts; in parallel, from disk, with a cache.
+# 2. What memories save: attention in one kernel and by groups against one mask; reading, writing and training over long
+#    contexts; in parallel, from disk, with a cache.
 part 60 attention python -m memlm bench attention --out "$OUT" --seconds 0.5
 part 130 memory python -m memlm bench memory --out "$OUT" --seconds 20
 part 90 parallel python -m memlm bench parallel --out "$OUT" --seconds 1

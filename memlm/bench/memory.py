@@ -44,7 +44,7 @@ TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
 STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)
 SECONDS = 80.0
 ROUNDS = 3, 9  # of reading and writing: at least, at most
-SHORTER = 8  # how many times shorter the chunks of a second comparison with the recurrent side are
+SHORTER = 8, 16  # how many times shorter the chunks of other comparisons with the recurrent side are
 
 ServedPoints = dict[str, dict[int, Served]]  # by side and context
 StepPoints = dict[str, dict[int, StepCost]]
@@ -91,9 +91,8 @@ def run(
     ratios[f"{what} (asked, at least 2)"] = pair_ratio(
         served[RECURRENT][longest].prefill, served[MEMORY][longest].prefill
     )
-    short = max(1, chunk_tokens // SHORTER)
     variants = {
-        f"chunks of {short}": sides(short, stack),
+        **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
         "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
     for variant, of_all in variants.items():

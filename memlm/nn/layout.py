@@ -5,6 +5,7 @@ into one under a rule of chunks, entries at positions of their own, or entries t
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ class Layout:
         kept = cache.update(self.slots, *new)
         return new if isinstance(self.mask, Chunks) else kept
 
+    @cached_property
+    def whole_mask(self) -> Tensor:
+        """The mask, or what the rule says as one: for short sequences."""
+        if not isinstance(self.mask, Chunks):
+            return self.mask
+        with torch.inference_mode(False):  # as below
+            return self.mask.mask(self.positions.device)
+
     def rotary(self, head_width: int, base: float) -> tuple[Tensor, Tensor]:
         """cos and sin of the positions, [Q, K/2] or [B, 1, Q, K/2] in fp32; computed once for all layers."""
         if head_width not in self._rotary:
@@ -59,7 +68,7 @@ class Layout:
         its own for every sequence need such a mask.
         """
         rows, columns = self.positions, self.positions if self.seen is None else self.seen
-        mask = self.mask.mask(rows.device) if isinstance(self.mask, Chunks) else self.mask
+        mask = self.whole_mask
         lead = [1] * (weight.ndim - 2)
         if rows.ndim == columns.ndim == 1:
             gathered = weight[..., rows[:, None], columns[None, :]]
