@@ -22,19 +22,21 @@ part() { # part SECONDS NAME COMMAND...: run a part within its time and keep wha
 
 
 # 1. Correct on CUDA: causality to the bit, the same figures as on the CPU, exact resume.
-part 90 correctness python -m pytest -q -m cuda tests
-# 2. What memories save: reading, writing and training over long contexts; in parallel, from disk, with a cache.
-part 120 memory python -m memlm bench memory --out "$OUT" --seconds 20
+part 120 correctness python -m pytest -q -m cuda tests
+# 2. What memories save: attention in one kernel and by groups against one mask; reading, writing and training over long
+#    contexts; in parallel, from disk, with a cache.
+part 60 attention python -m memlm bench attention --out "$OUT" --seconds 0.5
+part 130 memory python -m memlm bench memory --out "$OUT" --seconds 20
 part 90 parallel python -m memlm bench parallel --out "$OUT" --seconds 1
 # 3. Throughput and share of the measured matrix rate, side by side with the plain form.
 part 60 mixer python -m memlm bench mixer --out "$OUT" --seconds 20
 part 60 encode python -m memlm bench encode --out "$OUT" --data "$DATA" --seconds 30
 # 4. The paper's sizes on the data that fits: 512 tokens, mixer and transformer autoencoders, and ours beside them.
 [ -f "$DATA/data.json" ] || python -m memlm prepare gutenberg --out "$DATA"
-part 230 paper-mixer python -m memlm train paper-mixer --data "$DATA" --out "$RUNS/paper-mixer" --max-seconds 180 --eval-every 100
-part 200 paper-memory python -m memlm train paper-memory --data "$DATA" --out "$RUNS/paper-memory" --max-seconds 150 --eval-every 100
+part 180 paper-mixer python -m memlm train paper-mixer --data "$DATA" --out "$RUNS/paper-mixer" --max-seconds 130 --eval-every 100
+part 180 paper-memory python -m memlm train paper-memory --data "$DATA" --out "$RUNS/paper-memory" --max-seconds 130 --eval-every 100
 part 90 memory-curriculum python -m memlm train memory-curriculum --data "$DATA" --out "$RUNS/memory-curriculum"
-part 170 paper-transformer python -m memlm train paper-transformer --data "$DATA" --out "$RUNS/paper-transformer" --max-seconds 120 --eval-every 100
+part 140 paper-transformer python -m memlm train paper-transformer --data "$DATA" --out "$RUNS/paper-transformer" --max-seconds 90 --eval-every 100
 part 120 slots-512 python -m memlm train slots --data "$DATA" --out "$RUNS/slots-512" --model.chunk-tokens 512 \
   --model.memory-dim 1024 --steps 20000 --max-seconds 80 --eval-every 200
 # 5. What their embeddings hold, and what memory models get from theirs.

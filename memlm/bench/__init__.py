@@ -9,6 +9,7 @@ BENCHMARKS = {
     "mixer": "training throughput of the masked mixer against plain Conv1d layers",
     "encode": "tokens a second into memories, for each kind of encoder",
     "memory": "what a context costs to read, to go on from and to train on, memories against all tokens",
+    "attention": "attention of chunks that read memories, by groups and in one kernel, against one mask",
     "parallel": "memory models in parallel, with kept memories and with a cache, against the plain ways",
     "tokenise": "tokenising a stream of text against the tokenizers library's own batch call",
     "startup": "how soon memlm --help answers",

@@ -1,8 +1,8 @@
 """What a context costs: seconds to read it, seconds and cache to go on from it, memory to train on it (paper, What it
 costs to serve).
 
-Four sides on the same decoder: one that reads all tokens, a memory model that encodes them, the same one given
-memories that were kept, and one that carries a single memory from chunk to chunk.
+Five sides on the same decoder: one that reads all tokens, a memory model that encodes them, the same one given
+memories that were kept, one that reads its memories as slots, and one that carries a single memory from chunk to chunk.
 """
 
 import time
@@ -24,6 +24,7 @@ from memlm.bench.serving import (
     MEMORY,
     POINTWISE,
     RECURRENT,
+    SLOTS,
     Served,
     Shapes,
     cache_bytes,
@@ -43,7 +44,7 @@ TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
 STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)
 SECONDS = 80.0
 ROUNDS = 3, 9  # of reading and writing: at least, at most
-MASK_BYTES = 5  # of each pair of tokens while the full side reads a prompt: its mask, as bools and as numbers
+SHORTER = 8, 16  # how many times shorter the chunks of other comparisons with the recurrent side are
 
 ServedPoints = dict[str, dict[int, Served]]  # by side and context
 StepPoints = dict[str, dict[int, StepCost]]
@@ -90,12 +91,15 @@ def run(
     ratios[f"{what} (asked, at least 2)"] = pair_ratio(
         served[RECURRENT][longest].prefill, served[MEMORY][longest].prefill
     )
-    light = {
-        name: shape for name, shape in sides(chunk_tokens, stack, POINTWISE).items() if name in (MEMORY, RECURRENT)
+    variants = {
+        **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
+        "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
-    of_light = serve(models_of(light, vocab_size, device), longest, ROUNDS[0], warm_up=1)
-    ratios[f"{what}, encoder of the slots preset"] = pair_ratio(of_light[RECURRENT].prefill, of_light[MEMORY].prefill)
-    raw["slots_encoder"] = {name: asdict(one) for name, one in of_light.items()}
+    for variant, of_all in variants.items():
+        two = models_of({name: of_all[name] for name in (MEMORY, RECURRENT)}, vocab_size, device)
+        read = serve(two, longest, ROUNDS[0], warm_up=1)
+        ratios[f"{what}, {variant}"] = pair_ratio(read[RECURRENT].prefill, read[MEMORY].prefill)
+        raw[variant] = {name: asdict(one) for name, one in read.items()}
     raw["served"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in served.items()}
     raw["steps"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in steps.items()}
 
@@ -104,7 +108,8 @@ def run(
         claim=(
             "What a context costs a decoder: time until it is read, time for each token after it, the cache that is "
             "kept of it, and the memory and time of a training step over it; for one that reads all tokens, one that "
-            "reads memories of chunks, the same with memories that were kept, and one with a single carried memory."
+            "reads memories of chunks, the same with memories that were kept, one that reads each memory as slots, and "
+            "one with a single carried memory."
         ),
         columns=(
             "context, tokens",
@@ -132,7 +137,8 @@ def run(
             f"A turn reads the context and writes {chunk_tokens} tokens after it, greedily: time per token is the mean "
             "over them, of which one fills a chunk and has its memory formed.",
             "Cache bytes are those of the tensors that are kept, and equal layers x 2 x width x 4 x (N/T + T) for "
-            "memories, (N + T) for the full context, (1 + T) for the recurrent side; the ratio counts N for the full.",
+            "memories, (N + T) for the full context and for slots, (1 + T) for the recurrent side; the ratio counts N "
+            "for the full.",
             "Frozen and kept: the memories of the context are given; what is written is encoded. Its training step "
             "leaves out the encoder.",
             "A training step is forward and backward, no optimiser; its peak is what the process holds beyond weights "
@@ -166,8 +172,6 @@ def serve_all(
                 {n: s.prefill[-1] + T * s.per_token[-1] for n, s in served[name].items()}, context
             )
             why = f"about {ROUNDS[0] * expected[name]:.0f} s" if ROUNDS[0] * expected[name] > left[name] else ""
-            if name == FULL and MASK_BYTES * context**2 > 0.8 * room(device):
-                why = "memory"
             if why:
                 left_out.append(f"reading with {name} from {context:,} tokens on ({why})")
                 del expected[name]
@@ -242,15 +246,16 @@ def _plot(served: ServedPoints, steps: StepPoints, path: Path) -> str:
     drawing, plots = figure.over_context(
         ("prefill, s", "time per token, ms", "cache, MB", "peak memory of a training step, MB")
     )
-    for name, colour, marker in zip(served, SERIES, "os^D", strict=False):
+    for name, colour, marker in zip(served, SERIES, "os^vD", strict=False):
         lines = (
             {n: median(s.prefill) for n, s in served[name].items()},
             {n: 1000 * median(s.per_token) for n, s in served[name].items()},
             {n: s.cache_bytes / 1e6 for n, s in served[name].items()},
             {n: s.peak_bytes / 1e6 for n, s in steps[name].items()},
         )
-        # The kept memories' line lies on that of memories in two of the plots, and both are to be seen.
-        style = (0, (4, 2)) if name == KEPT else "-"
+        # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in
+        # one, and all are to be seen.
+        style = (0, (4, 2)) if name in (KEPT, SLOTS) else "-"
         for axes, line in zip(plots, lines, strict=True):
             axes.plot(
                 *zip(*line.items(), strict=True), color=colour, marker=marker, markersize=4, linestyle=style, label=name

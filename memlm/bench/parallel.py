@@ -3,6 +3,8 @@ after the other, memories read from disk against an encoder that runs at every s
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -30,6 +32,7 @@ STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)  # of enco
 VOCABULARY = 1024
 FORMS = {(4, 64): "at least 1", (32, 16): "at least 1.5"}  # chunks, tokens of each: what is asked
 FROZEN = {(4, 64): "asked, at least 1.3", (16, 64): "asked, at least 1.3"}
+DEEPER = 2  # how many times deeper the frozen encoder of a second comparison is: it runs once a text
 STREAM = 1024  # chunks of the text whose memories are kept
 PROMPT, NEW = 448, 64  # tokens: generation from 448 to 512
 SECONDS = 4.0  # a side of each comparison
@@ -73,14 +76,16 @@ def run(
                 ratios[f"{what} (asked, {asked})" if form == model.form else what] = pair_ratio(
                     times["one after the other"], times[form]
                 )
-    for (chunks, tokens), asked in frozen.items():
+    for ((chunks, tokens), asked), deeper in product(frozen.items(), (1, DEEPER)):
         case = f"training step, {chunks} x {tokens} tokens, kept memories"
+        if deeper > 1:
+            case += f" of {deeper} times deeper an encoder"
         ui.say(case)
-        model = _built(stack, vocab_size, chunks, tokens, "vector", device)
+        encoder = replace(stack, layers=deeper * stack.layers)
+        model = _built(stack, vocab_size, chunks, tokens, "vector", device, encoder)
         tell(case, times := compare_kept(model, chunks * tokens, max(1, 8 * batch // chunks), stream, seconds))
-        ratios[f"{case}, frozen encoder / from disk ({asked})"] = pair_ratio(
-            times["frozen encoder"], times["from disk"]
-        )
+        ratio = pair_ratio(times["frozen encoder"], times["from disk"])
+        ratios[f"{case}, frozen encoder / from disk" + (f" ({asked})" if deeper == 1 else "")] = ratio
         ratios[f"{case}, trained encoder / from disk"] = pair_ratio(times["trained encoder"], times["from disk"])
     generating: tuple[ReaderKind, ...] = ("vector", "full")
     for reader in generating:
@@ -227,10 +232,16 @@ def _timed(sides: Mapping[str, Callable[[], object]], seconds: float) -> Times:
 
 
 def _built(
-    stack: StackConfig, vocab_size: int, chunks: int, tokens: int, reader: ReaderKind, device: torch.device
+    stack: StackConfig,
+    vocab_size: int,
+    chunks: int,
+    tokens: int,
+    reader: ReaderKind,
+    device: torch.device,
+    encoder: StackConfig | None = None,
 ) -> MemoryModel:
-    encoder = EncoderShape(chunk_tokens=tokens, memory_dim=stack.width, stack=stack)
-    shape = MemoryShape(chunks=chunks, encoder=encoder, decoder=stack, reader=reader)
+    forms = EncoderShape(chunk_tokens=tokens, memory_dim=stack.width, stack=encoder or stack)
+    shape = MemoryShape(chunks=chunks, encoder=forms, decoder=stack, reader=reader)
     model = build_model(shape, vocab_size, 0).train()
     assert isinstance(model, MemoryModel)
     return model.to(device)  # pyright: ignore[reportArgumentType]

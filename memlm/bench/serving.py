@@ -1,7 +1,7 @@
 """Sides that read a context and go on from it: their shapes, what they keep, and both timed in turn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -14,6 +14,7 @@ from memlm.memory.shapes import EncoderShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 
 FULL, MEMORY, KEPT, RECURRENT = "full context", "memory", "memory, frozen and kept", "recurrent"
+SLOTS = "memory, reader slots"
 POINTWISE = StackConfig(kind="pointwise", width=64, layers=0)  # of the slots preset's encoder
 
 Shapes = dict[str, MemoryShape | RecurrentShape]
@@ -43,6 +44,7 @@ def sides(chunk_tokens: int, stack: StackConfig, encoder: StackConfig | None = N
         FULL: MemoryShape(encoder=reads(False), decoder=stack, reader="full"),
         MEMORY: memory,
         KEPT: memory,
+        SLOTS: replace(memory, reader="slots"),
         RECURRENT: RecurrentShape(encoder=reads(True), decoder=stack),
     }
 
@@ -51,6 +53,7 @@ def cache_bytes(side: str, context: int, chunk_tokens: int, stack: StackConfig) 
     """Bytes kept of a context of whole chunks, in fp32: layers x 2 x width x 4 for each entry, by the formula."""
     entries = {
         FULL: context + chunk_tokens,  # it makes room for a chunk more, as the others have
+        SLOTS: context + chunk_tokens,
         MEMORY: context // chunk_tokens + chunk_tokens,
         KEPT: context // chunk_tokens + chunk_tokens,
         RECURRENT: 1 + chunk_tokens,

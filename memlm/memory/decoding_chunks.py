@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from memlm.memory.decoding import Cached, Prompt, cache_entries, last_entry
 from memlm.memory.placing import Placing
+from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 
 if TYPE_CHECKING:
@@ -128,11 +129,10 @@ class ChunkDecoding(Cached, Generic[Model]):
 
     def _prefill_memories(self, x_BmW: Tensor, number_m: Tensor) -> None:
         """All memories' entries. A row with fewer has empty ones at the end: seen by no other, later written over."""
-        earlier_mm = number_m[:, None] >= number_m
-        mask_mP = torch.cat([earlier_mm.new_zeros(len(earlier_mm), self.T), earlier_mm], 1)
+        rule = Chunks(chunks=0, prefix=len(number_m), block=self.S)
         slots_m = torch.arange(self.T, self.cache.places, device=number_m.device)
         positions_m = self.placing.memories(number_m[:: self.S]).flatten()
-        self.stack(x_BmW, Layout(positions_m, mask_mP, self.seen_P, slots_m), self.cache)
+        self.stack(x_BmW, Layout(positions_m, rule, slots=slots_m), self.cache)
 
     def _prefill_tokens(self, positions_RT: Tensor, entries: int) -> None:
         """Entries of the last chunks, and the first logits. A row with fewer has empty ones, as above."""

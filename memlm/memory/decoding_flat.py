@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from memlm.memory.decoding import Cached, Prompt, cache_entries, last_entry
 from memlm.memory.vocabulary import END
+from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
 
@@ -42,7 +43,7 @@ class FlatDecoding(Cached):
         x_BQW = self.embed_prompt(prompt.ids)[:, : self.longest + 1]
         slots_Q = place_P[: x_BQW.shape[1]]
         # A row with fewer tokens has empty entries at the end: seen by no other, later written over.
-        layout = Layout(slots_Q, place_P <= slots_Q[:, None], self.seen_P, slots_Q)
+        layout = Layout(slots_Q, Chunks(tokens=len(slots_Q)), slots=slots_Q)
         self.logits = self.head(last_entry(stack(x_BQW, layout, self.cache), self.slot_R1))
 
     @abstractmethod

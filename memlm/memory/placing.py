@@ -2,7 +2,7 @@
 
 A chunk's tokens see the memories before them and their own chunk's past. The same rule is laid out in two ways that
 give the same numbers: folded, every chunk its own sequence (batch x chunk, C + T positions each, paper), and packed,
-all memories and all tokens in one sequence under a block mask (C + N positions in the place of C(C + T)).
+all memories and all tokens in one sequence by the rule of chunks (C + N positions in the place of C(C + T)).
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memlm.memory.reader import spread
 from memlm.memory.shapes import PositionScheme
+from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 
 
@@ -65,13 +66,13 @@ def packed(placing: Placing, memories: int, chunks: int, device: torch.device, r
     tokens stand where they would, and the memories are left out.
     """
     T, visible_C, memory_m = _counts(placing, memories, chunks, read)
-    chunk_N = torch.arange(chunks).repeat_interleave(T)
-    past_NN = torch.ones(chunks * T, chunks * T, dtype=torch.bool).tril()
-    upper = torch.cat([memory_m[:, None] >= memory_m, torch.zeros(len(memory_m), chunks * T, dtype=torch.bool)], 1)
-    lower = torch.cat([visible_C[chunk_N, None] > memory_m, (chunk_N[:, None] == chunk_N) & past_NN], 1)
     memories_m = placing.memories(torch.arange(memories)).flatten()[: len(memory_m)]
     positions = torch.cat([memories_m, placing.tokens(visible_C).flatten()])
-    return _on(device, positions, _hide(placing, memory_m, torch.cat([upper, lower])))
+    S = max(1, placing.vectors)
+    rule = Chunks(tokens=T, chunks=chunks, prefix=len(memory_m), block=S, first=S * (memories - chunks + 1))
+    if placing.hidden is None:
+        return _on(device, positions, rule)
+    return _on(device, positions, _hide(placing, memory_m, rule.mask(positions.device)))
 
 
 @lru_cache(maxsize=64)
@@ -125,7 +126,8 @@ def _counts(placing: Placing, memories: int, chunks: int, read: bool) -> tuple[i
     return placing.chunk_tokens, torch.arange(before, before + chunks), memory_m
 
 
-def _on(device: torch.device, positions: Tensor, mask: Tensor) -> Layout:
+def _on(device: torch.device, positions: Tensor, mask: Tensor | Chunks) -> Layout:
     """Made outside of inference mode: first asked for while evaluating, a layout must serve training all the same."""
     with torch.inference_mode(False):
-        return Layout(positions.to(device, copy=True), mask.to(device, copy=True))
+        mask = mask if isinstance(mask, Chunks) else mask.to(device, copy=True)
+        return Layout(positions.to(device, copy=True), mask)

@@ -51,10 +51,7 @@ class FlatMixing(nn.Module):
     def _laid_out(self, x_BQD: Tensor, layout: Layout, cache: LayerCache | None) -> Tensor:
         """The same sum with the layout's weights, one product for each of the k neighbours."""
         weight_kQP = layout.weights(self.weight.permute(2, 0, 1))  # or [B, k, Q, P]
-        if cache is not None and layout.slots is not None:
-            (x_BPD,) = cache.update(layout.slots, x_BQD)
-        else:
-            x_BPD = x_BQD
+        (x_BPD,) = layout.keep(cache, x_BQD)
         D, k = x_BPD.shape[-1], self.kernel
         x_BPD = F.pad(x_BPD, ((k - 1) // 2, k // 2))
         mixed_BQD = self.bias[layout.positions][..., None]
@@ -89,8 +86,7 @@ class HeadedMixing(nn.Module):
             weight_HTT, bias_HT = layout.weights(self.weight), self.bias[:, layout.positions]
             if bias_HT.ndim == 3:  # [H, B, Q]: positions of their own for every sequence
                 bias_HT = bias_HT.transpose(0, 1)
-            if cache is not None and layout.slots is not None:
-                (x_BHTK,) = cache.update(layout.slots, x_BHTK)
+            (x_BHTK,) = layout.keep(cache, x_BHTK)
         mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + bias_HT[..., None]
         return self.project_out(mixed_BHTK.transpose(1, 2).flatten(2))
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.nn.attention import attend
 from memlm.nn.cache import LayerCache
+from memlm.nn.chunks import Chunks
 from memlm.nn.config import StackConfig
 from memlm.nn.layout import Layout, rotary_tables
 from memlm.nn.stack import Stack
@@ -49,10 +51,12 @@ class Attention(nn.Module):
         else:
             cos, sin = layout.rotary(q.shape[-1], ROPE_BASE)
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-            if cache is not None and layout.slots is not None:
-                k, v = cache.update(layout.slots, k, v)
-            mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            k, v = layout.keep(cache, k, v)
+            if isinstance(layout.mask, Chunks):
+                mixed = attend(q, k, v, layout.mask)
+            else:
+                mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
+                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

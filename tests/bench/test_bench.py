@@ -9,7 +9,7 @@ import pytest
 from memlm.bench import BENCHMARKS, corpus, encode, memory, parallel, peak, slots, tokenise
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most
-from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, cache_bytes, models_of, serve, sides
+from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SLOTS, cache_bytes, models_of, serve, sides
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cli import main
 from memlm.data.corpus import Corpus
@@ -25,6 +25,7 @@ SMALL = {
     "mixer": {"batch": 1},
     "encode": {"models": ("slots", "mixer", "transformer", "causal-mixer"), "batch": 2},
     "memory": {"contexts": (4, 256), "chunk_tokens": 4, "stack": STACK, "vocab_size": 20},
+    "attention": {"cases": {"vector": ((3, 4), (2, 70)), "slots": ((3, 4),)}},
     "parallel": {
         "stack": STACK,
         "vocab_size": 20,
@@ -98,6 +99,7 @@ def test_a_context_s_cache_is_that_of_the_formula(rows):
     models = models_of(sides(T, STACK), 20, torch.device("cpu"))
     for context in (4, 12, 64):
         entries = {FULL: context + T, MEMORY: context // T + T, KEPT: context // T + T, RECURRENT: 1 + T}
+        entries[SLOTS] = entries[FULL]
         for name, one in serve(models, context, rounds=1, rows=rows).items():
             assert one.cache_bytes == rows * cache_bytes(name, context, T, STACK) == rows * entry * entries[name]
             assert models[name].cache_bytes(context) == entry * entries[name]
@@ -114,19 +116,21 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
     monkeypatch.setattr(memory, "forecast", lambda seen, context: forecasts[context])
     monkeypatch.setattr(memory, "step_cost", step_cost)
     report, text = run("memory", options, contexts=(4, 8))
-    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, RECURRENT)]
-    assert [row[-2:] for row in report.rows] == [(0.001, 1.0), (0.001, 1.0), ("-", "-"), (0.001, 1.0)]
+    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, SLOTS, RECURRENT)]
+    assert [row[-2:] for row in report.rows] == [(0.001, 1.0), (0.001, 1.0), ("-", "-"), (0.001, 1.0), (0.001, 1.0)]
     assert "reading with full context from 8 tokens on (about 3000000000 s)" in text
     assert "training steps of memory, frozen and kept from 4 tokens on (memory)" in text
     assert "training steps of recurrent from 8 tokens on (about 1000000000 s)" in text
     assert list(report.ratios) == [
         "prefill of 4 tokens, recurrent / memory (asked, at least 2)",
+        "prefill of 4 tokens, recurrent / memory, chunks of 1",
         "prefill of 4 tokens, recurrent / memory, encoder of the slots preset",
     ]
 
 
 def test_targets_are_told_where_a_context_is_64_chunks(options, monkeypatch):
     monkeypatch.setattr(memory, "step_cost", lambda step, device: peak.StepCost(seconds=1e-3, peak_bytes=9))
+    monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
     report, _ = run("memory", Options(data=options.data, out=options.out, seconds=600.0))
     assert report.ratios["cache at 256 tokens, full context / memory (asked, at least 16)"] == 256 / (64 + 4)
     assert "time per token at 256 tokens, full context / memory (asked, at least 4)" in report.ratios
