@@ -21,7 +21,7 @@ class Call:
 
     models: Annotated[
         tuple[str, ...], tyro.conf.Positional
-    ]  # runs or saved folders, those that form memories of one chunk length
+    ]  # runs or saved folders, or models of others: a hub name, a folder, a GGUF file, smollm2, minilm
     data: Path = Path("data")  # a folder made by memlm prepare
     out: Path  # the measurement's folder: results.json, access.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
