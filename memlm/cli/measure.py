@@ -14,6 +14,8 @@ from memlm.measure.config import MeasureConfig
 class Call:
     """Freeze encoders, train a fresh decoder on each one's memories alone, and report what came back.
 
+    Encoders are runs of ours, and any causal, masked, encoder or sentence-transformers model of others, at any layers,
+    readouts and chunk lengths; --cram and --invert tell what a causal one of them could give without any probe.
     Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
     bootstrap intervals over chunks. Of a model that reads memories also what it gets from them: loss, copies, recall
     of key-value pairs and of needles, with its memories, without, and with another text's.
@@ -34,11 +36,12 @@ def main(argv: list[str]) -> None:
     call = tyro.cli(Call, args=argv, prog="memlm measure")
     from memlm.measure.access_table import access_table
     from memlm.measure.run import measure
-    from memlm.measure.table import retention_table
+    from memlm.measure.table import ceilings_table, retention_table
 
     report = measure(list(call.models), call.data, call.out, call.config, cache=call.cache)
     if call.json:
         print(json.dumps(report))
         return
     tables = (retention_table, report["results"]), (access_table, report["access"])
+    tables += ((ceilings_table, report.get("ceilings", [])),)
     print("\n\n".join(table(rows) for table, rows in tables if rows))

@@ -8,6 +8,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
 from memlm.measure.access import measure_access
+from memlm.measure.ceilings import ceilings
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import device_of
 from memlm.measure.encoders import Encoder, is_ours, open_encoder
@@ -36,7 +37,7 @@ def measure(
 
     Returns:
         `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
-        `measure_access`), `config`, `environment`.
+        `measure_access`), `ceilings` (rows of `--cram` and `--invert`, if asked for), `config`, `environment`.
 
     Raises:
         UsageError: no models, a model or data that is not there, nothing that can be measured of a model, or `out`
@@ -96,11 +97,13 @@ def _retention(
     """Results and samples, chunk length by chunk length: models of others at each, ours at their own."""
     own = [encoder.chunk_tokens for encoder in encoders if isinstance(encoder, Encoder)]
     theirs = config.chunk_tokens or tuple(own) or (64,)
-    results, samples = [], []
+    results, samples, told = [], [], []
     for tokens in sorted({*own, *(theirs if len(own) < len(encoders) else ())}):
         measurement = Measurement(config, corpus, tokens, cache or Path(out) / "embeddings")
         for encoder in encoders:
             if tokens == encoder.chunk_tokens if isinstance(encoder, Encoder) else tokens in theirs:
                 measurement.add(encoder)
         results, samples = results + measurement.results, samples + measurement.samples
-    return {"results": results, "samples": samples}
+        if tokens in theirs:
+            told += ceilings([one for one in encoders if isinstance(one, PretrainedEncoder)], corpus, config, tokens)
+    return {"results": results, "samples": samples, **({"ceilings": told} if told else {})}

@@ -169,7 +169,8 @@ def _refuse_if_too_large(name: str, config: PreTrainedConfig, device: str, preci
 def _load(name: str, folder: Path, head: bool, precision: Precision) -> PreTrainedModel:
     """The model, every weight of it from its file; poolers that masked models are saved without may be absent."""
     auto = AutoModelForCausalLM if head else AutoModel
-    with quiet():
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)  # an absent pooler is made anew: always the same one, so that the identity is the same
         loaded: Any = auto.from_pretrained(
             folder, dtype=DTYPES[precision], use_safetensors=True, output_loading_info=True
         )
