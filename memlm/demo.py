@@ -39,7 +39,7 @@ def runs() -> dict[str, TrainConfig]:
 
 
 def memory_runs() -> dict[str, Run]:
-    """What tells C4 and C5: the paper's model and ours on next tokens alone; ours on retention as well; by curriculum."""
+    """What tells C4 and C5: the paper's and ours on next tokens alone; ours on all, from scratch and by curriculum."""
     return {
         "memory-vector": presets.memory_vector(),
         "memory-causal": replace(presets.memory_slots(), objective="causal"),

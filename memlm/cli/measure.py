@@ -14,6 +14,8 @@ from memlm.measure.config import MeasureConfig
 class Call:
     """Freeze encoders, train a fresh decoder on each one's memories alone, and report what came back.
 
+    Encoders are runs of ours, and any causal, masked, encoder or sentence-transformers model of others, at any layers,
+    readouts and chunk lengths; --cram and --invert tell what a causal one of them could give without any probe.
     Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
     bootstrap intervals over chunks. Of a model that reads memories also what it gets from them: loss, copies, recall
     of key-value pairs and of needles, with its memories, without, and with another text's; and, token by token, what
@@ -22,7 +24,7 @@ class Call:
 
     models: Annotated[
         tuple[str, ...], tyro.conf.Positional
-    ]  # runs or saved folders, those that form memories of one chunk length
+    ]  # runs or saved folders, or models of others: a hub name, a folder, a GGUF file, smollm2, minilm
     data: Path = Path("data")  # a folder made by memlm prepare
     out: Path  # the measurement's folder: results.json, access.json, attribution.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
@@ -35,11 +37,12 @@ def main(argv: list[str]) -> None:
     call = tyro.cli(Call, args=argv, prog="memlm measure")
     from memlm.measure.access_table import access_table
     from memlm.measure.run import measure
-    from memlm.measure.table import retention_table
+    from memlm.measure.table import ceilings_table, retention_table
 
     report = measure(list(call.models), call.data, call.out, call.config, cache=call.cache)
     if call.json:
         print(json.dumps(report))
         return
     tables = (retention_table, report["results"]), (access_table, report["access"])
+    tables += ((ceilings_table, report.get("ceilings", [])),)
     print("\n\n".join(table(rows) for table, rows in tables if rows))

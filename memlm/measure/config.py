@@ -9,6 +9,8 @@ from memlm.nn.config import StackConfig
 from memlm.train.config import OptimConfig
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Quantize = Literal["int8", "int4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,21 @@ class AttributionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
-    """What is scored, and the probe that every encoder of a comparison gets."""
+    """What is scored, and the probe that every encoder of a comparison gets.
 
+    Layers, readouts, precision and rounding are of models of others; runs of ours keep their own, and their length.
+    """
+
+    chunk_tokens: tuple[int, ...] = ()  # lengths to measure models of others at; those of the runs beside them, or 64
+    layers: tuple[int, ...] = (-1,)  # 0: the embeddings; -1: the last one
+    readouts: tuple[str, ...] = ()  # last, mean, cls, pooled, at:0,7,-1 (places); the usual one of a model's kind
+    precision: Precision = "fp32"
+    quantize: Quantize | None = None  # round linear weights to 8 or 4 bits
+    batch: int = 32  # texts that a model of others reads at once
+    cram: int = 0  # held-out chunks of which a causal model of others is given one optimised vector each
+    cram_steps: int = 300  # optimiser steps of one such vector
+    invert: int = 0  # held-out chunks that are found again from their hidden states
+    invert_candidates: int = 512  # tokens that are tried at each place
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     chunks: int = 2048  # held-out chunks that are scored
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
@@ -80,6 +95,13 @@ class MeasureConfig:
     def __post_init__(self) -> None:
         self.access_config  # noqa: B018  refuses what is impossible
         self.attribution_config  # noqa: B018
+        if any(tokens < 1 for tokens in self.chunk_tokens):
+            raise UsageError(f"chunks of {min(self.chunk_tokens)} tokens hold nothing: take 1 at least.")
+        for name in ("batch", "cram_steps", "invert_candidates"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.cram < 0 or self.invert < 0:
+            raise UsageError("cram and invert are numbers of chunks: take 0 or more.")
 
     @property
     def access_config(self) -> AccessConfig:

@@ -7,39 +7,51 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from memlm.measure.encoders import Encoder
-from memlm.train.memories import keep_memories
+from memlm.files import read_json, sha256_json, write_json
+from memlm.measure.encoders import AnyEncoder
+from memlm.train.memories import keep_all
 
 Array = np.ndarray
-_TIMED = 256  # chunks
+_TIMED = 32  # chunks of a batch whose encoding is timed, eight of them or as many as start ...
+_ENOUGH = 2.0  # ... within so many seconds
 
 
-def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> Array:
+def embed(encoder: AnyEncoder, tokens_NT: Array, cache: Path, batch: int = 256) -> Array:
     """Memories [N, M] of chunks [N, T]: read from the cache, or computed once and kept there.
 
     A cache entry appears whole or not at all, and is found only by an equal encoder, over equal tokens.
+
+    What an encoder's pass gives beside its memories, those of other layers, is kept with them.
 
     Raises:
         UsageError: the entry is damaged.
         WorkError: the disk is full, or the cache cannot be written.
     """
-    origin = {
-        "encoder": encoder.model.fingerprint(),
-        "tokens": hashlib.sha256(np.ascontiguousarray(tokens_NT, dtype="<i8").tobytes()).hexdigest(),
-    }
-    model = encoder.model
-    return keep_memories(
-        model.encode, tokens_NT, encoder.memory_dim, cache, origin, model.device, encoder.name, batch=batch
-    )
+    tokens = hashlib.sha256(np.ascontiguousarray(tokens_NT, dtype="<i8").tobytes()).hexdigest()
+    kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds()]
+    kept = keep_all(encoder.encode_all, tokens_NT, kinds, cache, encoder.device, encoder.name, batch)
+    return kept[encoder.number]
+
+
+def encoding_cost(encoder: AnyEncoder, tokens_NT: Array, cache: Path) -> dict[str, float]:
+    """What memories cost: `encoder_parameters`, and `encode_seconds` of 1,000 chunks, timed once and kept."""
+    origin, _ = encoder.kinds()[encoder.number]
+    kept = Path(cache) / f"cost-{sha256_json([origin, tokens_NT.shape[1]])[:32]}.json"
+    if not kept.exists():
+        seconds = {"encode_seconds": _seconds(encoder, tokens_NT)}
+        write_json(kept, {"encoder_parameters": encoder.parameters, **seconds})
+    return read_json(kept)
 
 
 @torch.inference_mode()
-def encoding_cost(encoder: Encoder, tokens_NT: Array) -> dict[str, float]:
-    """What memories cost: `encoder_parameters`, and `encode_seconds` of 1,000 chunks, timed on the first of these."""
-    model, ids_NT = encoder.model, torch.from_numpy(tokens_NT[:_TIMED].astype(np.int64)).to(encoder.model.device)
-    model.encode(ids_NT[:8]).cpu()  # the first call also sets up
-    begin = time.perf_counter()
-    model.encode(ids_NT).cpu()  # on the CPU when it is done
-    seconds = time.perf_counter() - begin
-    parameters = sum(p.numel() for p in model.encoder.parameters())
-    return {"encoder_parameters": parameters, "encode_seconds": 1000 * seconds / len(ids_NT)}
+def _seconds(encoder: AnyEncoder, tokens_NT: Array) -> float:
+    """Seconds for 1,000 chunks, timed on some batches of these."""
+    batches = torch.from_numpy(tokens_NT[: 8 * _TIMED].astype(np.int64)).to(encoder.device).split(_TIMED)
+    encoder.encode_all(batches[0][:8])[0].cpu()  # the first call also sets up
+    begin, chunks = time.perf_counter(), 0
+    for ids_BT in batches:
+        encoder.encode_all(ids_BT)[0].cpu()  # on the CPU when it is done
+        chunks += len(ids_BT)
+        if time.perf_counter() - begin > _ENOUGH:
+            break
+    return 1000 * (time.perf_counter() - begin) / chunks

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from memlm import ui
@@ -15,11 +14,10 @@ from memlm.errors import UsageError
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed, encoding_cost
-from memlm.measure.encoders import Encoder
+from memlm.measure.encoders import AnyEncoder
 from memlm.measure.probe import train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
-from memlm.memory.autoencoder import Autoencoder
 from memlm.memory.vocabulary import END
 from memlm.provenance import commit, machine
 from memlm.records import to_dict
@@ -65,29 +63,27 @@ class Measurement:
         self._report(None, "none", "fresh", self.floor)
         self._sample(self.results[-1], self.floor)
 
-    def add(self, encoder: Encoder) -> None:
+    def add(self, encoder: AnyEncoder) -> None:
         """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
 
         Raises:
             UsageError: the encoder's chunk length or vocabulary is not this measurement's.
         """
-        (T, V), theirs = (self.held_NT.shape[1], self.corpus.vocab_size), encoder.model.config.vocab_size
-        if encoder.chunk_tokens != T:
-            raise UsageError(f"{encoder.name} remembers {encoder.chunk_tokens} tokens, not {T}: measure it by itself.")
-        if theirs != V:
-            raise UsageError(f"{encoder.name} knows {theirs} tokens, the data has {V}: use the data it was trained on.")
-        torch.nn.Module.to(encoder.model, self.device)
-        self.costs[encoder.name] = encoding_cost(encoder, self.held_NT)
-        if isinstance(encoder.model, Autoencoder) and encoder.training == "autoencoder":
-            self._score(encoder, "own", encoder.model.decode)
+        encoder.fits(self.corpus, self.held_NT.shape[1])
+        encoder.to(self.device)
+        self.costs[encoder.name] = encoding_cost(encoder, self.held_NT, self.cache)
+        if decode := encoder.own_decoder():
+            self._score(encoder, "own", decode)
         train_NM = embed(encoder, self.train_NT, self.cache)
-        probe = train_probe(self.config.probe, train_NM, self.train_NT, V, self.device, encoder.name)
+        probe = train_probe(
+            self.config.probe, train_NM, self.train_NT, self.corpus.vocab_size, self.device, encoder.name
+        )
         self._score(encoder, "fresh", probe)
         if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.untrained(self.config.seed))
 
-    def _score(self, encoder: Encoder, decoder: str, decode: Callable[[Tensor], Tensor]) -> None:
+    def _score(self, encoder: AnyEncoder, decoder: str, decode: Callable[[Tensor], Tensor]) -> None:
         """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
         held_NM = embed(encoder, self.held_NT, self.cache)
         scores = score_chunks(decode, held_NM, self.held_NT, self.device)
@@ -107,7 +103,7 @@ class Measurement:
         text = passages(scores, self.held_NT, self.corpus.tokenizer)
         self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
 
-    def _report(self, encoder: Encoder | None, training: str, decoder: str, scores: ChunkScores) -> dict[str, Any]:
+    def _report(self, encoder: AnyEncoder | None, training: str, decoder: str, scores: ChunkScores) -> dict[str, Any]:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from."""
         random = training == "random-tokens"
         tokens_NT, floor = (self.random_NT, self.random_floor) if random else (self.held_NT, self.floor)
@@ -125,6 +121,7 @@ class Measurement:
             **retention_figures(scores, floor, vocab_size, bytes_N, memory_dim, self.config.seed),
             **storage_figures(texts, tokens_NT.shape[1], vocab_size, memory_dim),
             **(self.costs[encoder.name] if encoder else {"encoder_parameters": 0, "encode_seconds": 0.0}),
+            **(encoder.told(tokens_NT) if encoder else {}),
             "chunks": len(tokens_NT),
             "probe": to_dict(self.config.probe) if decoder == "fresh" else None,
             "seed": self.config.seed,

@@ -6,6 +6,7 @@ _COLUMNS = (
     ("model", "model", "{}"),
     ("training", "training", "{}"),
     ("decoder", "decoder", "{}"),
+    ("tokens", "chunk_tokens", "{}"),
     ("chars", "chunk_chars", "{:.0f}"),
     ("numbers", "memory_dim", "{}"),
     ("tokens right", "token_accuracy", "{:.2%}"),
@@ -24,12 +25,30 @@ def retention_table(results: list[dict[str, Any]]) -> str:
         + ["{:.2f} to {:.2f}".format(*row["usable_bits_per_token_ci"])]
         for row in results
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    # Words to the left, numbers to the right.
+    return _aligned([head, *rows], words=3)
+
+
+def ceilings_table(rows: list[dict[str, Any]]) -> str:
+    """Rows of `--cram` and `--invert` as aligned text."""
+    head = ["model", "task", "read before a token", "figure", "layer", "tokens", "chunks", "value", "95 %"]
+    told = [
+        [
+            *(str(row[key]) for key in ("model", "task", "mode", "metric", "layer", "chunk_tokens", "chunks")),
+            f"{row['value']:.3f}",
+            "{:.3f} to {:.3f}".format(*row["value_ci"]),
+        ]
+        for row in rows
+    ]
+    return _aligned([head, *told], words=4)
+
+
+def _aligned(rows: list[list[str]], words: int) -> str:
+    """A head and rows: as many columns of words to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
-            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
-        for row in [head, ["-" * w for w in widths], *rows]
+        for row in [rows[0], ["-" * w for w in widths], *rows[1:]]
     ]
     return "\n".join(line.rstrip() for line in lines)

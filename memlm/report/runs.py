@@ -111,7 +111,7 @@ def read_runs(paths: Iterable[Path]) -> Runs:
     Raises:
         UsageError: no paths, one that holds nothing of the kind, or a damaged file.
     """
-    found: dict[tuple[Path, type], Run] = {}
+    found: dict[tuple[Path, type, str], Run] = {}
     paths = [Path(path) for path in paths]
     if not paths:
         raise UsageError("name at least one run: a folder made by memlm train, measure or demo.")
@@ -127,7 +127,7 @@ def read_runs(paths: Iterable[Path]) -> Runs:
         if not here:
             raise UsageError(f"{path} holds neither a training run nor a measurement, nor has a folder that does.")
         for run in here:
-            found.setdefault((run.path.resolve(), type(run)), run)
+            found.setdefault((run.path.resolve(), type(run), run.name), run)
     kinds = {kind: _distinct([run for run in found.values() if isinstance(run, kind)]) for kind in Run.__args__}
     runs = Runs(kinds[Measurement], kinds[TrainingRun], kinds[Access], kinds[Attribution], kinds[Benchmark])
     order = runs.models
@@ -142,9 +142,16 @@ def _read(path: Path) -> list[Run]:
     environment = (report.get("environment") if isinstance(report, dict) else None) or {}
     if _is_measurement(report):
         samples = _with_twins(report.get("samples") or [])
-        runs.append(
-            Measurement(name, path, _with_twins(report["results"]), samples, environment, report.get("config") or {})
-        )
+        rows, config = _with_twins(report["results"]), report.get("config") or {}
+        lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
+        if len(lengths) < 2:
+            runs.append(Measurement(name, path, rows, samples, environment, config))
+        for length in (
+            lengths if len(lengths) > 1 else ()
+        ):  # each has its own floor; passages show theirs by their length
+            own = [row for row in rows if row["chunk_tokens"] == length]
+            shown = [s for s in samples if s["passages"] and len(s["passages"][0]["original"]) == length]
+            runs.append(Measurement(f"{name}, {length} tokens", path, own, shown, environment, config))
     if (path / "access.json").exists():
         runs.append(Access(name, path, _access(path / "access.json"), environment))
     if (path / "attribution.json").exists():

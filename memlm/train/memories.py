@@ -9,6 +9,7 @@ with the same encoder share them; `memlm prepare --overwrite` removes them with 
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from memlm.objectives.batch import Batch
 from memlm.train.config import TrainConfig
 
 
-@torch.inference_mode()
 def keep_memories(
     encode: Callable[[Tensor], Tensor],
     tokens_NT: np.ndarray,
@@ -57,22 +57,49 @@ def keep_memories(
         UsageError: the entry is damaged.
         WorkError: the disk is full, or `cache` cannot be written.
     """
-    meta = {**origin, "shape": [len(tokens_NT), memory_dim]}
-    folder = Path(cache) / sha256_json(meta)[:32]
-    if not (folder / "meta.json").exists():
-        _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * memory_dim)
-        with atomic_folder(folder, replace=True) as scratch:
-            # Written and not memory-mapped: a full disk is an error then, and not the end of the process.
-            with open(scratch / "memories.npy", "wb") as file, ui.progress(unit="chunks") as bar:
-                header = {"descr": "<f4", "fortran_order": False, "shape": tuple(meta["shape"])}
-                np.lib.format.write_array_header_1_0(file, header)
-                task = bar.add_task(f"{name}: memories", total=len(tokens_NT))
-                for i in range(0, len(tokens_NT), batch):
-                    ids_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
-                    file.write(encode(ids_BT).float().cpu().numpy().astype("<f4", copy=False).tobytes())
-                    bar.advance(task, len(ids_BT))
-            write_json(scratch / "meta.json", meta)
-    return _opened(folder, meta)
+    kinds = [(origin, memory_dim)]
+    return keep_all(lambda ids_BT: [encode(ids_BT)], tokens_NT, kinds, cache, device, name, batch)[0]
+
+
+@torch.inference_mode()
+def keep_all(
+    encode: Callable[[Tensor], list[Tensor]],
+    tokens_NT: np.ndarray,
+    kinds: list[tuple[dict[str, Any], int]],
+    cache: Path,
+    device: torch.device,
+    name: str,
+    batch: int = 256,
+) -> list[np.ndarray]:
+    """`keep_memories` for several kinds of memories of the same chunks, which one pass computes.
+
+    Args:
+        encode: token ids [B, T] -> memories [B, M] of each kind; not called if all are kept already.
+        kinds: origin and M of each.
+    """
+    metas = [{**origin, "shape": [len(tokens_NT), memory_dim]} for origin, memory_dim in kinds]
+    folders = [Path(cache) / sha256_json(meta)[:32] for meta in metas]
+    missing = [k for k, folder in enumerate(folders) if not (folder / "meta.json").exists()]
+    if missing:
+        _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * sum(kinds[k][1] for k in missing))
+        with ExitStack() as stack:
+            files = {}
+            for k in missing:
+                scratch = stack.enter_context(atomic_folder(folders[k], replace=True))
+                # Written and not memory-mapped: a full disk is an error then, and not the end of the process.
+                files[k] = stack.enter_context(open(scratch / "memories.npy", "wb"))
+                header = {"descr": "<f4", "fortran_order": False, "shape": tuple(metas[k]["shape"])}
+                np.lib.format.write_array_header_1_0(files[k], header)
+                write_json(scratch / "meta.json", metas[k])
+            bar = stack.enter_context(ui.progress(unit="chunks"))
+            task = bar.add_task(f"{name}: memories", total=len(tokens_NT))
+            for i in range(0, len(tokens_NT), batch):
+                ids_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
+                memories = encode(ids_BT)
+                for k, file in files.items():
+                    file.write(memories[k].float().cpu().numpy().astype("<f4", copy=False).tobytes())
+                bar.advance(task, len(ids_BT))
+    return [_opened(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
 
 
 class StreamMemories:

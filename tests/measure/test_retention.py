@@ -132,13 +132,9 @@ def test_a_causal_model_is_measured_too(data, tmp_path):
 
 def test_what_does_not_fit_is_refused_with_a_sentence(run, data, tmp_path):
     corpus = Corpus.open(data)
-    longer = build_model(replace(SLOTS, chunk_tokens=8), corpus.vocab_size, 0)
-    save_model(longer, corpus.tokenizer, tmp_path / "longer")
     foreign = build_model(SLOTS, 77, 0)
     save_model(foreign, corpus.tokenizer, tmp_path / "foreign")
     quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False)
-    with pytest.raises(UsageError, match="8 tokens, not 4"):
-        measure([str(run), str(tmp_path / "longer")], data, tmp_path / "out", quick)
     with pytest.raises(UsageError, match="77 tokens"):
         measure([str(tmp_path / "foreign")], data, tmp_path / "out2", quick)
     with pytest.raises(UsageError, match="two of the models"):
@@ -147,7 +143,23 @@ def test_what_does_not_fit_is_refused_with_a_sentence(run, data, tmp_path):
         measure([], data, tmp_path / "out3", quick)
     with pytest.raises(UsageError, match="not there"):
         measure([str(tmp_path / "absent")], data, tmp_path / "out4", quick)
-    assert not any((tmp_path / name / "results.json").exists() for name in ("out", "out2", "out3", "out4"))
+    assert not any((tmp_path / name / "results.json").exists() for name in ("out2", "out3", "out4"))
+
+
+def test_models_of_two_chunk_lengths_are_measured_each_at_its_own(run, data, tmp_path):
+    corpus = Corpus.open(data)
+    longer = build_model(replace(SLOTS, chunk_tokens=8), corpus.vocab_size, 0)
+    save_model(longer, corpus.tokenizer, tmp_path / "longer")
+    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False)
+    rows = measure([str(tmp_path / "longer"), str(run)], data, tmp_path / "out", quick)["results"]
+    assert [(r["model"], r["decoder"], r["chunk_tokens"]) for r in rows] == [
+        ("no memory", "fresh", 4),
+        ("slots", "own", 4),
+        ("slots", "fresh", 4),
+        ("no memory", "fresh", 8),
+        ("longer", "own", 8),
+        ("longer", "fresh", 8),
+    ]
 
 
 def test_encoders_say_what_they_are(run):

@@ -1,0 +1,207 @@
+"""Texts -> one vector each: hidden states of any layers, read out in any ways, in one pass over the texts.
+
+Texts are sorted by length, so that a batch holds little padding; it stands at the right, masked, so that it changes
+nothing. Rows come back in the order of the texts.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from memlm.errors import UsageError
+from memlm.memory.loading import quiet
+from memlm.pretrained.checks import activation_bytes, refuse_full_memory
+from memlm.pretrained.opening import Pretrained
+
+DEFAULT_READOUT = {"causal": "last", "masked": "mean", "encoder": "mean", "sentence": "pooled"}
+BROKEN = "\ufffd"  # what stands for bytes that are no text: a chunk may begin or end within a character
+OWN_IDS = 2  # padding and end come before a model's own ids where data are prepared with its tokenizer
+
+
+@dataclass(frozen=True)
+class View:
+    """Which hidden states become a vector.
+
+    Args:
+        layer: 0 is the embeddings, L the last layer (after the model's last norm, where it has one).
+        readout: `last` (the last token that is no padding), `mean`, `cls` (the first token), `pooled` (a sentence
+            model's own embedding), or `at:I,J,...` (these places, side by side; negative ones from the end).
+    """
+
+    layer: int
+    readout: str
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """The places of `at:`."""
+        try:
+            return tuple(int(place) for place in self.readout.removeprefix("at:").split(","))
+        except ValueError:
+            raise UsageError(f"{self.readout} names no places: write at:0,7,-1 for example.") from None
+
+
+def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, ...]) -> list[View]:
+    """Every readout of every layer that was asked for; negative layers count from the last.
+
+    Args:
+        opened: the model.
+        layers: 0 to L, or -1 to -L - 1.
+        readouts: those of `View`; none: what the model's kind is usually read by.
+
+    Raises:
+        UsageError: no such layer or readout of this model.
+    """
+    last = opened.model.config.get_text_config().num_hidden_layers
+    views = []
+    for layer in layers or (-1,):
+        if not -last - 1 <= layer <= last:
+            raise UsageError(f"{opened.name} has layers 0 (embeddings) to {last}, not {layer}.")
+        for readout in readouts or (DEFAULT_READOUT[opened.kind],):
+            view = View(layer % (last + 1), readout)
+            if readout == "pooled" and (opened.pooling is None or view.layer != last):
+                raise UsageError(
+                    f"{opened.name} has no pooled embedding of layer {view.layer}: only sentence-transformers models "
+                    "have one, of their last layer."
+                )
+            if readout.startswith("at:"):
+                view.places  # noqa: B018  refuses what is no place
+            elif readout not in ("last", "mean", "cls", "pooled"):
+                raise UsageError(f"there is no readout {readout!r}: take last, mean, cls, pooled or at:I,J,...")
+            views.append(view)
+    return list(dict.fromkeys(views))
+
+
+@dataclass(frozen=True)
+class HiddenReader:
+    """A frozen model of others that reads chunks of a corpus.
+
+    Args:
+        opened: the model.
+        views: what is read out of it.
+        data: the corpus' tokenizer: its ids become text, which the model's own tokenizer reads.
+        batch: texts at once.
+        twins: readers of the same architecture before training, by seed.
+    """
+
+    opened: Pretrained
+    views: list[View]
+    data: Tokenizer
+    batch: int = 32
+    twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def dims(self) -> list[int]:
+        """Numbers of a vector of each view."""
+        return [vectors.shape[1] for vectors in self.read([[self.filler] * 64], self.views)]
+
+    @cached_property
+    def filler(self) -> int:
+        """An id for padding: no position sees it, so that a tokenizer without one needs none."""
+        tokenizer = self.opened.tokenizer
+        return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if isinstance(i, int)), 0)
+
+    @cached_property
+    def shares_ids(self) -> bool:
+        """Whether the corpus is in the model's own tokens: then it reads its very ids, shifted, and no text."""
+        own: Any = getattr(self.opened.tokenizer, "backend_tokenizer", None)
+        if own is None or self.opened.kind != "causal" or self.data.get_vocab_size() != own.get_vocab_size() + OWN_IDS:
+            return False
+        added = own.get_added_tokens_decoder()  # may have other names: no text has them
+        ids = (i for i in range(own.get_vocab_size()) if i not in added)
+        return all(self.data.id_to_token(i + OWN_IDS) == own.id_to_token(i) for i in ids)
+
+    def texts(self, tokens_NT: np.ndarray) -> list[str]:
+        """Chunks as text; what is no whole character is replaced (`BROKEN`)."""
+        return self.data.decode_batch(tokens_NT.tolist(), skip_special_tokens=False)
+
+    def ids(self, tokens_NT: np.ndarray) -> tuple[list[list[int]], int]:
+        """The model's own ids of every chunk, special tokens included, and how many chunks had to be cut."""
+        tokenizer = self.opened.tokenizer
+        with quiet():
+            if self.shares_ids:
+                first = tokenizer("")["input_ids"]
+                rows = [[*first, *row] for row in (tokens_NT - OWN_IDS).clip(min=0).tolist()]
+                cut = [row[: self.opened.most_tokens] for row in rows]
+            else:
+                texts = self.texts(tokens_NT)
+                rows = tokenizer(texts)["input_ids"]
+                cut = tokenizer(texts, truncation=True, max_length=self.opened.most_tokens)["input_ids"]
+        count = sum(len(whole) > len(part) for whole, part in zip(rows, cut, strict=True))
+        return [row or [self.filler] for row in cut], count
+
+    def told(self, tokens_NT: np.ndarray) -> dict[str, Any]:
+        """What a report should know of these chunks as the model reads them."""
+        rows, cut = self.ids(tokens_NT)
+        broken = 0 if self.shares_ids else sum(BROKEN in text for text in self.texts(tokens_NT))
+        tokens = float(np.mean([len(row) for row in rows]))
+        return {"model_tokens": round(tokens, 2), "texts_cut": cut, "texts_broken": broken}
+
+    def encode(self, tokens_BT: Tensor) -> list[Tensor]:
+        """Chunks of the corpus' ids [B, T] -> a tensor [B, M] for each view."""
+        return self.read(self.ids(tokens_BT.cpu().numpy())[0], self.views)
+
+    @torch.inference_mode()
+    def read(self, rows: list[list[int]], views: list[View]) -> list[Tensor]:
+        """The model's ids of texts -> a tensor [N, M] in fp32 for each view, on the CPU.
+
+        Raises:
+            UsageError: a place that a text does not have.
+            WorkError: a batch needs more memory than is free.
+        """
+        lengths = np.array([len(row) for row in rows])
+        self._refuse(views, lengths)
+        order = np.argsort(lengths, kind="stable")
+        found: list[list[Tensor]] = []
+        for i in range(0, len(rows), self.batch):
+            found.append(self._batch([rows[n] for n in order[i : i + self.batch]], views))
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
+
+    def _refuse(self, views: list[View], lengths: np.ndarray) -> None:
+        """Places beyond a text, and batches beyond the memory."""
+        shortest = int(lengths.min())
+        for view in views:
+            if view.readout.startswith("at:") and not all(-shortest <= p < shortest for p in view.places):
+                raise UsageError(f"{view.readout} is beyond the shortest text, of {shortest} tokens of the model.")
+        config, device = self.opened.model.config, str(self.opened.model.device)
+        needed = activation_bytes(config, int(lengths.max()), min(self.batch, len(lengths)), self.opened.precision)
+        refuse_full_memory(self.opened.name, needed, device, f"activations of {self.batch} texts")
+
+    def _batch(self, rows: list[list[int]], views: list[View]) -> list[Tensor]:
+        """One forward pass."""
+        model, longest = self.opened.model, max(map(len, rows))
+        ids_BN = torch.tensor([row + [self.filler] * (longest - len(row)) for row in rows], device=model.device)
+        lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
+        mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
+        within = any(view.layer < model.config.get_text_config().num_hidden_layers for view in views)
+        out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+        read = []
+        for view in views:
+            last = view.layer == model.config.get_text_config().num_hidden_layers
+            h_BND = out.last_hidden_state if last else out.hidden_states[view.layer]
+            if view.readout == "pooled":
+                features = {"token_embeddings": h_BND, "attention_mask": mask_BN, "input_ids": ids_BN}
+                for module in self.opened.pooling or ():
+                    features = module(features)
+                read.append(features["sentence_embedding"].float().cpu())
+            else:
+                read.append(_readout(view, h_BND.float(), lengths_B, mask_BN).cpu())
+        return read
+
+
+def _readout(view: View, h_BND: Tensor, lengths_B: Tensor, mask_BN: Tensor) -> Tensor:
+    """Hidden states [B, N, D] -> [B, M]."""
+    every_B = torch.arange(len(h_BND), device=h_BND.device)
+    if view.readout == "mean":
+        return (h_BND * mask_BN[..., None]).sum(1) / lengths_B[:, None]
+    if view.readout == "last":
+        return h_BND[every_B, lengths_B - 1]
+    if view.readout == "cls":
+        return h_BND[:, 0]
+    at = [(place if place >= 0 else lengths_B + place) for place in view.places]
+    return torch.cat([h_BND[every_B, place] for place in at], 1)
