@@ -19,7 +19,18 @@ from memlm.memory.memory_model import MemoryModel, MemoryModelConfig
 from memlm.memory.model import TextMemory
 from memlm.memory.oracle import Oracle, OracleConfig
 from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.memory.shapes import (
+    AutoencoderShape,
+    CausalShape,
+    MemoryShape,
+    ModelShape,
+    OracleShape,
+    PretrainedShape,
+    RecurrentShape,
+    SoftAutoencoderShape,
+)
+from memlm.pretrained.autoencoder import SoftAutoencoder, SoftAutoencoderConfig
+from memlm.pretrained.memory import PretrainedMemory, PretrainedMemoryConfig
 
 _CLASSES: dict[type, tuple[type, type]] = {
     AutoencoderShape: (AutoencoderConfig, Autoencoder),
@@ -27,6 +38,8 @@ _CLASSES: dict[type, tuple[type, type]] = {
     MemoryShape: (MemoryModelConfig, MemoryModel),
     RecurrentShape: (RecurrentMemoryConfig, RecurrentMemory),
     OracleShape: (OracleConfig, Oracle),
+    SoftAutoencoderShape: (SoftAutoencoderConfig, SoftAutoencoder),
+    PretrainedShape: (PretrainedMemoryConfig, PretrainedMemory),
 }
 _BY_TYPE = {config.model_type: model for config, model in _CLASSES.values()}
 
