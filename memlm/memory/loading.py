@@ -55,7 +55,7 @@ def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
 def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
     """Write config, safetensors and tokenizer into a folder that appears whole or not at all."""
     with atomic_folder(path, replace=True) as scratch:
-        with _quiet():
+        with quiet():
             model.save_pretrained(scratch)
         wrapped = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|end|>"
@@ -94,7 +94,7 @@ def load_model(path: Path | str) -> TextMemory:
     if kind not in _BY_TYPE:
         raise UsageError(f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join(_BY_TYPE)}.")
     try:
-        with _quiet():
+        with quiet():
             model, info = _BY_TYPE[kind].from_pretrained(folder, output_loading_info=True)
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
@@ -110,7 +110,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and load reports for files that take milliseconds; what matters is raised."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

