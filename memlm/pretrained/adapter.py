@@ -48,7 +48,7 @@ class Adapter:
         self._gate: Tensor | float = 0.0
         for name, module in lm.named_modules():
             if ".lora_B." in name and isinstance(module, nn.Linear):
-                module.register_forward_hook(lambda _module, _inputs, added: added * self._gate)
+                module.register_forward_hook(self._let_through)
 
     def gate(self, reads: Tensor | None) -> Tensor | float:
         """What counts of the adapter at entries that read memories or do not: bool [P] or [B, P]; None: none does."""
@@ -64,6 +64,9 @@ class Adapter:
             yield
         finally:
             self._gate = before
+
+    def _let_through(self, _module: nn.Module, _inputs: Any, added: Tensor) -> Tensor:
+        return added * self._gate
 
     def save(self, folder: Path) -> None:
         """Write adapter_config.json and adapter_model.safetensors, as peft reads them too."""

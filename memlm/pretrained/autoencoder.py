@@ -1,9 +1,10 @@
 """An autoencoder of a language model's own token vectors, trained without running the language model.
 
-A chunk's vectors become one memory, and the memory becomes soft tokens (pretrained/soft.py). Which token one of them is,
-is told by which token's vector is nearest: logits are minus half the squared distance, in units of `SHARE` of what lies
-between two tokens. So what is learnt is not only to tell tokens apart, but to come near them, near enough for a language
-model that has never seen soft tokens. A step tells a chunk's tokens apart from each other's and from a few thousand more.
+A chunk's vectors become one memory, and the memory becomes soft tokens (pretrained/soft.py). Which token one of them
+is, is told by which token's vector is nearest: logits are minus half the squared distance, in units of `SHARE` of what
+lies between two tokens. So what is learnt is not only to tell tokens apart, but to come near them, near enough for a
+language model that has never seen soft tokens. A step tells the batch's tokens apart from each other and from a few
+thousand more.
 """
 
 from typing import cast

@@ -18,7 +18,7 @@ from memlm.nn.cache import Cache
 from memlm.nn.layout import Layout
 from memlm.pretrained.opening import Pretrained, open_pretrained
 from memlm.pretrained.stack import PretrainedStack
-from memlm.pretrained.transplant import SHIFT, transplant
+from memlm.pretrained.transplant import SHIFT, tokenizer_of
 
 NEVER = -1e4  # the logit of what is never predicted: finite, so that differences of logits stay numbers
 
@@ -85,7 +85,7 @@ def open_base(name: str, vocab_size: int, fingerprint: str | None = None) -> Bas
     """
     with torch.device("cpu"):  # wherever its memory model is made: a curriculum checks itself without weights
         opened: Pretrained = open_pretrained(name, head=True, device="cpu", precision="fp32")
-        lm, tokenizer = opened.model, transplant(opened.tokenizer.backend_tokenizer, name)
+        lm, tokenizer = opened.model, tokenizer_of(opened)
         found = opened.fingerprint()
         if fingerprint is not None and found != fingerprint:
             raise UsageError(f"{name} is another model than the one that was trained with: put that one in its place.")
@@ -198,6 +198,8 @@ class Starts(nn.Module):
 
 class Nowhere(nn.Module):
     """In the place of vectors for a chunk's positions: the language model knows positions by itself."""
+
+    weight: Tensor
 
     def __init__(self, tokens: int):
         super().__init__()

@@ -60,6 +60,8 @@ class BaseEncoder(ChunkEncoder):
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """As of `ChunkEncoder`."""
         decoder = self._decoder[0]
+        if not len(ids_BT):  # a text of one chunk: not every language model takes an empty batch
+            return ids_BT.new_empty(*ids_BT.shape, self._base[0].width, dtype=self._embed[0].weight.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and decoder.trained):
             return decoder.states(self._embed[0].known(ids_BT))[self.shape.layer]
 

@@ -45,9 +45,10 @@ class PretrainedStack(nn.Module):
         """
         given: dict[str, Any] = {}
         if layout is not None:
-            mask = layout.mask if layout.mask.ndim == 3 else layout.mask[None]
+            mask = self._looking_back(layout)
             bias = torch.zeros(mask.shape, dtype=x_BPW.dtype, device=x_BPW.device)
-            given["attention_mask"] = bias.masked_fill(~mask, torch.finfo(x_BPW.dtype).min)[:, None]
+            bias = bias.masked_fill(~mask, torch.finfo(x_BPW.dtype).min)
+            given["attention_mask"] = bias[:, None] if bias.ndim == 3 else bias[None, None]
             given["position_ids"] = layout.positions.expand(len(x_BPW), -1)
         if cache is not None and layout is not None and layout.slots is not None:
             given["past_key_values"] = _AsTheirs(cache, layout.slots)
@@ -55,6 +56,17 @@ class PretrainedStack(nn.Module):
         with self.adapter.gated(self.adapter.gate(reads)) if self.adapter else nullcontext():
             out = self.lm.base_model(inputs_embeds=x_BPW, use_cache="past_key_values" in given, **given)
         return out.last_hidden_state
+
+    def _looking_back(self, layout: Layout) -> Tensor:
+        """The layout's mask [Q, P] or [B, Q, P], and that soft tokens of one memory see no later ones of it.
+
+        Ours may; a language model has only ever looked back.
+        """
+        if layout.slots is None:
+            return layout.mask.tril()
+        slot_Q1 = layout.slots[..., None]
+        place_P = torch.arange(layout.mask.shape[-1], device=slot_Q1.device)
+        return layout.mask & ((slot_Q1 < self.T) | (place_P <= slot_Q1))
 
     def states(self, x_BPW: Tensor) -> tuple[Tensor, ...]:
         """The hidden states [B, P, W] of all layers, the embeddings first, of the model without its adapter."""

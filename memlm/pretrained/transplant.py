@@ -15,6 +15,8 @@ from memlm.files import read_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from memlm.pretrained.opening import Pretrained
+
 SHIFT = 2  # our id less the language model's own
 
 
@@ -46,6 +48,18 @@ def transplant(tokenizer: "Tokenizer", name: str) -> "Tokenizer":
     return ours
 
 
+def tokenizer_of(opened: "Pretrained") -> "Tokenizer":
+    """The transplanted tokenizer of an opened model.
+
+    Raises:
+        UsageError: it has none that can be transplanted.
+    """
+    own = getattr(opened.tokenizer, "backend_tokenizer", None)
+    if own is None:
+        raise UsageError(f"the tokenizer of {opened.name} is none of the library tokenizers: choose another model.")
+    return transplant(own, opened.name)
+
+
 def is_language_model(path: Path) -> bool:
     """Whether a folder holds a model that is not ours, so that its tokenizer has to be transplanted."""
     config = Path(path) / "config.json"
@@ -67,7 +81,7 @@ def tokenizer_for(name: str) -> "Tokenizer":
         return load_tokenizer(path)
     from memlm.pretrained.opening import open_pretrained
 
-    return transplant(open_pretrained(name).tokenizer.backend_tokenizer, name)
+    return tokenizer_of(open_pretrained(name))
 
 
 def _special(content: str, i: int) -> dict[str, Any]:

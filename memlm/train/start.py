@@ -124,8 +124,8 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
         parts["bridge"] = ("bridge", (*size, shape.bridge, shape.decoder.width))
     if isinstance(shape, MemoryShape) and shape.reader == "slots":
         parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
-    soft = isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots")
-    if soft:  # what makes soft tokens of a memory, for one language model
+    if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
+        # What makes soft tokens of a memory, for one language model.
         parts["soft"] = ("reader", (*size, shape.base, shape.bridge_width, shape.bridge_hidden))
     return parts
 
