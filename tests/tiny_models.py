@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from texts import TEXT
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -14,7 +15,6 @@ from transformers import (
     Qwen2Config,
 )
 
-TEXT = ["The quick brown fox jumps over the lazy dog. " * 3, "It was 1984, and the clocks were striking thirteen."]
 W, LAYERS, V = 16, 3, 300  # V: the model's table has more rows than its tokenizer has tokens, as many have
 SPECIAL = {"vocab_size": V, "bos_token_id": 1, "eos_token_id": 0}
 _LLAMA = {"hidden_size": W, "intermediate_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
@@ -35,7 +35,7 @@ def own_tokenizer() -> Tokenizer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<|endoftext|>", "<|begin|>", "<|end|>"]  # one is called as one of ours
     tokenizer.train_from_iterator(
-        TEXT,
+        [TEXT],
         trainers.BpeTrainer(vocab_size=290, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
     return tokenizer

@@ -219,16 +219,39 @@ def _slots_encoder() -> EncoderShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoftConfig:
+    """What makes soft tokens of a memory, one for each token that it holds."""
+
+    width: int = 64  # of what a memory is unrolled into, for each token ...
+    hidden: int = 1024  # ... and of the layer that makes a soft token of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """A causal language model of others as a decoder."""
+
+    name: str = "smollm2"  # a known name, a folder, a GGUF file, or one of the hub
+    lora_rank: int = 8  # of the adapter; 0: none
+    lora_targets: tuple[str, ...] = ()  # ends of the names of layers that get some; none: all linear ones
+    trained: bool = False  # full fine-tuning
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise UsageError(f"an adapter cannot be of rank {self.lora_rank}: 0 is none.")
+        if self.lora_rank and self.trained:
+            raise UsageError("an adapter and full fine-tuning are two ways: set lora_rank 0, or leave trained out.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftAutoencoderShape:
     """An autoencoder of a language model's own embeddings: a chunk -> one vector -> T vectors close to its tokens'.
 
     What comes out are soft tokens that the language model can read in the place of the text (pretrained/soft.py).
     """
 
-    base: str = "smollm2"  # the causal language model: a known name, a folder, or one of the hub
+    base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
     encoder: EncoderShape = field(default_factory=_slots_encoder)
-    bridge_width: int = 64  # what a memory is unrolled into, for each token ...
-    bridge_hidden: int = 1024  # ... and the hidden layer that makes a soft token of it
+    decoder: SoftConfig = field(default_factory=SoftConfig)
     negatives: int = 4096  # tokens that a step tells apart beside its own; held-out figures tell all apart
 
     @property
@@ -256,25 +279,22 @@ class SoftAutoencoderShape:
 class PretrainedShape:
     """A memory model whose decoder is a causal language model of others, frozen but for LoRA, or trained whole."""
 
-    base: str = "smollm2"  # the causal language model: a known name, a folder, or one of the hub
     encoder: EncoderShape | BaseEncoderShape = field(default_factory=_slots_encoder)  # ours, or the model itself
     chunks: int = 4  # C of a training example
     reader: Literal["vector", "slots"] = "slots"
     vectors: int = 1  # S of the reader `vector`: into how many soft tokens it makes a memory
-    bridge_width: int = 64  # of the reader `slots`, as in its autoencoder
-    bridge_hidden: int = 1024  # of the reader `slots`, as in its autoencoder
+    soft: SoftConfig = field(default_factory=SoftConfig)  # of the reader `slots`, as in its autoencoder
     positions: Literal["original", "variable"] = "original"
-    lora_rank: int = 8  # 0: no adapter
-    lora_targets: tuple[str, ...] = ()  # names of linear layers; none: all of them
-    train_base: bool = False  # full fine-tuning
+    decoder: BaseConfig = field(default_factory=BaseConfig)
 
     def __post_init__(self) -> None:
         if self.chunks < 1 or self.vectors < 1:
             raise UsageError("a memory model needs at least one chunk, and one vector for a memory.")
-        if self.lora_rank < 0:
-            raise UsageError(f"an adapter cannot be of rank {self.lora_rank}: 0 is none.")
-        if self.lora_rank and self.train_base:
-            raise UsageError("an adapter and full fine-tuning are two ways: set lora_rank 0, or leave train_base out.")
+
+    @property
+    def base(self) -> str:
+        """The name of the language model."""
+        return self.decoder.name
 
     @property
     def chunk_tokens(self) -> int:

@@ -45,7 +45,7 @@ class SoftAutoencoder(OverBase):
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
-        self.reader = SoftSlots(shape, self.base)
+        self.reader = SoftSlots(shape.chunk_tokens, shape.memory_dim, shape.decoder, self.base)
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
@@ -67,24 +67,30 @@ class SoftAutoencoder(OverBase):
         """
         memory_BM = self.encode(input_ids)
         if self.training and labels is not None:
-            return AutoencoderOutput(loss=self._sampled(self.soft(memory_BM), labels, weights), memory=memory_BM)
+            return AutoencoderOutput(loss=self._loss(self.soft(memory_BM), labels, weights), memory=memory_BM)
         logits_BTV = self.decode(memory_BM)[:, : input_ids.shape[1]]
         loss = None if labels is None else token_loss(logits_BTV, labels, weights)
         return AutoencoderOutput(loss=loss, logits=logits_BTV, memory=memory_BM)
 
-    def _sampled(self, soft_BTW: Tensor, labels_BT: Tensor, weights_BT: Tensor | None) -> Tensor:
-        """The loss among the tokens of the batch and some others."""
+    def _loss(self, soft_BTW: Tensor, labels_BT: Tensor, weights_BT: Tensor | None) -> Tensor:
+        """What it costs to tell the tokens of the batch and some others apart, and how far soft tokens are off."""
         own_BT = self.base.own(labels_BT.clamp(min=PAD))
         others = torch.randint(self.base.vocab_size - 2, (self.negatives,), device=own_BT.device)
         among_K, place_N = torch.cat([own_BT.flatten(), others]).unique(return_inverse=True)
         place_BT = place_N[: own_BT.numel()].view_as(own_BT).where(labels_BT != IGNORED, IGNORED)
-        logits_BTK = self._near(soft_BTW[:, : own_BT.shape[1]], self.base.vectors()[among_K])
-        return token_loss(logits_BTK, place_BT, weights_BT)
+        soft_BTW, vectors_KW = soft_BTW[:, : own_BT.shape[1]], self.base.vectors()[among_K]
+        if weights_BT is None:
+            scored_BT = place_BT != IGNORED
+            weights_BT = scored_BT / scored_BT.sum().clamp(min=1)
+        off_BT = (soft_BTW - vectors_KW[place_BT.clamp(min=0)]).square().sum(-1) / self._unit(vectors_KW)
+        return token_loss(self._near(soft_BTW, vectors_KW), place_BT, weights_BT) + (weights_BT * off_BT).sum()
 
     def _near(self, soft_BTW: Tensor, vectors_KW: Tensor) -> Tensor:
         """Logits [B, T, K]; what the squared distance has in common for all tokens is left out."""
-        unit = SHARE * 2 * vectors_KW.var(0).sum()  # two tokens' mean squared distance is twice their variance
-        return (soft_BTW @ vectors_KW.T - vectors_KW.square().sum(1) / 2) / unit
+        return (soft_BTW @ vectors_KW.T - vectors_KW.square().sum(1) / 2) / self._unit(vectors_KW)
+
+    def _unit(self, vectors_KW: Tensor) -> Tensor:
+        return SHARE * 2 * vectors_KW.var(0).sum()  # two tokens' mean squared distance is twice their variance
 
 
 AutoConfig.register(SoftAutoencoderConfig.model_type, SoftAutoencoderConfig)

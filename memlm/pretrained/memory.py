@@ -26,7 +26,10 @@ from memlm.pretrained.over import OverBase, OverConfig
 from memlm.pretrained.soft import BaseEncoder, EmbeddingEncoder, SoftSlots, SoftVector
 from memlm.pretrained.stack import PretrainedStack
 
-READERS: dict[str, Callable[[PretrainedShape, Base], Reader]] = {"vector": SoftVector, "slots": SoftSlots}
+READERS: dict[str, Callable[[PretrainedShape, Base], Reader]] = {
+    "vector": lambda shape, base: SoftVector(shape.vectors, shape.memory_dim, base),
+    "slots": lambda shape, base: SoftSlots(shape.chunk_tokens, shape.memory_dim, shape.soft, base),
+}
 
 
 class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
@@ -36,7 +39,7 @@ class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
     shape_class = PretrainedShape
 
 
-class PretrainedMemory(OverBase, MemoryModel):
+class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompatibleMethodOverride]
     """chunks -> memories -> soft tokens before a chunk -> the language model -> logits over our ids."""
 
     config_class = PretrainedMemoryConfig
@@ -46,15 +49,16 @@ class PretrainedMemory(OverBase, MemoryModel):
         super(MemoryModel, self).__init__(config)  # none of its parts is made: all have others in their places
         shape = cast(PretrainedShape, config.read_shape())
         self.chunk_tokens, self.memory_dim, self.reader_kind = shape.chunk_tokens, shape.memory_dim, shape.reader
-        self.base, self.base_trained = self.open(config, shape.base), shape.train_base
-        lm = self.base.lm.requires_grad_(shape.train_base)
+        self.base, self.base_trained = self.open(config, shape.base), shape.decoder.trained
+        lm = self.base.lm.requires_grad_(shape.decoder.trained)
         self.embed = Tokens(self.base)
         self.start = Starts(self.base)
         self.go_on = nn.Parameter(torch.zeros(self.base.width))  # added to the start of a chunk that reads memories
         self.place = Nowhere(shape.chunk_tokens)
         self.head = Head(self.base)
-        self.adapter = Adapter(lm, shape.lora_rank, shape.lora_targets) if shape.lora_rank else None
-        self.decoder = PretrainedStack(lm, shape.chunk_tokens, self.adapter, shape.train_base)
+        rank, targets = shape.decoder.lora_rank, shape.decoder.lora_targets
+        self.adapter = Adapter(lm, rank, targets) if rank else None
+        self.decoder = PretrainedStack(lm, shape.chunk_tokens, self.adapter, shape.decoder.trained)
         self.reader = READERS[shape.reader](shape, self.base)
         self.encoder = (
             BaseEncoder(shape.encoder, self.base, self.embed, self.decoder)

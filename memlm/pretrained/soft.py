@@ -20,7 +20,7 @@ from memlm.memory.bridge import BRIDGES
 from memlm.memory.encoder import ChunkEncoder, fingerprint
 from memlm.memory.reader import Reader
 from memlm.memory.readout import READOUTS
-from memlm.memory.shapes import BaseEncoderShape, EncoderShape, PretrainedShape, SoftAutoencoderShape
+from memlm.memory.shapes import BaseEncoderShape, EncoderShape, SoftConfig
 from memlm.nn.stack import build_stack
 from memlm.pretrained.base import Base, Tokens
 from memlm.records import to_dict
@@ -73,10 +73,10 @@ class BaseEncoder(ChunkEncoder):
 class SoftVector(Reader):
     """A memory is S soft tokens, by one linear map; they begin as what tokens have in common."""
 
-    def __init__(self, shape: PretrainedShape, base: Base):
+    def __init__(self, vectors: int, memory_dim: int, base: Base):
         super().__init__()
-        self.vectors = shape.vectors
-        self.project = nn.Linear(shape.memory_dim, shape.vectors * base.width)
+        self.vectors = vectors
+        self.project = nn.Linear(memory_dim, vectors * base.width)
         _begin_as_tokens(self.project, base)
 
     def forward(self, memory_BCM: Tensor) -> Tensor:
@@ -87,13 +87,13 @@ class SoftVector(Reader):
 class SoftSlots(Reader):
     """A memory is T soft tokens: unrolled by a linear map, then each by itself through a linear map and a small MLP."""
 
-    def __init__(self, shape: PretrainedShape | SoftAutoencoderShape, base: Base):
+    def __init__(self, tokens: int, memory_dim: int, config: SoftConfig, base: Base):
         super().__init__()
-        self.vectors, d = shape.chunk_tokens, shape.bridge_width
-        self.bridge = BRIDGES["slots"](shape.chunk_tokens, shape.memory_dim, d)
-        self.project = nn.Linear(d, base.width)
-        self.up = nn.Linear(d, shape.bridge_hidden)
-        self.down = nn.Linear(shape.bridge_hidden, base.width, bias=False)
+        self.vectors = tokens
+        self.bridge = BRIDGES["slots"](tokens, memory_dim, config.width)
+        self.project = nn.Linear(config.width, base.width)
+        self.up = nn.Linear(config.width, config.hidden)
+        self.down = nn.Linear(config.hidden, base.width, bias=False)
         _begin_as_tokens(self.project, base)
         nn.init.zeros_(self.down.weight)
 

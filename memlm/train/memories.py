@@ -154,7 +154,8 @@ def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | Non
     shape = config.model
     if not isinstance(shape, MemoryShape | PretrainedShape) or shape.reader in ("none", "full"):
         return "this model does not read memories of single chunks"
-    if any(p.requires_grad for p in model.encoder.parameters()) or getattr(shape, "train_base", False):
+    base_trained = isinstance(shape, PretrainedShape) and shape.decoder.trained  # whose word vectors are encoded
+    if base_trained or any(p.requires_grad for p in model.encoder.parameters()):
         return "the encoder is trained"
     if batch.sources is None:
         return f"the objective {config.objective} makes up chunks that are not in the data"

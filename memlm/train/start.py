@@ -59,6 +59,8 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
         )
     if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
+    if getattr(source.config, "base_fingerprint", None) != getattr(model.config, "base_fingerprint", None):
+        raise UsageError(f"{folder} was made for another language model: start from one for the same model.")
     taken = fitting(model.config.read_shape(), source.config.read_shape(), str(folder))
     embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
     for mine, theirs in taken.items():
@@ -125,8 +127,9 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
     if isinstance(shape, MemoryShape) and shape.reader == "slots":
         parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
     if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
-        # What makes soft tokens of a memory, for one language model.
-        parts["soft"] = ("reader", (*size, shape.base, shape.bridge_width, shape.bridge_hidden))
+        # What makes soft tokens of a memory.
+        soft = shape.soft if isinstance(shape, PretrainedShape) else shape.decoder
+        parts["soft"] = ("reader", (*size, soft))
     return parts
 
 

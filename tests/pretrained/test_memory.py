@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from memlm.errors import UsageError
 from memlm.memory.decoding import Prompt
 from memlm.memory.loading import build_model, load_model
-from memlm.memory.shapes import BaseEncoderShape, EncoderShape, PretrainedShape
+from memlm.memory.shapes import BaseConfig, BaseEncoderShape, EncoderShape, PretrainedShape, SoftConfig
 from memlm.memory.vocabulary import END, PAD
 from memlm.nn.config import StackConfig
 from memlm.pretrained.memory import PretrainedMemory
@@ -23,14 +23,21 @@ T, M, KNOWN = 4, 12, own_tokenizer().get_vocab_size() + SHIFT
 SLOTS = EncoderShape(
     chunk_tokens=T, memory_dim=M, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"
 )
+SOFT, LORA = SoftConfig(width=6, hidden=10), BaseConfig(lora_rank=2)
+ITSELF = BaseEncoderShape(chunk_tokens=T, memory_dim=M, layer=2, readout="mean")
 SHAPES = {
-    "slots": PretrainedShape(encoder=SLOTS, bridge_width=6, bridge_hidden=10, lora_rank=2),
-    "vector": PretrainedShape(encoder=SLOTS, reader="vector", vectors=2, positions="variable", lora_rank=2),
-    "itself": PretrainedShape(
-        encoder=BaseEncoderShape(chunk_tokens=T, memory_dim=M, layer=2, readout="mean"), reader="vector", lora_rank=2
-    ),
-    "whole": PretrainedShape(encoder=SLOTS, bridge_width=6, bridge_hidden=10, lora_rank=0, train_base=True),
+    "slots": PretrainedShape(encoder=SLOTS, soft=SOFT, decoder=LORA),
+    "vector": PretrainedShape(encoder=SLOTS, reader="vector", vectors=2, positions="variable", decoder=LORA),
+    "itself": PretrainedShape(encoder=ITSELF, reader="vector", decoder=LORA),
+    "whole": PretrainedShape(encoder=SLOTS, soft=SOFT, decoder=BaseConfig(lora_rank=0, trained=True)),
 }
+
+
+def over(kind: str, base: Path, **changes) -> PretrainedShape:
+    shape = SHAPES[kind]
+    return replace(shape, decoder=replace(shape.decoder, name=str(base)), **changes)
+
+
 every_family = pytest.mark.parametrize("family", FAMILIES)
 every_shape = pytest.mark.parametrize("kind", SHAPES)
 
@@ -46,8 +53,10 @@ def theirs(family: str):
 
 def build(family: str = "llama", kind: str = "slots", seed: int = 0, **changes) -> PretrainedMemory:
     """All that is not the base has weights of ordinary size, so that every connection has an effect."""
-    shape = replace(SHAPES[kind], base=str(folder(family)), **changes)
-    model, generator = build_model(shape, KNOWN, seed).eval(), torch.Generator().manual_seed(seed)
+    model, generator = (
+        build_model(over(kind, folder(family), **changes), KNOWN, seed).eval(),
+        torch.Generator().manual_seed(seed),
+    )
     with torch.no_grad():
         for name, p in model.named_parameters():
             if not name.startswith("decoder.") or "lora_" in name:
@@ -236,8 +245,7 @@ def test_the_saved_adapter_is_one_of_peft(tmp_path):
 
 def test_another_base_than_that_of_the_training_is_refused(tmp_path):
     place = save_tiny("llama", tmp_path / "lm")
-    shape = replace(SHAPES["slots"], base=str(place))
-    build_model(shape, KNOWN, 0).save_pretrained(tmp_path / "saved")
+    build_model(over("slots", place), KNOWN, 0).save_pretrained(tmp_path / "saved")
     save_tiny("llama", place, seed=1)
     with pytest.raises(UsageError, match="another model than the one that was trained with"):
         load_model(tmp_path / "saved")
@@ -245,7 +253,7 @@ def test_another_base_than_that_of_the_training_is_refused(tmp_path):
 
 def test_data_in_other_tokens_are_refused():
     with pytest.raises(UsageError, match="prepare them with --tokenizer"):
-        build_model(replace(SHAPES["slots"], base=str(folder("llama"))), 1024, 0)
+        build_model(over("slots", folder("llama")), 1024, 0)
 
 
 def test_more_chunks_than_there_are_positions_are_refused():
@@ -259,7 +267,15 @@ def test_more_chunks_than_there_are_positions_are_refused():
         model.generate(ids(1, 60), max_new_tokens=5)
 
 
-@pytest.mark.parametrize("wrong", [{"chunks": 0}, {"vectors": 0}, {"lora_rank": -1}, {"train_base": True}])
-def test_impossible_shapes_are_refused_with_a_sentence(wrong):
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (PretrainedShape, {"chunks": 0}),
+        (PretrainedShape, {"vectors": 0}),
+        (BaseConfig, {"lora_rank": -1}),
+        (BaseConfig, {"trained": True}),
+    ],
+)
+def test_impossible_shapes_are_refused_with_a_sentence(kind, wrong):
     with pytest.raises(UsageError):
-        PretrainedShape(**wrong)
+        kind(**wrong)

@@ -5,7 +5,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import TEXT, own_tokenizer, save_tiny
+from texts import TEXT
+from tiny_models import own_tokenizer, save_tiny
 from tokenizers import Tokenizer, models
 
 from memlm.data.prepare import Prepare, prepare
@@ -36,13 +37,13 @@ def test_no_text_can_fake_a_boundary():
 
 
 def test_data_are_prepared_in_the_tokens_of_a_model(tmp_path):
-    (tmp_path / "text.txt").write_text("".join(TEXT) * 5)
+    (tmp_path / "text.txt").write_text(TEXT * 5)
     corpus = prepare(
         Prepare(source=str(tmp_path / "text.txt"), out=tmp_path / "data", tokenizer=save_tiny("llama", tmp_path / "lm"))
     )
     assert corpus.vocab_size == own_tokenizer().get_vocab_size() + SHIFT
     assert (corpus.end_id, corpus.pad_id) == (END, PAD)
-    assert corpus.tokenizer.decode(corpus.train.tokens[:20].tolist()).startswith(TEXT[0][:20])
+    assert corpus.tokenizer.decode(corpus.train.tokens[:20].tolist()).startswith(TEXT[:20])
 
 
 def test_a_tokenizer_of_ours_is_taken_as_it_is(tmp_path):
