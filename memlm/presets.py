@@ -175,14 +175,14 @@ def memory_curriculum() -> Curriculum:
 
 
 def smollm2_soft() -> TrainConfig:
-    """16 of SmolLM2's tokens in one vector of 1,024 numbers, and back as vectors that it reads like tokens."""
+    """16 of SmolLM2's tokens in one vector of 2,048 numbers, and back as vectors that it reads like tokens."""
     return TrainConfig(
         model=SoftAutoencoderShape(),
-        steps=300,
-        batch=128,
-        optim=OptimConfig(lr=2e-3, warmup=20, decay_from=0.1, final=0.0),
+        steps=250,
+        batch=64,
+        optim=OptimConfig(lr=1e-3, warmup=20, decay_from=0.1, final=0.0),
         eval_every=50,
-        eval_chunks=32,
+        eval_chunks=16,
         checkpoint_every=150,
         compile="off",
     )

@@ -16,7 +16,7 @@ from memlm.errors import UsageError
 class Call:
     """Run a benchmark: both sides in one run, as a ratio."""
 
-    name: Annotated[str, tyro.conf.Positional]  # slots, mixer, encode, memory, parallel, tokenise, startup, frontier
+    name: Annotated[str, tyro.conf.Positional]  # slots, mixer, encode, memory, parallel, smollm2, ...
     out: Path = Path("benchmarks")  # NAME.md, NAME.json and figures go here
     data: Path = Path("data/gutenberg")  # a folder made by memlm prepare; made of the gutenberg corpus if absent
     seconds: float | None = None  # about how long each side is given (frontier: all runs); each knows its own

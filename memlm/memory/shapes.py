@@ -212,8 +212,8 @@ class BaseEncoderShape:
 def _slots_encoder() -> EncoderShape:
     return EncoderShape(
         chunk_tokens=16,
-        memory_dim=1024,
-        stack=StackConfig(kind="pointwise", width=64, layers=0),
+        memory_dim=2048,
+        stack=StackConfig(kind="pointwise", width=128, layers=0),
         readout="slots",
     )
 
@@ -222,7 +222,7 @@ def _slots_encoder() -> EncoderShape:
 class SoftConfig:
     """What makes soft tokens of a memory, one for each token that it holds."""
 
-    width: int = 64  # of what a memory is unrolled into, for each token ...
+    width: int = 128  # of what a memory is unrolled into, for each token ...
     hidden: int = 1024  # ... and of the layer that makes a soft token of it
 
 
@@ -252,7 +252,7 @@ class SoftAutoencoderShape:
     base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
     encoder: EncoderShape = field(default_factory=_slots_encoder)
     decoder: SoftConfig = field(default_factory=SoftConfig)
-    negatives: int = 4096  # tokens that a step tells apart beside its own; held-out figures tell all apart
+    negatives: int = 2048  # tokens that a step tells apart beside its own; held-out figures tell all apart
 
     @property
     def chunk_tokens(self) -> int:

@@ -10,7 +10,7 @@ thousand more.
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from memlm.memory.autoencoder import AutoencoderOutput
@@ -46,6 +46,24 @@ class SoftAutoencoder(OverBase):
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
         self.reader = SoftSlots(shape.chunk_tokens, shape.memory_dim, shape.decoder, self.base)
+        if shape.encoder.stack.width == shape.decoder.width and shape.encoder.readout == "slots":
+            self._begin_linear()
+
+    @torch.no_grad()
+    def _begin_linear(self) -> None:
+        """Begin as the best linear autoencoder of single vectors: their principal components, side by side, turned."""
+        vectors_VW = self.base.vectors()
+        mean_W, encoder, reader = vectors_VW.mean(0), self.encoder, self.reader
+        value_W, part_WW = torch.linalg.eigh((vectors_VW - mean_W).T @ (vectors_VW - mean_W) / len(vectors_VW))
+        d = encoder.down.out_features
+        encoder.down.weight.copy_(part_WW[:, -d:].T)
+        encoder.down.bias.copy_(-mean_W @ part_WW[:, -d:])
+        nn.init.orthogonal_(encoder.readout.project.weight)
+        encoder.readout.project.bias.zero_()
+        spread = value_W[-d:].mean().sqrt()  # which the norm of the memory takes away
+        reader.bridge.project.weight.copy_(spread * encoder.readout.project.weight.T)
+        reader.bridge.project.bias.zero_()
+        reader.project.weight.copy_(part_WW[:, -d:])
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
@@ -79,11 +97,10 @@ class SoftAutoencoder(OverBase):
         among_K, place_N = torch.cat([own_BT.flatten(), others]).unique(return_inverse=True)
         place_BT = place_N[: own_BT.numel()].view_as(own_BT).where(labels_BT != IGNORED, IGNORED)
         soft_BTW, vectors_KW = soft_BTW[:, : own_BT.shape[1]], self.base.vectors()[among_K]
-        if weights_BT is None:
-            scored_BT = place_BT != IGNORED
-            weights_BT = scored_BT / scored_BT.sum().clamp(min=1)
+        scored_BT = (place_BT != IGNORED).float()
+        share_BT = scored_BT / scored_BT.sum().clamp(min=1) if weights_BT is None else weights_BT
         off_BT = (soft_BTW - vectors_KW[place_BT.clamp(min=0)]).square().sum(-1) / self._unit(vectors_KW)
-        return token_loss(self._near(soft_BTW, vectors_KW), place_BT, weights_BT) + (weights_BT * off_BT).sum()
+        return token_loss(self._near(soft_BTW, vectors_KW), place_BT, weights_BT) + (share_BT * off_BT).sum()
 
     def _near(self, soft_BTW: Tensor, vectors_KW: Tensor) -> Tensor:
         """Logits [B, T, K]; what the squared distance has in common for all tokens is left out."""
