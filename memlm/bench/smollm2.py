@@ -90,12 +90,10 @@ def run(
         ratios={
             "plain text, the memory model without memories / the base model": text["unread"] / text["base"],
             asked: text["always"] / text["base"],
-            f"time per token after {context:,} tokens, full context / vector": pair_ratio(
-                full["token"], vector["token"]
-            ),
-            f"time per token after {context:,} tokens, full context / slots": pair_ratio(full["token"], slots["token"]),
-            f"cache bytes after {context:,} tokens, full context / vector": full["bytes"] / vector["bytes"],
-            f"cache bytes after {context:,} tokens, full context / slots": full["bytes"] / slots["bytes"],
+            f"time per token {then}, full context / one soft token": pair_ratio(full["token"], vector["token"]),
+            f"time per token {then}, full context / {T} soft tokens": pair_ratio(full["token"], slots["token"]),
+            f"cache bytes {then}, full context / one soft token": full["bytes"] / vector["bytes"],
+            f"cache bytes {then}, full context / {T} soft tokens": full["bytes"] / slots["bytes"],
         },
         setting=(
             f"{shape.base}: {after.config.base_source}; chunks of {shape.chunk_tokens} tokens in {shape.memory_dim} "
@@ -124,7 +122,7 @@ def run(
 
 def _both(
     before: PretrainedMemory, after: PretrainedMemory, corpus: Corpus, examples: int
-) -> Iterator[tuple[tuple[str, str, str], tuple[float, ...]]]:
+) -> Iterator[tuple[tuple[str, str, str], tuple[float | str, ...]]]:
     """(task, mode, memories) -> accuracy before and after, nats before and after."""
     scores = [dict(_access(model, corpus, examples)) for model in (before, after)]
     for key in scores[0]:
@@ -134,7 +132,7 @@ def _both(
 
 def _access(
     model: PretrainedMemory, corpus: Corpus, examples: int
-) -> Iterator[tuple[tuple[str, str, str], tuple[float, float]]]:
+) -> Iterator[tuple[tuple[str, str, str], tuple[float, float | str]]]:
     T, chunks = model.chunk_tokens, model.config.read_shape().chunks
     for name in ("blank", "copy", "causal"):
         make, of_text = TASKS[name]
@@ -153,7 +151,7 @@ def _access(
             written_BN = write_marked(model, batch.input_ids, batch.marks)
             right = (written_BN == batch.labels)[scored_BN].float().mean().item()
             ui.say(f"{name}, own, free running: {right:.2%}")
-            yield (name, "free-running", "own"), (right, float("nan"))
+            yield (name, "free-running", "own"), (right, "-")
 
 
 @torch.inference_mode()

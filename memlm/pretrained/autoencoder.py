@@ -52,18 +52,18 @@ class SoftAutoencoder(OverBase):
     @torch.no_grad()
     def _begin_linear(self) -> None:
         """Begin as the best linear autoencoder of single vectors: their principal components, side by side, turned."""
-        vectors_VW = self.base.vectors()
-        mean_W, encoder, reader = vectors_VW.mean(0), self.encoder, self.reader
+        vectors_VW, encoder, reader = self.base.vectors(), cast(EmbeddingEncoder, self.encoder), self.reader
+        mean_W = vectors_VW.mean(0)
         value_W, part_WW = torch.linalg.eigh((vectors_VW - mean_W).T @ (vectors_VW - mean_W) / len(vectors_VW))
-        d = encoder.down.out_features
-        encoder.down.weight.copy_(part_WW[:, -d:].T)
-        encoder.down.bias.copy_(-mean_W @ part_WW[:, -d:])
-        nn.init.orthogonal_(encoder.readout.project.weight)
-        encoder.readout.project.bias.zero_()
-        spread = value_W[-d:].mean().sqrt()  # which the norm of the memory takes away
-        reader.bridge.project.weight.copy_(spread * encoder.readout.project.weight.T)
-        reader.bridge.project.bias.zero_()
-        reader.project.weight.copy_(part_WW[:, -d:])
+        value_d, part_Wd = value_W[-encoder.down.out_features :], part_WW[:, -encoder.down.out_features :]
+        encoder.down.weight.copy_(part_Wd.T)
+        encoder.down.bias.copy_(-mean_W @ part_Wd)
+        turn, back = cast(nn.Linear, encoder.readout.project), cast(nn.Linear, reader.bridge.project)
+        nn.init.orthogonal_(turn.weight)
+        turn.bias.zero_()
+        back.weight.copy_(value_d.mean().sqrt() * turn.weight.T)  # which the norm of the memory takes away
+        back.bias.zero_()
+        reader.project.weight.copy_(part_Wd)
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
