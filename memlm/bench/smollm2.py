@@ -96,8 +96,9 @@ def run(
             f"cache bytes {then}, full context / {T} soft tokens": full["bytes"] / slots["bytes"],
         },
         setting=(
-            f"{Path(shape.base).name}: {after.config.base_source}; chunks of {shape.chunk_tokens} tokens in {shape.memory_dim} "
-            f"numbers, LoRA of rank {shape.decoder.lora_rank} on all linear layers; {examples} held-out examples of "
+            f"{Path(shape.base).name}: {after.config.base_source}; chunks of {shape.chunk_tokens} tokens in "
+            f"{shape.memory_dim} numbers, LoRA of rank {shape.decoder.lora_rank} on all linear layers; "
+            f"{examples} held-out examples of "
             f"{shape.chunks} chunks; seed {last.seed}; stages "
             + ", ".join(f"{name}: {c.objective}, {c.steps} steps of {c.batch}" for name, c in plan.stages.items())
         ),
