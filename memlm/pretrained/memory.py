@@ -16,10 +16,11 @@ from transformers import AutoConfig, AutoModel
 from memlm.errors import UsageError
 from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.decoding_chunks import MemoryDecoding
-from memlm.memory.memory_model import MemoryModel
+from memlm.memory.memory_model import MemoryModel, MemoryOutput
 from memlm.memory.placing import Placing, folded, packed
 from memlm.memory.reader import Reader
 from memlm.memory.shapes import BaseEncoderShape, PretrainedShape
+from memlm.nn.loss import token_loss
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Base, Head, Nowhere, Starts, Tokens
 from memlm.pretrained.over import OverBase, OverConfig
@@ -69,6 +70,26 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         self.form = "packed"
         # Learned positions end somewhere; rotary ones only become strange there, but are not asked to either.
         self.positions = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        marks: Tensor | None = None,
+        weights: Tensor | None = None,
+        memories: Tensor | None = None,
+        own_memories: Tensor | None = None,
+        read: bool = True,
+    ) -> MemoryOutput:
+        """As of `MemoryModel.forward`; a text of one chunk that reads nothing is not even padded: sizes decide bits."""
+        given = memories is not None and memories.shape[1] > 0 and read
+        if given or not 0 < input_ids.shape[1] <= self.chunk_tokens:
+            return super().forward(input_ids, labels, marks, weights, memories, own_memories, read)
+        start_B1 = torch.zeros_like(input_ids[:, :1]) if marks is None else marks[:, :1].long()
+        logits_BNV = self.head(self.decoder(torch.cat([self.start(start_B1), self.embed(input_ids[:, :-1])], 1)))
+        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
+        none_B0M = logits_BNV.new_zeros(len(input_ids), 0, self.memory_dim)
+        return MemoryOutput(loss=loss, logits=logits_BNV, memories=none_B0M)
 
     def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """As of `MemoryModel.decode`. A chunk that nothing stands before is read exactly as the base reads a text.
