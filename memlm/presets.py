@@ -8,7 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import AutoencoderShape, CausalShape, EncoderShape, MemoryShape, ReaderKind, RecurrentShape
+from memlm.memory.shapes import (
+    AutoencoderShape,
+    BaseEncoderShape,
+    CausalShape,
+    EncoderShape,
+    MemoryShape,
+    PretrainedShape,
+    ReaderKind,
+    RecurrentShape,
+    SoftAutoencoderShape,
+)
 from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
@@ -164,6 +174,35 @@ def memory_curriculum() -> Curriculum:
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
 
+def smollm2_soft() -> TrainConfig:
+    """16 of SmolLM2's tokens in one vector of 2,048 numbers, and back as vectors that it reads like tokens."""
+    return TrainConfig(
+        model=SoftAutoencoderShape(),
+        steps=250,
+        batch=64,
+        optim=OptimConfig(lr=1e-3, warmup=20, decay_from=0.1, final=0.0),
+        eval_every=50,
+        eval_chunks=16,
+        checkpoint_every=150,
+        compile="off",
+    )
+
+
+def smollm2_memory() -> TrainConfig:
+    """SmolLM2 reads its own last hidden state of earlier chunks, each as four soft tokens (paper: Llama as decoder)."""
+    encoder = BaseEncoderShape(chunk_tokens=16)
+    return _smollm2(PretrainedShape(encoder=encoder, chunks=2, reader="vector", vectors=4), "causal/2+blank+0.5*copy/2")
+
+
+def smollm2_curriculum() -> Curriculum:
+    """SmolLM2 learns to read memories of 16 tokens: autoencoder, frozen; blank copies; copies; then next tokens too."""
+    model, frozen = PretrainedShape(chunks=2), ("encoder", "reader")
+    blank = replace(_smollm2(model, "blank"), start=Path("soft"), frozen=frozen, steps=60)
+    copy = replace(_smollm2(model, "copy"), start=Path("blank"), frozen=frozen, steps=20)
+    combined = replace(_smollm2(model, "causal+0.5*blank/2+0.5*copy/2"), start=Path("copy"), frozen=frozen, steps=30)
+    return Curriculum(stages={"soft": smollm2_soft(), "blank": blank, "copy": copy, "combined": combined})
+
+
 RETAINING = "causal+0.5*blank/2+0.5*copy/2+recall"  # what makes a model form memories that it can read
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
@@ -181,10 +220,13 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "memory-full": memory_full,
     "memory-recurrent": memory_recurrent,
     "paper-memory": paper_memory,
+    "smollm2-soft": smollm2_soft,
+    "smollm2-memory": smollm2_memory,
 }
 
 CURRICULA: dict[str, Callable[[], Curriculum]] = {
     "memory-curriculum": memory_curriculum,
+    "smollm2-curriculum": smollm2_curriculum,
 }
 
 
@@ -219,4 +261,19 @@ def _memory(reader: ReaderKind, objective: str) -> TrainConfig:
         optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
         eval_every=70,
         checkpoint_every=175,
+    )
+
+
+def _smollm2(model: PretrainedShape, objective: str) -> TrainConfig:
+    """A few steps for a language model on two cores, whose every step is dear."""
+    return TrainConfig(
+        model=model,
+        objective=objective,
+        steps=100,
+        batch=4,
+        optim=OptimConfig(lr=2e-3, warmup=5, decay_from=0.3, final=0.1),
+        eval_every=20,
+        eval_chunks=4,
+        checkpoint_every=50,
+        compile="off",
     )

@@ -19,7 +19,6 @@ from memlm.data.split import assign, cut_tail
 from memlm.data.tokenizer import (
     Sample,
     end_id,
-    load_tokenizer,
     pad_id,
     token_bytes,
     token_dtype,
@@ -43,7 +42,7 @@ class Prepare:
     source: str  # a file or folder (text, Markdown, JSONL, Parquet), a named corpus, or a Hugging Face data set
     out: Path  # the folder to make
     vocab_size: int = 1024  # tokens of the byte-level BPE that is trained
-    tokenizer: Path | None = None  # use this tokenizer.json (or a folder that holds one) and train none
+    tokenizer: Path | None = None  # train none: a tokenizer.json, a folder with one, or a causal LM's own, by name
     hold_out: tuple[str, ...] = ()  # documents to hold out, by name; else the corpus' own choice, else a draw
     valid_fraction: float = 0.05  # of documents to hold out by the draw (of the text, if there is one document)
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet, Hugging Face)
@@ -79,10 +78,10 @@ def prepare(config: Prepare) -> Corpus:
         UsageError: the source, the tokenizer or a setting cannot be used, or `out` holds something else.
         WorkError: a download failed, the disk is full, or `out` cannot be written.
     """
-    _check(config)
+    tokenizer = _check(config)
     source = open_source(config.source, column=config.column, split=config.split, subset=config.subset)
     fingerprint = source.fingerprint()
-    request = _request(config, source, fingerprint)
+    request = _request(config, source, fingerprint, tokenizer)
     if _taken(config.out) and not config.overwrite:
         if read_json(config.out / "data.json")["request"] != request:
             raise UsageError(
@@ -93,24 +92,28 @@ def prepare(config: Prepare) -> Corpus:
         say(f"{config.out} is prepared already: nothing to do")
         return corpus
     with atomic_folder(config.out, replace=True) as folder:
-        meta = _build(config, source, folder)
+        meta = _build(config, source, folder, tokenizer)
         write_json(folder / "data.json", {**meta, "request": request, "source_sha256": fingerprint})
     return Corpus.open(config.out)
 
 
-def _check(config: Prepare) -> None:
-    """Refuse what can be refused before any work."""
+def _check(config: Prepare) -> "Tokenizer | None":
+    """Refuse what can be refused before any work; returns the tokenizer that was named, if one was."""
     if not 0 < config.valid_fraction < 1:
         raise UsageError(f"valid_fraction is {config.valid_fraction}: it has to lie between 0 and 1.")
     if config.max_documents is not None and config.max_documents < 1:
         raise UsageError(f"max_documents is {config.max_documents}: at least one document is needed.")
     if config.sample_bytes < 1:
         raise UsageError(f"sample_bytes is {config.sample_bytes}: the tokenizer has to learn from something.")
+    tokenizer = None
     if config.tokenizer is not None:
-        load_tokenizer(config.tokenizer)
+        from memlm.pretrained.transplant import tokenizer_for
+
+        tokenizer = tokenizer_for(str(config.tokenizer))
     elif config.vocab_size < 258:
         train_tokenizer([], config.vocab_size)  # says so
     _taken(config.out)
+    return tokenizer
 
 
 def _taken(out: Path) -> bool:
@@ -135,24 +138,21 @@ def _settings(config: Prepare) -> dict[str, Any]:
     return {**told, "tokenizer": config.tokenizer and str(config.tokenizer), "hold_out": list(config.hold_out)}
 
 
-def _request(config: Prepare, source: Source, fingerprint: str) -> str:
+def _request(config: Prepare, source: Source, fingerprint: str, tokenizer: "Tokenizer | None") -> str:
     """One hash for everything that decides the result: content and settings, no paths."""
-    tokenizer = config.tokenizer and load_tokenizer(config.tokenizer).to_str()
-    settings = {**_settings(config), "source": fingerprint, "tokenizer": tokenizer}
+    settings = {**_settings(config), "source": fingerprint, "tokenizer": tokenizer and tokenizer.to_str()}
     return sha256_json([FORMAT, source.hold_out, settings])
 
 
-def _build(config: Prepare, source: Source, folder: Path) -> dict[str, Any]:
+def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer | None") -> dict[str, Any]:
     """Both passes, into `folder`; returns what data.json shall tell."""
     sample = Sample(config.sample_bytes)
-    survey = _survey(config, source, sample if config.tokenizer is None else None)
+    survey = _survey(config, source, sample if tokenizer is None else None)
     only = survey.documents == 1
     at = min(max(1, round(survey.characters * (1 - config.valid_fraction))), survey.characters - 1)
     if only and at < 1:
         raise UsageError(f"{config.source} holds one character: too little to train on and to hold out.")
-    if config.tokenizer is not None:
-        tokenizer = load_tokenizer(config.tokenizer)
-    else:
+    if tokenizer is None:
         texts = sample.texts(before=at if only else None)
         say(f"training a tokenizer of {config.vocab_size} tokens on {sum(map(len, texts)) / 1e6:.1f}M characters")
         tokenizer = train_tokenizer(texts, config.vocab_size)

@@ -19,6 +19,7 @@ from memlm.memory.autoencoder import Autoencoder
 from memlm.memory.encoder import NoEncoder
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.model import TextMemory
+from memlm.memory.shapes import BaseEncoderShape
 
 # What an encoder was trained in, by the kind of model that it was saved with.
 TRAINING = {
@@ -27,6 +28,8 @@ TRAINING = {
     "memlm-memory": "memory-model",
     "memlm-recurrent": "recurrent",
     "memlm-oracle": "oracle",
+    "memlm-soft": "soft-autoencoder",
+    "memlm-pretrained": "pretrained-memory-model",
 }
 
 
@@ -207,5 +210,5 @@ def open_encoder(path: str) -> Encoder:
     """
     model = load_model(path).requires_grad_(False)
     shape = model.config.read_shape().encoder_shape
-    kind = "slots" if shape.readout == "slots" else shape.stack.kind
+    kind = shape.readout if isinstance(shape, BaseEncoderShape) or shape.readout == "slots" else shape.stack.kind
     return Encoder(Path(path).name, kind, TRAINING[model.config.model_type], model)

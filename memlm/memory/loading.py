@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,7 +20,16 @@ from memlm.memory.memory_model import MemoryModel, MemoryModelConfig
 from memlm.memory.model import TextMemory
 from memlm.memory.oracle import Oracle, OracleConfig
 from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.memory.shapes import (
+    AutoencoderShape,
+    CausalShape,
+    MemoryShape,
+    ModelShape,
+    OracleShape,
+    PretrainedShape,
+    RecurrentShape,
+    SoftAutoencoderShape,
+)
 
 _CLASSES: dict[type, tuple[type, type]] = {
     AutoencoderShape: (AutoencoderConfig, Autoencoder),
@@ -29,11 +39,16 @@ _CLASSES: dict[type, tuple[type, type]] = {
     OracleShape: (OracleConfig, Oracle),
 }
 _BY_TYPE = {config.model_type: model for config, model in _CLASSES.values()}
+_OVER_OTHERS: dict[str, tuple[type, str]] = {  # models over those of others, imported when one is asked for
+    "memlm-soft": (SoftAutoencoderShape, "memlm.pretrained.autoencoder:SoftAutoencoder"),
+    "memlm-pretrained": (PretrainedShape, "memlm.pretrained.memory:PretrainedMemory"),
+}
 
 
 def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
     """A freshly initialised model; the same seed gives the same weights and the global generator is untouched."""
-    config_class, model_class = _CLASSES[type(shape)]
+    kind = next((kind for kind, (of, _) in _OVER_OTHERS.items() if of is type(shape)), None)
+    config_class, model_class = _classes_over_others(kind) if kind else _CLASSES[type(shape)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return model_class(config_class.of(shape, vocab_size))
@@ -78,17 +93,26 @@ def load_model(path: Path | str) -> TextMemory:
     """
     folder = find_model(Path(path))
     kind = read_json(folder / "config.json").get("model_type")
-    if kind not in _BY_TYPE:
-        raise UsageError(f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join(_BY_TYPE)}.")
+    if kind not in _BY_TYPE and kind not in _OVER_OTHERS:
+        raise UsageError(
+            f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join([*_BY_TYPE, *_OVER_OTHERS])}."
+        )
+    model_class = _classes_over_others(kind)[1] if kind in _OVER_OTHERS else _BY_TYPE[kind]
     try:
         with quiet():
-            model, info = _BY_TYPE[kind].from_pretrained(folder, output_loading_info=True)
+            model, info = model_class.from_pretrained(folder, output_loading_info=True)
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
         return model.eval()
     except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
+
+
+def _classes_over_others(kind: str) -> tuple[type, type]:
+    module, name = _OVER_OTHERS[kind][1].split(":")
+    model_class = getattr(import_module(module), name)
+    return model_class.config_class, model_class
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

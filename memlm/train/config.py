@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.memory.shapes import (
+    AutoencoderShape,
+    CausalShape,
+    MemoryShape,
+    ModelShape,
+    OracleShape,
+    PretrainedShape,
+    RecurrentShape,
+    SoftAutoencoderShape,
+)
 from memlm.objectives.names import parse
 
 _FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks
@@ -16,6 +25,8 @@ OBJECTIVES_OF: dict[type, set[str]] = {
     OracleShape: {"causal"},
     MemoryShape: _FROM_CHUNKS,
     RecurrentShape: _FROM_CHUNKS,
+    SoftAutoencoderShape: {"autoencode", "noise"},
+    PretrainedShape: _FROM_CHUNKS,
 }
 
 

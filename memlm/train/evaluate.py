@@ -34,6 +34,7 @@ def evaluate(
     tokens_NW: np.ndarray,
     chunk_tokens: int,
     device: torch.device,
+    rows: int = 256,
     **options: Any,
 ) -> Score:
     """Score windows of held-out tokens [N, window], N >= 1.
@@ -44,13 +45,14 @@ def evaluate(
         tokens_NW: the windows.
         chunk_tokens: T.
         device: where.
+        rows: windows at once.
         options: more arguments for the model's forward pass, such as `read=False`.
     """
     training = model.training
     model.eval()
     nats = right = whole = scored = 0.0
-    for rows in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / 256)):
-        batch = objective(torch.from_numpy(rows.astype(np.int64)).to(device), chunk_tokens)
+    for tokens_BW in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / rows)):
+        batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
         asked = {"input_ids": batch.input_ids, **({} if batch.marks is None else {"marks": batch.marks})}
         logits_BTV = model(**asked, **options).logits.float()
         mask_BT = batch.labels != IGNORED

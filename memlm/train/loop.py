@@ -26,7 +26,7 @@ from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
 from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import MemoryShape, RecurrentShape
+from memlm.memory.shapes import MemoryShape, PretrainedShape, RecurrentShape
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
 from memlm.provenance import environment
@@ -45,6 +45,7 @@ from memlm.train.optim import (
 from memlm.train.start import find_start, freeze, start_from
 from memlm.train.tracking import Display, Metrics
 
+_LOGITS = 2**26  # numbers of logits at a time while evaluating: what bounds the memory of large vocabularies
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the device
 
 
@@ -78,7 +79,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
     # Chunks of many-chunk models are those of a grid over the stream, whether memories are read from disk or formed.
-    align = config.model.chunk_tokens if isinstance(config.model, (MemoryShape, RecurrentShape)) else 1
+    many = isinstance(config.model, (MemoryShape, RecurrentShape, PretrainedShape))
+    align = config.model.chunk_tokens if many else 1
     share = {"rank": rank, "world": world}
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
     held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
@@ -227,7 +229,8 @@ def _held_out(
     for name, *_ in parse(config.objective):
         objective = build_objective(name, vocab_size)
         own = windows_NW[:, : objective.window(config.model.window_tokens)]
-        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device))
+        rows = max(1, min(256, _LOGITS // (config.model.window_tokens * vocab_size)))
+        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device, rows=rows))
     first = next(iter(scores.values()))
     return first if len(scores) == 1 else {**first, "parts": scores}
 

@@ -22,7 +22,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import MemoryShape
+from memlm.memory.shapes import MemoryShape, PretrainedShape
 from memlm.memory.vocabulary import PAD
 from memlm.objectives.batch import Batch
 from memlm.train.config import TrainConfig
@@ -157,7 +157,7 @@ def stream_memories(
     encoded = batch.sources[:, :-1].numel() * world * config.accumulate * config.steps
     if config.cache_memories == "auto" and encoded < count:
         return None
-    encoder, device = model.encoder, next(model.encoder.parameters()).device
+    encoder, device = model.encoder, next(model.parameters()).device
     origin = {"encoder": encoder.fingerprint(), "data": corpus.hash, "chunk_tokens": T}
     try:
         memory_NM = keep_memories(
@@ -178,9 +178,11 @@ def stream_memories(
 
 def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | None:
     """Why a run cannot read its memories from disk."""
-    if not isinstance(config.model, MemoryShape) or config.model.reader in ("none", "full"):
+    shape = config.model
+    if not isinstance(shape, MemoryShape | PretrainedShape) or shape.reader in ("none", "full"):
         return "this model does not read memories of single chunks"
-    if any(p.requires_grad for p in model.encoder.parameters()):
+    base_trained = isinstance(shape, PretrainedShape) and shape.decoder.trained  # whose word vectors are encoded
+    if base_trained or any(p.requires_grad for p in model.encoder.parameters()):
         return "the encoder is trained"
     if batch.sources is None:
         return f"the objective {config.objective} makes up chunks that are not in the data"

@@ -5,6 +5,7 @@
 | the same shape (the number of chunks may differ where no weight depends on it) | all its weights |
 | an equal encoder | the encoder ... |
 | ... and an equal bridge, an autoencoder's or that of a reader `slots` | ... and the bridge |
+| ... and an equal reader of soft tokens, for the same language model | ... and the reader |
 
 Everything else begins as the run's seed makes it.
 """
@@ -21,7 +22,14 @@ from memlm.errors import UsageError
 from memlm.memory.encoder import NoEncoder
 from memlm.memory.loading import load_model, load_tokenizer
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
+from memlm.memory.shapes import (
+    AutoencoderShape,
+    MemoryShape,
+    ModelShape,
+    PretrainedShape,
+    RecurrentShape,
+    SoftAutoencoderShape,
+)
 from memlm.records import to_dict
 
 
@@ -51,6 +59,8 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
         )
     if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
+    if getattr(source.config, "base_fingerprint", None) != getattr(model.config, "base_fingerprint", None):
+        raise UsageError(f"{folder} was made for another language model: start from one for the same model.")
     taken = fitting(model.config.read_shape(), source.config.read_shape(), str(folder))
     embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
     for mine, theirs in taken.items():
@@ -116,12 +126,18 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
         parts["bridge"] = ("bridge", (*size, shape.bridge, shape.decoder.width))
     if isinstance(shape, MemoryShape) and shape.reader == "slots":
         parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
+    if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
+        # What makes soft tokens of a memory.
+        soft = shape.soft if isinstance(shape, PretrainedShape) else shape.decoder
+        parts["soft"] = ("reader", (*size, soft))
     return parts
 
 
 def _without_chunks(shape: ModelShape) -> ModelShape:
     """The shape as its weights see it: only fixed positions have weights for a number of chunks."""
-    free = isinstance(shape, RecurrentShape) or (isinstance(shape, MemoryShape) and shape.positions != "fixed")
+    free = isinstance(shape, RecurrentShape | PretrainedShape) or (
+        isinstance(shape, MemoryShape) and shape.positions != "fixed"
+    )
     return replace(shape, chunks=1) if free else shape
 
 

@@ -2,10 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
+from texts import write_documents
+from tiny_models import save_tiny
 
+from memlm import presets
 from memlm.bench import BENCHMARKS, corpus, encode, memory, parallel, peak, slots, tokenise
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most
@@ -13,10 +17,13 @@ from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SLOTS, cache_byte
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cli import main
 from memlm.data.corpus import Corpus
+from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
 from memlm.memory.loading import build_model
+from memlm.memory.shapes import BaseConfig, EncoderShape, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
 from memlm.presets import preset
+from memlm.train.config import Curriculum
 
 STACK = StackConfig(kind="transformer", width=8, layers=2, heads=2)
 # What makes each benchmark small; a new one needs a row.
@@ -49,8 +56,29 @@ def options(data, tmp_path, monkeypatch) -> Options:
     return Options(data=data, out=tmp_path / "benchmarks", seconds=0.2)
 
 
+def small_language_model(options) -> dict:
+    """What makes the benchmark of a real language model one of a tiny one, with data in its tokens."""
+    lm = save_tiny("llama", options.data.parent / "lm")
+    source = write_documents(options.data.parent / "documents")
+    prepare(Prepare(source=str(source), out=options.data, tokenizer=lm))
+    encoder = EncoderShape(
+        chunk_tokens=4, memory_dim=16, stack=StackConfig(kind="pointwise", width=4, layers=0), readout="slots"
+    )
+    soft, base = SoftConfig(width=4, hidden=8), BaseConfig(name=str(lm), lora_rank=2)
+    models = {"soft": SoftAutoencoderShape(base=str(lm), encoder=encoder, decoder=soft, negatives=8)}
+    other = PretrainedShape(encoder=encoder, chunks=2, soft=soft, decoder=base)
+    stages = {
+        name: replace(config, model=models.get(name, other), steps=1, batch=2)
+        for name, config in presets.smollm2_curriculum().stages.items()
+    }
+    return {"curriculum": Curriculum(stages=stages), "context": 8, "examples": 3, "plain": 6, "rounds": 1}
+
+
 def run(name, options, **more):
-    report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL[name], **more})
+    if name == "smollm2":
+        options = replace(options, data=options.out.parent / "language-model" / "data")
+        more = {**small_language_model(options), **more}
+    report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})
     return report, report.save(options.out).read_text()
 
 

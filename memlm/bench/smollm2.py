@@ -1,0 +1,241 @@
+"""A language model of others given memories: what it copies from them before and after training, what it loses by it,
+and what a context costs it.
+
+The curriculum of the preset is trained beside the data, and resumed there if the benchmark was stopped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from memlm import ui
+from memlm.bench.form import Options, Report
+from memlm.bench.timing import in_turn, pair_ratio
+from memlm.cpu import tune_cpu
+from memlm.data.corpus import Corpus
+from memlm.data.prepare import Prepare, prepare
+from memlm.measure.controls import derangement
+from memlm.measure.freerun import write_marked
+from memlm.measure.reading import MEMORIES, score_places
+from memlm.measure.tasks import TASKS
+from memlm.memory.decoding import Cached, Prompt
+from memlm.memory.loading import build_model, load_model
+from memlm.memory.shapes import PretrainedShape
+from memlm.nn.loss import IGNORED
+from memlm.presets import smollm2_curriculum
+from memlm.pretrained.base import logits
+from memlm.pretrained.memory import PretrainedMemory
+from memlm.pretrained.opening import open_pretrained
+from memlm.train.config import Curriculum
+from memlm.train.curriculum import train_curriculum
+from memlm.train.start import start_from
+
+CONTEXT = 2048
+PLAIN = 64  # tokens of a plain text
+
+
+def run(
+    options: Options,
+    *,
+    curriculum: Curriculum | None = None,
+    context: int = CONTEXT,
+    examples: int = 24,
+    plain: int = PLAIN,
+    rounds: int = 5,
+) -> Report:
+    """Train, score before and after, and time."""
+    tune_cpu()
+    plan = (curriculum or smollm2_curriculum()).each(data=options.data)
+    last = plan.stages[plan.last]
+    shape = cast(PretrainedShape, last.model)
+    if not options.data.exists():
+        prepare(Prepare(source="gutenberg", out=options.data, tokenizer=Path(shape.base)))
+    if options.seconds is not None:
+        plan = plan.each(max_seconds=options.seconds)
+    runs = options.data.with_name(f"{options.data.name}-runs")
+    summary = train_curriculum(plan, runs, resume=True)
+    corpus, first = Corpus.open(options.data), next(iter(plan.stages))
+    before = cast(PretrainedMemory, build_model(shape, corpus.vocab_size, last.seed).eval())
+    start_from(before, runs / first, corpus.tokenizer)
+    after = cast(PretrainedMemory, load_model(runs))
+    rows = [(task, mode, memory, *pair) for (task, mode, memory), pair in _both(before, after, corpus, examples)]
+    text = _plain(after, corpus, examples, plain)
+    del before
+    served = _served(after, context, rounds)
+    full, slots, vector = (served[side] for side in served)
+    then, T = f"after {context:,} tokens", shape.chunk_tokens
+    asked = "plain text, LoRA on where nothing is read / the base model (asked, at most 1.02)"
+    return Report(
+        name="smollm2",
+        claim=(
+            "A frozen language model of others is given memories of text through LoRA: how many tokens it copies from "
+            "them before and after its training, whether plain text costs it anything, and what a context costs."
+        ),
+        columns=(
+            "task",
+            "mode",
+            "memories",
+            "before: tokens right",
+            "after: tokens right",
+            "before: nats",
+            "after: nats",
+        ),
+        rows=rows,
+        ratios={
+            "plain text, the memory model without memories / the base model": text["unread"] / text["base"],
+            asked: text["always"] / text["base"],
+            f"time per token {then}, full context / one soft token": pair_ratio(full["token"], vector["token"]),
+            f"time per token {then}, full context / {T} soft tokens": pair_ratio(full["token"], slots["token"]),
+            f"cache bytes {then}, full context / one soft token": full["bytes"] / vector["bytes"],
+            f"cache bytes {then}, full context / {T} soft tokens": full["bytes"] / slots["bytes"],
+        },
+        setting=(
+            f"{Path(shape.base).name}: {after.config.base_source}; chunks of {shape.chunk_tokens} tokens in "
+            f"{shape.memory_dim} numbers, LoRA of rank {shape.decoder.lora_rank} on all linear layers; "
+            f"{examples} held-out examples of "
+            f"{shape.chunks} chunks; seed {last.seed}; stages "
+            + ", ".join(f"{name}: {c.objective}, {c.steps} steps of {c.batch}" for name, c in plan.stages.items())
+        ),
+        notes=[
+            "Before: the language model untouched, reading soft tokens of its autoencoder. After: the last stage.",
+            "Memories: the text's own, none, or those of another text.",
+            f"Soft tokens, held out: {summary['stages'][first]['token_accuracy']:.2%} of tokens are the nearest ones.",
+            f"Plain text, {plain} tokens: base {text['base']:.4f} nats a token; the memory model without memories "
+            f"{text['unread']:.4f}, equal to the bit: {'yes' if text['bits'] else 'no'}; LoRA everywhere "
+            f"{text['always']:.4f}.",
+            *(
+                f"{side}: prefill {one['prefill']:.2f} s (once), {1000 * median(one['token']):.1f} ms a token, "
+                f"{one['bytes']:,} bytes of cache"
+                for side, one in served.items()
+            ),
+            "Times do not depend on weights: the side with one soft token each has a reader that was not trained. The "
+            "full context runs with the adapter in place and multiplied by zero, as the others do with it at work.",
+        ],
+        raw={"plain": text, "served": served, "stages": summary["stages"]},
+    )
+
+
+def _both(
+    before: PretrainedMemory, after: PretrainedMemory, corpus: Corpus, examples: int
+) -> Iterator[tuple[tuple[str, str, str], tuple[float | str, ...]]]:
+    """(task, mode, memories) -> accuracy before and after, nats before and after."""
+    scores = [dict(_access(model, corpus, examples)) for model in (before, after)]
+    for key in scores[0]:
+        (right, nats), (right_after, nats_after) = scores[0][key], scores[1][key]
+        yield key, (right, right_after, nats, nats_after)
+
+
+def _access(
+    model: PretrainedMemory, corpus: Corpus, examples: int
+) -> Iterator[tuple[tuple[str, str, str], tuple[float, float | str]]]:
+    T, chunks = model.chunk_tokens, model.config.read_shape().chunks
+    for name in ("blank", "copy", "causal"):
+        make, of_text = TASKS[name]
+        text_BW = torch.from_numpy(corpus.chunks(corpus.valid, of_text(chunks) * T, limit=examples).tokens)
+        batch = make(text_BW, T, corpus.vocab_size, 0).batch
+        shuffled_B = derangement(len(text_BW), np.random.default_rng(0))
+        for memory in MEMORIES:
+            found = score_places(model, batch, memory, shuffled_B, model.device)
+            scored = found.scored_BN.sum()
+            right, nats = found.right_BN.sum() / scored, found.nats_BN.sum() / scored
+            ui.say(f"{name}, {memory}: {right:.2%}, {nats:.3f} nats")
+            yield (name, "teacher-forced", memory), (float(right), float(nats))
+        if name == "copy":
+            assert batch.marks is not None
+            scored_BN = batch.labels != IGNORED
+            written_BN = write_marked(model, batch.input_ids, batch.marks)
+            right = (written_BN == batch.labels)[scored_BN].float().mean().item()
+            ui.say(f"{name}, own, free running: {right:.2%}")
+            yield (name, "free-running", "own"), (right, "-")
+
+
+@torch.inference_mode()
+def _plain(model: PretrainedMemory, corpus: Corpus, examples: int, tokens: int) -> dict[str, Any]:
+    """Nats a token of plain text: of the base as it came, of the memory model with nothing to read, of LoRA always."""
+    ids_BN = torch.from_numpy(corpus.chunks(corpus.valid, tokens, limit=examples).tokens)
+    own_BN = model.base.own(ids_BN)
+    read_BN = torch.cat([torch.full_like(own_BN[:, :1], model.base.begin), own_BN[:, :-1]], 1)
+    told = {"base": open_pretrained(model.base.name, head=True).model(input_ids=read_BN).logits}
+    x_BNW = torch.cat([model.start.weight[:1].expand(len(ids_BN), 1, -1), model.embed(ids_BN[:, :-1])], 1)
+    assert model.adapter is not None
+    for name in ("reading", "always"):
+        model.adapter.serves = name
+        told[name] = logits(model.base.lm, model.decoder(x_BNW))
+    model.adapter.serves = "reading"
+    nats = {name: F.cross_entropy(of.flatten(0, 1), own_BN.flatten()).item() for name, of in told.items()}
+    return {
+        "base": nats["base"],
+        "unread": nats["reading"],
+        "always": nats["always"],
+        "bits": torch.equal(told["base"], told["reading"]),
+    }
+
+
+class _Full:
+    """The language model as it comes, which keeps every token."""
+
+    def __init__(self, model: PretrainedMemory, ids_BN: torch.Tensor):
+        self.model, self.own_BN, self.bytes = model, model.base.own(ids_BN), 0
+
+    @torch.inference_mode()
+    def prefill(self) -> None:
+        """Read the context."""
+        out = self.model.base.lm(input_ids=self.own_BN, use_cache=True, logits_to_keep=1)
+        self.cache, self.next_B1 = out.past_key_values, out.logits.argmax(-1)
+        self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
+
+    @torch.inference_mode()
+    def go_on(self) -> None:
+        """Write T tokens."""
+        for _ in range(self.model.chunk_tokens):
+            out = self.model.base.lm(input_ids=self.next_B1, past_key_values=self.cache, use_cache=True)
+            self.next_B1 = out.logits.argmax(-1)
+
+
+class _Memories:
+    """The memory model, which keeps soft tokens of memories and the tokens of one chunk."""
+
+    def __init__(self, model: PretrainedMemory, ids_BN: torch.Tensor):
+        self.model, self.prompt, self.bytes = model, Prompt(ids_BN, [ids_BN.shape[1]]), 0
+        self.decoding: Cached
+
+    def prefill(self) -> None:
+        """Read the context."""
+        self.decoding = self.model.decoding(self.prompt)
+        self.bytes = self.decoding.nbytes
+        assert self.bytes == self.model.cache_bytes(self.prompt.lengths[0]), "another size than the formula's"
+
+    def go_on(self) -> None:
+        """Write T tokens, the last of which fills a chunk."""
+        for _ in range(self.model.chunk_tokens):
+            self.decoding.step(self.decoding.logits.argmax(-1))
+
+
+def _served(model: PretrainedMemory, context: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Seconds to read a context and for each of the T tokens after it, and bytes kept, side by side."""
+    shape = cast(PretrainedShape, model.config.read_shape())
+    one = replace(shape, reader="vector", vectors=1)
+    vector = cast(PretrainedMemory, build_model(one, model.config.vocab_size, 0).eval())
+    generator = torch.Generator().manual_seed(0)
+    ids_BN = torch.randint(2, model.config.vocab_size, (1, context), generator=generator)
+    sides: dict[str, Any] = {
+        "full context": _Full(model, ids_BN),
+        f"memories, {model.chunk_tokens} soft tokens each": _Memories(model, ids_BN),
+        "memories, one soft token each": _Memories(vector, ids_BN),
+    }
+    prefill = in_turn({name: side.prefill for name, side in sides.items()}, rounds=1, warm_up=0)
+    tokens = in_turn({name: side.go_on for name, side in sides.items()}, rounds=rounds)
+    return {
+        name: {
+            "prefill": prefill[name][0],
+            "token": [t / model.chunk_tokens for t in tokens[name]],
+            "bytes": side.bytes,
+        }
+        for name, side in sides.items()
+    }

@@ -1,0 +1,112 @@
+"""What models over a language model of others share: they hold and save what was trained, and not the base.
+
+FOLDER/config.json          the shape; the base's name, where it came from and its fingerprint
+FOLDER/model.safetensors    encoder, reader, start vectors; all of the base where it was trained
+FOLDER/adapter/             the LoRA matrices, as peft writes and reads them
+"""
+
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from memlm.memory.encoder import fingerprint
+from memlm.memory.model import ShapeConfig, TextMemory
+from memlm.memory.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.pretrained.adapter import Adapter, is_adapter
+from memlm.pretrained.base import Base, open_base
+
+S = TypeVar("S", SoftAutoencoderShape, PretrainedShape)
+
+
+class OverConfig(ShapeConfig[S]):
+    """A config that also names the base."""
+
+    base_source: str | None = None
+    base_fingerprint: str | None = None
+
+
+class OverBase(TextMemory):
+    """A model over a frozen or trained base.
+
+    Attributes:
+        base: the language model.
+        base_part: the name of the submodule that holds it.
+        base_trained: whether its weights are trained, and so saved here.
+        adapter: LoRA on it, if there is any.
+    """
+
+    base: Base
+    base_part: str
+    base_trained = False
+    adapter: Adapter | None = None
+
+    def open(self, config: OverConfig, name: str) -> Base:
+        """Open the base that a config names, which then also tells where it came from.
+
+        Raises:
+            UsageError: it cannot be used, or is another one than that of the config.
+        """
+        base = open_base(name, config.vocab_size, config.base_fingerprint)
+        config.base_source, config.base_fingerprint = base.source, base.fingerprint
+        return base
+
+    def fingerprint(self) -> str:
+        """As of `TextMemory`, with the base's own."""
+        return fingerprint(self, {**(self.config.shape or {}), "base": self.config.base_fingerprint})
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What was or could be trained: of a frozen base the adapter alone, of tied weights one."""
+        seen: set[int] = set()
+        held: dict[str, Any] = {}
+        for name, tensor in super().state_dict(*args, **kwargs).items():
+            if self._is_held(name) and tensor.data_ptr() not in seen:
+                held[name] = tensor
+                seen.add(tensor.data_ptr())
+        return held
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Put back what `state_dict` gave.
+
+        Raises:
+            RuntimeError: something is missing, or does not belong here.
+        """
+        absent = sorted(self.state_dict().keys() - state_dict.keys())
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        if strict and (absent or found.unexpected_keys):
+            raise RuntimeError(f"there is {'no' if absent else 'a strange'} {(absent or found.unexpected_keys)[0]}")
+        return found
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write config, own weights and adapter into a folder; the base stays where it is."""
+        folder = Path(save_directory)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        own = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items() if not is_adapter(name)}
+        save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+        if self.adapter is not None:
+            self.adapter.save(folder / "adapter")
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, path: str | Path, *, config: Any = None, output_loading_info: bool = False, **kwargs: Any
+    ) -> Self | tuple[Self, dict[str, Any]]:
+        """Put base, own weights and adapter together again, exactly as they were saved.
+
+        Raises:
+            UsageError: the base is not there any more, or is another one.
+            RuntimeError: the files are damaged.
+        """
+        folder = Path(path)
+        model = cls(config or cls.config_class.from_pretrained(folder))  # pyright: ignore[reportOptionalMemberAccess]
+        own: dict[str, Tensor] = load_file(folder / "model.safetensors")
+        if model.adapter is not None:
+            model.adapter.load(folder / "adapter")
+            own |= {name: tensor for name, tensor in model.state_dict().items() if is_adapter(name)}
+        model.load_state_dict(own)
+        info = {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": set(), "error_msgs": []}
+        return (model.eval(), info) if output_loading_info else model.eval()
+
+    def _is_held(self, name: str) -> bool:
+        return not name.startswith(f"{self.base_part}.") or self.base_trained or is_adapter(name)

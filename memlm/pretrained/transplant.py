@@ -1,0 +1,94 @@
+"""A language model's own tokenizer with our two special ids: every id moves up by two, `<|pad|>` is 0, `<|end|>` is 1.
+
+All of memlm takes these two for granted (memory/vocabulary.py). Merges and words stay as they are, so that a text is
+cut exactly as the language model's own tokenizer cuts it, and its ids are ours less `SHIFT`.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlm.data.tokenizer import END, PAD, load_tokenizer
+from memlm.errors import UsageError
+from memlm.files import read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from memlm.pretrained.opening import Pretrained
+
+SHIFT = 2  # our id less the language model's own
+
+
+def transplant(tokenizer: "Tokenizer", name: str) -> "Tokenizer":
+    """The tokenizer with every id moved up by two and ours put before them; special tokens in a text are text to it.
+
+    Args:
+        tokenizer: the language model's own.
+        name: what the model is called.
+
+    Raises:
+        UsageError: it is no byte-level BPE.
+    """
+    from tokenizers import Tokenizer
+
+    told = json.loads(tokenizer.to_str())
+    if told["model"]["type"] != "BPE" or '"ByteLevel"' not in json.dumps(told["decoder"]):
+        raise UsageError(
+            f"the tokenizer of {name} is no byte-level BPE, so it can neither give back every text nor take our two "
+            "special tokens: choose a model with one, of the GPT-2, Llama 3, Qwen or SmolLM families, say."
+        )
+    moved = {_other(token): i + SHIFT for token, i in told["model"]["vocab"].items()}
+    told["model"]["vocab"] = {PAD: 0, END: 1, **moved}
+    own = [{**token, "id": token["id"] + SHIFT, "content": _other(token["content"])} for token in told["added_tokens"]]
+    told["added_tokens"] = [_special(PAD, 0), _special(END, 1), *own]
+    told |= {"post_processor": None, "truncation": None, "padding": None}
+    ours = Tokenizer.from_str(json.dumps(told))
+    ours.encode_special_tokens = True
+    return ours
+
+
+def tokenizer_of(opened: "Pretrained") -> "Tokenizer":
+    """The transplanted tokenizer of an opened model.
+
+    Raises:
+        UsageError: it has none that can be transplanted.
+    """
+    own = getattr(opened.tokenizer, "backend_tokenizer", None)
+    if own is None:
+        raise UsageError(f"the tokenizer of {opened.name} is none of the library tokenizers: choose another model.")
+    return transplant(own, opened.name)
+
+
+def is_language_model(path: Path) -> bool:
+    """Whether a folder holds a model that is not ours, so that its tokenizer has to be transplanted."""
+    config = Path(path) / "config.json"
+    return config.is_file() and not str(read_json(config).get("model_type")).startswith("memlm-")
+
+
+def tokenizer_for(name: str) -> "Tokenizer":
+    """What `memlm prepare --tokenizer` names.
+
+    Args:
+        name: a tokenizer.json, or a folder with one, which is taken as it is; or a causal language model (a folder, a
+            known name or one of the hub), whose tokenizer is transplanted.
+
+    Raises:
+        UsageError: there is none, or it cannot be used.
+    """
+    path = Path(name)
+    if path.exists() and not is_language_model(path):
+        return load_tokenizer(path)
+    from memlm.pretrained.opening import open_pretrained
+
+    return tokenizer_of(open_pretrained(name))
+
+
+def _special(content: str, i: int) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": i, "content": content, **flags, "special": True}
+
+
+def _other(token: str) -> str:
+    """A language model's own token that is called as one of ours gets another name."""
+    return f"{token} of the model" if token in (PAD, END) else token
