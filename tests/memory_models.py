@@ -34,6 +34,7 @@ def shapes():
                 reader=reader,
                 vectors=vectors,
                 bridge_width=6,
+                key_width=6,
             )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from memlm.errors import UsageError
 from memlm.memory.loading import load_model
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.reader import READERS
+from memlm.memory.select import Look
 from memlm.memory.shapes import MemoryShape
 from memlm.nn.layout import Layout
 
@@ -28,10 +30,10 @@ def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None,
         marked = None if marks is None else marks[:, c : c + 1]
         x_BTW = model.embed_chunks(chunk[:, None], marked)
         held = torch.stack(known, 1) if known else None
-        if held is None and model.reader.vectors:
+        if held is None and model.reader.reads:
             held = torch.zeros(len(chunk), 0, M)
         out.append(model.head(decode_alone(model, x_BTW[:, 0], held, c))[:, :real])
-        if model.reader.vectors:
+        if model.reader.reads:
             known.append(model.encode(chunk))
     return torch.cat(out, 1)
 
@@ -56,7 +58,48 @@ def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tens
     for t in range(T):
         mask[m + t, : m + t + 1] = True
     prefix = model.reader(memory_BKM).flatten(1, 2) if m else x_BTW[:, :0]
-    return model.decoder(torch.cat([prefix, x_BTW], 1), Layout(torch.tensor(positions), mask))[:, m:]
+    beside = []
+    if K and model.reader_kind == "select":
+        beside = [lambda x_BTW, look=look: looked(model, look, x_BTW, memory_BKM) for look in model.reader.looks]
+    layout = Layout(torch.tensor(positions), mask)
+    return model.decoder(torch.cat([prefix, x_BTW], 1), layout, beside=beside)[:, m:]
+
+
+def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torch.Tensor) -> torch.Tensor:
+    """What a chunk's entries read by the reader `select`: entry after entry, from the memories that it has chosen."""
+    out, K = torch.zeros_like(x_BTW), memory_BKM.shape[1]
+    H, D = look.heads, look.find.out_features
+    for b, t in np.ndindex(*x_BTW.shape[:2]):
+        x_W = look.norm(x_BTW[b, t])
+        find_D = turned(length_one(look.find(x_W)), K)
+        scores, read = [look.nothing[0]], [torch.zeros(x_W.shape)]
+        for m in range(K):
+            slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
+            key_D = look.key_down(torch.stack([torch.nn.functional.gelu(look.key_up(s_S)) for s_S in slots_TS]).mean(0))
+            scores.append(find_D @ turned(length_one(key_D), m) / D**0.5)
+            k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
+            q_HE = look.query(x_W).unflatten(-1, (H, -1))
+            heads = []
+            for h in range(H):
+                k_TE = torch.stack([turned(k_E, s) for s, k_E in enumerate(k_THE[:, h])])
+                heads.append((k_TE @ turned(q_HE[h], t) / q_HE.shape[1] ** 0.5).softmax(0) @ v_THE[:, h])
+            read.append(torch.cat(heads))
+        best = sorted(range(1, K + 1), key=lambda m: -scores[m])[: look.top or K]
+        share = torch.stack([scores[m] for m in [0, *best]]).softmax(0)
+        out[b, t] = look.out(share @ torch.stack([read[m] for m in [0, *best]]))
+    return out
+
+
+def length_one(x_D: torch.Tensor) -> torch.Tensor:
+    return x_D / (x_D.pow(2).mean() + torch.finfo(x_D.dtype).eps).sqrt()
+
+
+def turned(x_D: torch.Tensor, position: int) -> torch.Tensor:
+    """Rotary positions as a turn of complex numbers."""
+    real, imaginary = x_D.chunk(2)
+    angle = position * 10_000.0 ** (-torch.arange(len(real)) / len(real))
+    z = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([z.real, z.imag])
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader != "full"], ids=ident)
@@ -71,7 +114,7 @@ def test_both_forms_are_the_loop_over_chunks(shape, form):
         torch.testing.assert_close(
             model(x, marks=marks).logits, one_after_the_other(model, x, marks), rtol=1e-5, atol=1e-5
         )
-        if model.reader.vectors:
+        if model.reader.reads:
             before = torch.randn(rows, 2, M, generator=torch.Generator().manual_seed(2))
             torch.testing.assert_close(
                 model(x, memories=before).logits, one_after_the_other(model, x, memories=before), rtol=1e-5, atol=1e-5
@@ -145,6 +188,9 @@ def test_without_memory_the_chunk_stands_where_it_stood():
     [
         {"chunks": 0},
         {"vectors": 0},
+        {"select": -1},
+        {"key_width": 3},
+        {"reader": "select", "decoder": replace(MIXER, width=9, layers=1), "positions": "fixed"},
         {"decoder": replace(TRANSFORMER, causal=False)},
         {"decoder": MIXER},
         {"decoder": MIXER, "positions": "fixed", "reader": "full"},
