@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,26 +66,25 @@ def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tens
 
 def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torch.Tensor) -> torch.Tensor:
     """What a chunk's entries read by the reader `select`: entry after entry, from the memories that it has chosen."""
-    out, K = torch.zeros_like(x_BTW), memory_BKM.shape[1]
-    H, D = look.heads, look.find.out_features
-    for b, t in np.ndindex(*x_BTW.shape[:2]):
-        x_W = look.norm(x_BTW[b, t])
-        find_D = turned(length_one(look.find(x_W)), K)
-        scores, read = [look.nothing[0]], [torch.zeros(x_W.shape)]
+    out, (B, K, _), H = torch.zeros_like(x_BTW), memory_BKM.shape, look.heads
+    for b in range(B):
+        keys, slots = [], []
         for m in range(K):
             slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
-            key_D = look.key_down(torch.stack([torch.nn.functional.gelu(look.key_up(s_S)) for s_S in slots_TS]).mean(0))
-            scores.append(find_D @ turned(length_one(key_D), m) / D**0.5)
+            key_D = look.key_down(torch.nn.functional.gelu(look.key_up(slots_TS)).mean(0))
+            keys.append(turned(length_one(key_D), m))
             k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
-            q_HE = look.query(x_W).unflatten(-1, (H, -1))
-            heads = []
-            for h in range(H):
-                k_TE = torch.stack([turned(k_E, s) for s, k_E in enumerate(k_THE[:, h])])
-                heads.append((k_TE @ turned(q_HE[h], t) / q_HE.shape[1] ** 0.5).softmax(0) @ v_THE[:, h])
-            read.append(torch.cat(heads))
-        best = sorted(range(1, K + 1), key=lambda m: -scores[m])[: look.top or K]
-        share = torch.stack([scores[m] for m in [0, *best]]).softmax(0)
-        out[b, t] = look.out(share @ torch.stack([read[m] for m in [0, *best]]))
+            slots.append((torch.stack([turned(k_HE, s) for s, k_HE in enumerate(k_THE)]), v_THE))
+        for t in range(T):
+            x_W = look.norm(x_BTW[b, t])
+            find_D = turned(length_one(look.find(x_W)), K)
+            scores = [find_D @ key_D / len(key_D) ** 0.5 for key_D in keys]
+            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top or K]
+            share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
+            q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
+            for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
+                weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
+                out[b, t] += look.out(part * (weight_TH1 * v_THE).sum(0).flatten())
     return out
 
 
@@ -95,11 +93,11 @@ def length_one(x_D: torch.Tensor) -> torch.Tensor:
 
 
 def turned(x_D: torch.Tensor, position: int) -> torch.Tensor:
-    """Rotary positions as a turn of complex numbers."""
-    real, imaginary = x_D.chunk(2)
-    angle = position * 10_000.0 ** (-torch.arange(len(real)) / len(real))
-    z = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat([z.real, z.imag])
+    """Rotary positions [..., D] as a turn of complex numbers."""
+    half = x_D.shape[-1] // 2
+    angle = position * 10_000.0 ** (-torch.arange(half) / half)
+    z = torch.complex(x_D[..., :half], x_D[..., half:]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([z.real, z.imag], -1)
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader != "full"], ids=ident)
