@@ -35,6 +35,7 @@ def shapes():
                 vectors=vectors,
                 bridge_width=6,
                 key_width=6,
+                select=0 if positions == "variable" else 2,
             )
 
 

@@ -5,6 +5,7 @@ its name in `ReaderKind` and a row in `READERS`.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class Select(Nothing):
     def hold(self, memory_BKM: Tensor, number_RK: Tensor) -> Held:
         """What has to be kept of memories with these numbers, one row for all sequences or one for each."""
         slots_BKTS = self.unroll(memory_BKM)
-        return Held(memory_BKM, torch.stack([look.keys(slots_BKTS, number_RK) for look in self.looks], 2))
+        return Held(memory_BKM, torch.stack([look.keys(slots_BKTS, number_RK) for look in self._looks()], 2))
 
     def beside(self, held: Held, where: Where) -> Sequence[Beside]:
         """What each layer's entries are given of memories: few are unrolled for each entry, many once for all."""
@@ -114,13 +115,16 @@ class Select(Nothing):
         if 0 < self.top * entries < K:
             return [
                 lambda x_BQW, i=i, look=look: look.of_few(x_BQW, held, i, self.unroll, where)
-                for i, look in enumerate(self.looks)
+                for i, look in enumerate(self._looks())
             ]
         slots_BKTS = self.unroll(held.memory_BKM)
         return [
             lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLD[:, :, i], slots_BKTS, where)
-            for i, look in enumerate(self.looks)
+            for i, look in enumerate(self._looks())
         ]
+
+    def _looks(self) -> list[Look]:
+        return cast(list[Look], list(self.looks))
 
 
 READERS: dict[str, type[Reader]] = {

@@ -3,12 +3,13 @@
 What is kept of a memory is its vector and, for each layer, a short key; slots, and what a layer attends to of them, are
 made when they are read and forgotten again. For token n, memories m and slots s of a memory
 
-    score_m = q_n . key_m / sqrt(D), both turned by the numbers of their chunks (rotary)
-    share_m = softmax over the k best scores and a learned score of nothing
-    out_n   = sum_m share_m sum_s softmax_s(q'_n . k_ms / sqrt(K)) v_ms, both turned by their places in their chunks
+    score_m  = q_n . key_m / sqrt(D), both turned by the numbers of their chunks (rotary)
+    logit_ms = q'_n . k_ms / sqrt(E), both turned by their places in their chunks
+    few:  out_n = sum_m share_m sum_s softmax_s(logit_ms) v_ms, share = softmax over the best scores and one of nothing
+    all:  out_n = sum_ms softmax_ms(logit_ms + score_m, nothing) v_ms
 
-A memory's share comes from its key alone. So keys learn by gradient, with all memories read, what few of them have
-to tell later: the two differ in k only (a mixture of experts' gate, with memories in the place of experts).
+All memories, in one softmax, are how reading is learnt soon (LOG.md). With few, a memory's share comes from its key
+alone, so that keys have to learn to tell what a memory holds; with as many as there are, all of them learn by gradient.
 """
 
 import math
@@ -76,47 +77,48 @@ class Look(nn.Module):
         key_BKD = self.key_down(F.gelu(self.key_up(slots_BKTS)).mean(2))
         return _turned(F.rms_norm(key_BKD, key_BKD.shape[-1:]), number_RK)
 
-    def shares(self, x_BQW: Tensor, key_BKD: Tensor, where: Where) -> tuple[Tensor, Tensor | None]:
-        """Of what each entry reads: shares [B, Q, k] of the chosen memories, and which these are [B, Q, k].
-
-        With None for the latter the shares are [B, Q, K], of all memories.
-        """
+    def scores(self, x_BQW: Tensor, key_BKD: Tensor, where: Where) -> Tensor:
+        """How well each memory fits each entry [B, Q, K]; minus infinity for those that it must not see."""
         find_BQD = self.find(x_BQW)
         find_BQD = _turned(F.rms_norm(find_BQD, find_BQD.shape[-1:]), where.before)
         score_BQK = find_BQD @ key_BKD.mT / math.sqrt(key_BKD.shape[-1])
         seen_RQK = torch.arange(key_BKD.shape[1], device=x_BQW.device) < where.before[..., None]
-        score_BQK = score_BQK.masked_fill(~seen_RQK, -math.inf)
-        chosen = None
-        if 0 < self.top < key_BKD.shape[1]:
-            score_BQK, chosen = score_BQK.topk(self.top, -1)
-        nothing_BQ1 = self.nothing.to(score_BQK.dtype).expand(*score_BQK.shape[:2], 1)
-        return torch.cat([nothing_BQ1, score_BQK], -1).softmax(-1)[..., 1:], chosen
+        return score_BQK.masked_fill(~seen_RQK, -math.inf)
 
     def of_all(self, x_BQW: Tensor, key_BKD: Tensor, slots_BKTS: Tensor, where: Where) -> Tensor:
         """What entries [B, Q, W] read [B, Q, W], from the slots of all memories, most of which some entry reads."""
         x_BQW = self.norm(x_BQW)
-        share_BQK, chosen_BQk = self.shares(x_BQW, key_BKD, where)
-        if chosen_BQk is not None:
-            none_BQK = share_BQK.new_zeros(*share_BQK.shape[:2], key_BKD.shape[1])
-            share_BQK = none_BQK.scatter(-1, chosen_BQk, share_BQK)
+        score_BQK = self.scores(x_BQW, key_BKD, where)
+        if 0 < self.top < score_BQK.shape[-1]:
+            best, chosen = score_BQK.topk(self.top, -1)
+            score_BQK = torch.full_like(score_BQK, -math.inf).scatter(-1, chosen, best)
         k_BKTHE, v_BKTHE = self._keys_and_values(slots_BKTS)
         k_BHNE, v_BHNE = (z.flatten(1, 2).transpose(1, 2) for z in (k_BKTHE, v_BKTHE))
         logit_BHQN = self._queries(x_BQW, where).transpose(1, 2) @ k_BHNE.mT
-        inner_BHQKT = logit_BHQN.unflatten(-1, k_BKTHE.shape[1:3]).softmax(-1)
-        mixed_BHQE = (inner_BHQKT * share_BQK[:, None, ..., None]).flatten(-2) @ v_BHNE
+        weight_BHQKT = self._weights(score_BQK[:, None], logit_BHQN.unflatten(-1, k_BKTHE.shape[1:3]))
+        mixed_BHQE = weight_BHQKT.flatten(-2) @ v_BHNE
         return self.out(mixed_BHQE.transpose(1, 2).flatten(2))
 
     def of_few(self, x_BQW: Tensor, held: Held, layer: int, unroll: nn.Module, where: Where) -> Tensor:
         """The same from those memories alone that an entry has chosen, unrolled for it."""
         x_BQW = self.norm(x_BQW)
-        share_BQk, chosen_BQk = self.shares(x_BQW, held.key_BKLD[:, :, layer], where)
-        assert chosen_BQk is not None
+        score_BQk, chosen_BQk = self.scores(x_BQW, held.key_BKLD[:, :, layer], where).topk(self.top, -1)
         rows_B11 = torch.arange(len(x_BQW), device=x_BQW.device)[:, None, None]
         slots_BQkTS = unroll(held.memory_BKM[rows_B11, chosen_BQk])
         k_BQkTHE, v_BQkTHE = self._keys_and_values(slots_BQkTS)
         logit_BQHkT = torch.einsum("bqhe,bqkthe->bqhkt", self._queries(x_BQW, where), k_BQkTHE)
-        weight_BQHkT = logit_BQHkT.softmax(-1) * share_BQk[:, :, None, :, None]
+        weight_BQHkT = self._weights(score_BQk[:, :, None], logit_BQHkT)
         return self.out(torch.einsum("bqhkt,bqkthe->bqhe", weight_BQHkT, v_BQkTHE).flatten(2))
+
+    def _weights(self, score_Xk: Tensor, logit_XkT: Tensor) -> Tensor:
+        """What each slot of k memories counts [..., k, T]; with nothing they all sum to one."""
+        nothing_X1 = self.nothing.to(score_Xk.dtype).expand(*score_Xk.shape[:-1], 1)
+        if self.top:
+            share_Xk = torch.cat([nothing_X1, score_Xk], -1).softmax(-1)[..., 1:]
+            return logit_XkT.softmax(-1) * share_Xk[..., None]
+        nothing_X1 = nothing_X1.expand(*logit_XkT.shape[:-2], 1)
+        together_XN = torch.cat([nothing_X1, (logit_XkT + score_Xk[..., None]).flatten(-2)], -1)
+        return together_XN.softmax(-1)[..., 1:].unflatten(-1, logit_XkT.shape[-2:])
 
     def _queries(self, x_BQW: Tensor, where: Where) -> Tensor:
         """[B, Q, H, E], so long that a product with a key is a logit."""

@@ -79,9 +79,18 @@ def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torc
             x_W = look.norm(x_BTW[b, t])
             find_D = turned(length_one(look.find(x_W)), K)
             scores = [find_D @ key_D / len(key_D) ** 0.5 for key_D in keys]
-            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top or K]
-            share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
             q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
+            if not look.top:
+                logits_NH = [
+                    (k_THE * q_HE).sum(-1) / q_HE.shape[1] ** 0.5 + s
+                    for s, (k_THE, _) in zip(scores, slots, strict=True)
+                ]
+                weight_NH = torch.cat([look.nothing.expand(1, H), *logits_NH]).softmax(0)[1:]
+                v_NHE = torch.cat([v_THE for _, v_THE in slots])
+                out[b, t] = look.out((weight_NH[..., None] * v_NHE).sum(0).flatten())
+                continue
+            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top]
+            share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
             for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
                 weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
                 out[b, t] += look.out(part * (weight_TH1 * v_THE).sum(0).flatten())
