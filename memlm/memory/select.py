@@ -13,6 +13,7 @@ alone, so that keys have to learn to tell what a memory holds; with as many as t
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +100,7 @@ class Look(nn.Module):
         mixed_BHQE = weight_BHQKT.flatten(-2) @ v_BHNE
         return self.out(mixed_BHQE.transpose(1, 2).flatten(2))
 
-    def of_few(self, x_BQW: Tensor, held: Held, layer: int, unroll: nn.Module, where: Where) -> Tensor:
+    def of_few(self, x_BQW: Tensor, held: Held, layer: int, unroll: Callable[[Tensor], Tensor], where: Where) -> Tensor:
         """The same from those memories alone that an entry has chosen, unrolled for it."""
         x_BQW = self.norm(x_BQW)
         score_BQk, chosen_BQk = self.scores(x_BQW, held.key_BKLD[:, :, layer], where).topk(self.top, -1)
