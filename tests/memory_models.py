@@ -34,6 +34,8 @@ def shapes():
                 reader=reader,
                 vectors=vectors,
                 bridge_width=6,
+                key_width=6,
+                select=0 if positions == "variable" else 2,
             )
 
 

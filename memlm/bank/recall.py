@@ -38,7 +38,7 @@ def own_decoder(model: TextMemory) -> Decode:
     """
     if isinstance(model, Autoencoder):
         return model.decode
-    if isinstance(model, MemoryModel) and model.reader.vectors and _half(model):
+    if isinstance(model, MemoryModel) and model.reader.reads and _half(model):
         return lambda memory_BM: _blank_copy(model, memory_BM)
     raise UsageError(
         "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "

@@ -10,7 +10,8 @@ become memories side by side, and the decoder reads these in one call.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from torch.nn import functional as F
 
 from memlm.memory.decoding import Cached, Prompt, cache_entries, last_entry
 from memlm.memory.placing import Placing
+from memlm.memory.reader import Select
+from memlm.memory.select import Held, Where
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
+from memlm.nn.stack import Beside
 
 if TYPE_CHECKING:
     from memlm.memory.memory_model import MemoryModel
@@ -50,7 +54,8 @@ class ChunkDecoding(Cached, Generic[Model]):
         count_R1 = self.count(self.chunk_R1)
         positions_RT = placing.tokens(count_R1[:, 0])
         self.position_R1 = positions_RT.gather(1, self.slot_R1)
-        prefix_BmW = self.read_prompt(ids_BCT[:, :-1], prompt.memories).flatten(1, 2) if self.S else None
+        prefix_BKSW = self.read_prompt(ids_BCT[:, :-1], prompt.memories)
+        prefix_BmW = None if prefix_BKSW is None else prefix_BKSW.flatten(1, 2)
         m = 0 if prefix_BmW is None else prefix_BmW.shape[1]
         self.cache = self.stack.new_cache(T + m)
         number_m = torch.arange(m, device=device) // max(1, self.S)
@@ -70,12 +75,22 @@ class ChunkDecoding(Cached, Generic[Model]):
         """How many places there have to be by now."""
 
     @abstractmethod
-    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
-        """What stands for the memories before each row's last chunk [B, K + C, S, W]; too many for a shorter row."""
+    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor | None:
+        """What stands for the memories before each row's last chunk [B, K + C, S, W]; too many for a shorter row.
+
+        None where nothing does.
+        """
 
     @abstractmethod
     def read_chunk(self, rows: Tensor | slice) -> Tensor:
         """What stands for the memories of the chunks `ids_BT` of some rows, now full [b, S, W]."""
+
+    def keep_chunk(self, rows_r: Tensor) -> None:
+        """Where S is 0: keep what is wanted of the chunks `ids_BT` of these rows, now full. Nothing by default."""
+
+    def beside(self, slot_RQ: Tensor) -> Sequence[Beside]:
+        """What entries at these places of the chunks are given of memories that are no entries. Nothing by default."""
+        return ()
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -90,7 +105,8 @@ class ChunkDecoding(Cached, Generic[Model]):
             x_B1W[self.of_batch(rows_r)] = self.start(self.model.start, rows_r)
         x_B1W = x_B1W + self.model.place(self.slot_R1)
         self.mask_R1P.scatter_(2, self.slot_R1[..., None], True)
-        h_B1W = self.stack(x_B1W, self.layout(self.position_R1, self.mask_R1P, self.slot_R1), self.cache)
+        layout = self.layout(self.position_R1, self.mask_R1P, self.slot_R1)
+        h_B1W = self.stack(x_B1W, layout, self.cache, self.beside(self.slot_R1))
         self.logits = self.model.head(h_B1W[:, 0])
         return self.logits
 
@@ -102,6 +118,7 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.position_R1[rows_r] = self.placing.tokens(count_r)[:, :1]
         self.mask_R1P[rows_r, :, : self.T] = False
         if not self.S:
+            self.keep_chunk(rows_r)
             return
         if self.places() > self.cache.places:
             self.grow(self.places())
@@ -142,7 +159,9 @@ class ChunkDecoding(Cached, Generic[Model]):
         past_QT = memories_RQm.new_ones(Q, self.T).tril()
         mask_RQP = torch.cat([past_QT.expand(len(memories_RQm), -1, -1), memories_RQm], 2)
         slots_RQ = torch.arange(Q, device=x_BQW.device).expand(len(memories_RQm), -1)
-        h_BQW = self.stack(x_BQW, self.layout(positions_RT[:, :Q], mask_RQP, slots_RQ), self.cache)
+        h_BQW = self.stack(
+            x_BQW, self.layout(positions_RT[:, :Q], mask_RQP, slots_RQ), self.cache, self.beside(slots_RQ)
+        )
         self.logits = model.head(last_entry(h_BQW, self.slot_R1))
 
 
@@ -157,18 +176,59 @@ class MemoryDecoding(ChunkDecoding["MemoryModel"]):
         """As of `ChunkDecoding`: as many as the row with the longest text needs."""
         return cache_entries(self.S, self.T, self.longest + self.read, self.given)
 
-    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
-        """As of `ChunkDecoding`: all full chunks of all rows are encoded side by side."""
+    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor | None:
+        """As of `ChunkDecoding`."""
+        return self.model.reader(self.memories(ids_BCT, memory_BKM)) if self.S else None
+
+    def memories(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
+        """All before each row's last chunk [B, K + C, M]; the full chunks of all rows are encoded side by side."""
         model, most, device = self.model, self.longest // self.T, ids_BCT.device
         own_BCM = model.embed.weight.new_zeros(self.batch, most, model.memory_dim)
         if most:
             full_BC = (torch.arange(most, device=device) < self.chunk_R1).expand(self.batch, -1)
             own_BCM[full_BC] = model.encode_chunks(ids_BCT[:, :most][full_BC][:, None])[:, 0]
-        return model.reader(own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1))
+        return own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1)
 
     def read_chunk(self, rows: Tensor | slice) -> Tensor:
         """As of `ChunkDecoding`."""
         return self.model.reader(self.model.encode_chunks(self.ids_BT[rows][:, None]))[:, 0]
+
+
+class SelectDecoding(MemoryDecoding):
+    """Of a memory model that selects: its cache has T places alone, and beside it are the memories and their keys."""
+
+    held: Held
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache, of memories and of their keys."""
+        return self.cache.nbytes + self.held.nbytes
+
+    @property
+    def reader(self) -> Select:
+        """The model's."""
+        return cast(Select, self.model.reader)
+
+    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> None:
+        """As of `ChunkDecoding`: they are held, and no entries."""
+        memory_BKM = self.memories(ids_BCT, memory_BKM)
+        number_1K = torch.arange(memory_BKM.shape[1], device=memory_BKM.device)[None]
+        self.held = self.reader.hold(memory_BKM, number_1K)
+
+    def keep_chunk(self, rows_r: Tensor) -> None:
+        """As of `ChunkDecoding`."""
+        memory_BKM, key_BKLD = self.held.memory_BKM, self.held.key_BKLD
+        if more := self.given + (self.longest + self.read) // self.T - memory_BKM.shape[1]:
+            memory_BKM, key_BKLD = F.pad(memory_BKM, (0, 0, 0, more)), F.pad(key_BKLD, (0, 0, 0, 0, 0, more))
+        rows, number_r1 = self.of_batch(rows_r), self.count(self.chunk_R1[rows_r]) - 1
+        formed = self.reader.hold(self.model.encode_chunks(self.ids_BT[rows][:, None]), number_r1)
+        rows_B1 = torch.arange(self.batch, device=rows_r.device)[rows][:, None]
+        memory_BKM[rows_B1, number_r1], key_BKLD[rows_B1, number_r1] = formed.memory_BKM, formed.key_BKLD
+        self.held = Held(memory_BKM, key_BKLD)
+
+    def beside(self, slot_RQ: Tensor) -> Sequence[Beside]:
+        """As of `ChunkDecoding`."""
+        return self.reader.beside(self.held, Where(self.count(self.chunk_R1).expand_as(slot_RQ), slot_RQ))
 
 
 class RecurrentDecoding(ChunkDecoding["RecurrentMemory"]):

@@ -8,6 +8,7 @@ What is unusual:
 - the baselines without memory and with all tokens are this model with another reader.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -19,17 +20,18 @@ from transformers.utils.generic import ModelOutput
 
 from memlm.errors import UsageError
 from memlm.memory.decoding import Cached, Prompt, cache_entries
-from memlm.memory.decoding_chunks import MemoryDecoding
+from memlm.memory.decoding_chunks import MemoryDecoding, SelectDecoding
 from memlm.memory.decoding_flat import FullDecoding
 from memlm.memory.encoder import ChunkEncoder, NoEncoder
 from memlm.memory.generate import Generative
 from memlm.memory.model import ShapeConfig
 from memlm.memory.placing import Placing, folded, packed
-from memlm.memory.reader import READERS
+from memlm.memory.reader import READERS, Select
+from memlm.memory.select import Where
 from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import PAD, token_embedding
 from memlm.nn.loss import token_loss
-from memlm.nn.stack import build_stack
+from memlm.nn.stack import Beside, build_stack
 
 Form = Literal["packed", "folded"]
 
@@ -61,16 +63,15 @@ class MemoryModel(Generative):
         self.chunk_tokens, self.memory_dim, self.reader_kind = shape.chunk_tokens, shape.memory_dim, shape.reader
         width = shape.decoder.width
         self.reader = READERS[shape.reader](shape)
-        self.encoder = (
-            ChunkEncoder(shape.encoder, config.vocab_size) if self.reader.vectors else NoEncoder(shape.encoder)
-        )
+        self.encoder = ChunkEncoder(shape.encoder, config.vocab_size) if self.reader.reads else NoEncoder(shape.encoder)
         self.placing = Placing(shape.chunk_tokens, self.reader.vectors, shape.positions, shape.chunks)
         self.embed = token_embedding(config.vocab_size, width)
         self.start = token_embedding(2, width)  # before a chunk's first token: text goes on, or a copy is wanted
         self.place = token_embedding(shape.chunk_tokens, width)
         self.decoder = build_stack(shape.decoder, self.placing.length)
         self.head = nn.Linear(width, config.vocab_size, bias=False)
-        self.form: Form = "packed"
+        # Memories that are no entries leave nothing to pack: chunks alone are shorter sequences.
+        self.form: Form = "folded" if isinstance(self.reader, Select) else "packed"
         self.post_init()
 
     def forward(
@@ -97,7 +98,7 @@ class MemoryModel(Generative):
         n = input_ids.shape[1]
         ids_BCT = chunked(input_ids, self.chunk_tokens)
         memory_BKM = None
-        if read and self.reader.vectors:
+        if read and self.reader.reads:
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
         x_BCTW = self.embed_chunks(ids_BCT, marks)
@@ -134,13 +135,28 @@ class MemoryModel(Generative):
         prefix_BKSW = x_BCTW[:, :0] if memory_BKM is None else self.reader(memory_BKM)
         x_BNW, prefix_BmW = x_BCTW.flatten(1, 2), prefix_BKSW.flatten(1, 2)
         m, read = prefix_BmW.shape[1], memory_BKM is not None
+        beside = self._beside(memory_BKM, C)
         if self.form == "packed":
             layout = packed(self.placing, K, C, x_BNW.device, read=read)
-            return self.decoder(torch.cat([prefix_BmW, x_BNW], 1), layout)[:, m:]
+            return self.decoder(torch.cat([prefix_BmW, x_BNW], 1), layout, beside=beside)[:, m:]
         layout = folded(self.placing, K, C, B, x_BNW.device, read=read)
         entries_BCPW = torch.cat([prefix_BmW[:, None].expand(-1, C, -1, -1), x_BCTW], 2)
-        h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout)
+        # What is beside is of the tokens of all chunks, in one sequence.
+        beside = [
+            lambda h_ETW, give=give: give(h_ETW.reshape(B, -1, h_ETW.shape[2])).reshape(h_ETW.shape) for give in beside
+        ]
+        h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout, beside=beside)
         return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
+
+    def _beside(self, memory_BKM: Tensor | None, chunks: int) -> Sequence[Beside]:
+        """What tokens of the last chunks [B, N, W] are given of memories that are no entries."""
+        if memory_BKM is None or not isinstance(self.reader, Select):
+            return ()
+        T, K, device = self.chunk_tokens, memory_BKM.shape[1], memory_BKM.device
+        number_1K = torch.arange(K, device=device)[None]
+        before_1N = torch.arange(K - chunks + 1, K + 1, device=device).repeat_interleave(T)[None]
+        place_1N = torch.arange(T, device=device).repeat(chunks)[None]
+        return self.reader.beside(self.reader.hold(memory_BKM, number_1K), Where(before_1N, place_1N))
 
     def embed_all(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
         """What the reader `full` reads of embedded chunks [B, N, W]: a start slot also holds the token before it."""
@@ -152,12 +168,14 @@ class MemoryModel(Generative):
         """What is kept of `prompt` while it is continued."""
         if self.reader_kind == "full":
             return FullDecoding(self, prompt)
+        if isinstance(self.reader, Select):
+            return SelectDecoding(self, self.placing, prompt)
         return MemoryDecoding(self, self.placing, prompt)
 
     @property
     def reads_given_memories(self) -> bool:
         """Whether it can be given memories of what comes before the text."""
-        return self.reader.vectors > 0
+        return self.reader.reads
 
     def most_tokens(self, memories: int = 0) -> int | None:
         """How many tokens there is room for after so many memories; None: no end."""
@@ -166,9 +184,13 @@ class MemoryModel(Generative):
         return max(0, self.placing.most + 1 - memories) * self.chunk_tokens
 
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
-        """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T)."""
+        """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
+
+        The reader `select` has S = 0, and keeps of each memory its M numbers and layers x D of keys.
+        """
         kept = self.chunk_tokens if self.reader_kind == "full" else self.reader.vectors
-        return cache_entries(kept, self.chunk_tokens, tokens, memories) * self.decoder.entry_bytes
+        entries = cache_entries(kept, self.chunk_tokens, tokens, memories)
+        return entries * self.decoder.entry_bytes + (memories + tokens // self.chunk_tokens) * self.reader.held_bytes
 
 
 def chunked(ids_BN: Tensor, tokens: int) -> Tensor:

@@ -1,19 +1,28 @@
 """How a decoder reads a memory: one vector -> the S vectors that stand for it in the decoder's sequence.
 
-A new reader is a class here, its name in `ReaderKind` and a row in `READERS`.
+The reader `select` puts none there: it is read beside the sequence (memory/select.py). A new reader is a class here,
+its name in `ReaderKind` and a row in `READERS`.
 """
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memlm.memory.bridge import BRIDGES
+from memlm.memory.select import Held, Look, Where
 from memlm.memory.shapes import MemoryShape
+from memlm.nn.stack import Beside
 
 
 class Reader(nn.Module):
-    """Memories [B, C, M] -> [B, C, S, W]; `vectors` is S."""
+    """Memories [B, C, M] -> [B, C, S, W]; `vectors` is S, and `reads` whether memories are read at all."""
 
     vectors: int
+    reads = True
+    held_bytes = 0  # kept of a memory beside its entries in the decoder's cache
 
     def forward(self, memory_BCM: Tensor) -> Tensor:
         """Memories [B, C, M] -> what the decoder reads [B, C, S, W]."""
@@ -22,6 +31,8 @@ class Reader(nn.Module):
 
 class Nothing(Reader):
     """Reads no memory: the baselines, of a chunk alone (`none`) or of all tokens (`full`)."""
+
+    reads = False
 
     def __init__(self, shape: MemoryShape):
         super().__init__()
@@ -62,13 +73,75 @@ class Slots(Reader):
 
     def forward(self, memory_BCM: Tensor) -> Tensor:
         """[B, C, M] -> [B, C, T, W]."""
-        slots_BCTd = self.bridge(memory_BCM.flatten(0, 1)).unflatten(0, memory_BCM.shape[:2])
-        if self.shift:
-            slots_BCTd = torch.cat([slots_BCTd, nn.functional.pad(slots_BCTd, (0, 0, 1, 0))[:, :, :-1]], -1)
-        return self.project(slots_BCTd)
+        return self.project(unrolled(self.bridge, memory_BCM, self.shift))
 
 
-READERS: dict[str, type[Reader]] = {"none": Nothing, "full": Nothing, "vector": Vector, "slots": Slots}
+class Select(Nothing):
+    """Ours: memories are no entries; each layer's tokens unroll and attend to the few that they choose.
+
+    It reads what `Slots` reads, with a cache that is nearly as small as that of `Vector`.
+    """
+
+    reads = True
+
+    def __init__(self, shape: MemoryShape):
+        super().__init__(shape)
+        self.top, self.shift = shape.select, shape.shift
+        self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
+        slot_width = (1 + shape.shift) * shape.bridge_width
+        self.looks = nn.ModuleList(Look(shape, slot_width) for _ in range(shape.decoder.layers))
+        self.held_numbers = shape.memory_dim + shape.decoder.layers * shape.key_width
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of a memory: of itself, and of its key in each layer."""
+        return self.held_numbers * next(self.parameters()).element_size()
+
+    def unroll(self, memory_XM: Tensor) -> Tensor:
+        """Memories [..., M] -> slots [..., T, S] of length 1 a number."""
+        slots_XTS = unrolled(self.bridge, memory_XM, self.shift)
+        return F.rms_norm(slots_XTS, slots_XTS.shape[-1:])
+
+    def hold(self, memory_BKM: Tensor, number_RK: Tensor) -> Held:
+        """What has to be kept of memories with these numbers, one row for all sequences or one for each."""
+        slots_BKTS = self.unroll(memory_BKM)
+        return Held(memory_BKM, torch.stack([look.keys(slots_BKTS, number_RK) for look in self._looks()], 2))
+
+    def beside(self, held: Held, where: Where) -> Sequence[Beside]:
+        """What each layer's entries are given of memories: few are unrolled for each entry, many once for all."""
+        K, entries = held.memory_BKM.shape[1], where.before.shape[1]
+        if not K:
+            return ()
+        if 0 < self.top * entries < K:
+            return [
+                lambda x_BQW, i=i, look=look: look.of_few(x_BQW, held, i, self.unroll, where)
+                for i, look in enumerate(self._looks())
+            ]
+        slots_BKTS = self.unroll(held.memory_BKM)
+        return [
+            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLD[:, :, i], slots_BKTS, where)
+            for i, look in enumerate(self._looks())
+        ]
+
+    def _looks(self) -> list[Look]:
+        return cast(list[Look], list(self.looks))
+
+
+READERS: dict[str, type[Reader]] = {
+    "none": Nothing,
+    "full": Nothing,
+    "vector": Vector,
+    "slots": Slots,
+    "select": Select,
+}
+
+
+def unrolled(bridge: nn.Module, memory_XM: Tensor, shift: bool) -> Tensor:
+    """Memories [..., M] -> slots [..., T, d]; with `shift` each beside the one before it, [..., T, 2d]."""
+    slots_XTd = bridge(memory_XM.flatten(0, -2)).unflatten(0, memory_XM.shape[:-1])
+    if not shift:
+        return slots_XTd
+    return torch.cat([slots_XTd, F.pad(slots_XTd, (0, 0, 1, 0))[..., :-1, :]], -1)
 
 
 def spread(tokens: int, vectors: int) -> Tensor:

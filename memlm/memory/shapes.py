@@ -11,7 +11,7 @@ from memlm.nn.config import StackConfig
 
 ReadoutKind = Literal["last", "mean", "slots"]
 BridgeKind = Literal["repeat", "unroll", "slots"]
-ReaderKind = Literal["vector", "slots", "none", "full"]
+ReaderKind = Literal["vector", "slots", "select", "none", "full"]
 PositionScheme = Literal["original", "variable", "fixed"]
 OracleKind = Literal["token", "embedding", "sum"]
 
@@ -143,15 +143,21 @@ class MemoryShape(_ReadsMemories):
     chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
     reader: ReaderKind = "vector"
     vectors: int = 1  # S of the reader `vector`: into how many vectors it makes a memory
-    bridge: BridgeKind = "slots"  # of the reader `slots`: what unrolls a memory, as in its autoencoder ...
+    bridge: BridgeKind = "slots"  # of `slots` and `select`: what unrolls a memory, as in its autoencoder ...
     bridge_width: int = 64  # ... and into what width
     shift: bool = True  # of the reader `slots`: each slot is read beside the one before it
+    select: int = 2  # of the reader `select`: how many memories a token unrolls in each layer; 0: all
+    key_width: int = 128  # of the reader `select`: numbers of a memory's key in each layer, by which it is found
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.chunks < 1 or self.vectors < 1:
             raise UsageError("a memory model needs at least one chunk, and one vector for a memory.")
+        if self.select < 0 or self.key_width < 2 or self.key_width % 2:
+            raise UsageError("select counts memories, 0 for all, and key_width must be even, for rotary positions.")
+        if self.reader == "select" and self.decoder.width // self.decoder.heads % 2:
+            raise UsageError("the reader select needs an even head width, for rotary positions.")
         if self.decoder.kind == "mixer" and self.positions != "fixed":
             raise UsageError("a mixer's weights belong to positions: choose --model.positions fixed.")
         if self.decoder.kind == "mixer" and self.reader == "full":

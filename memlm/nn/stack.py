@@ -4,7 +4,7 @@ A new stack is one file with a `Stack` subclass, its name in `StackKind` and one
 matrix takes it from there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ _STACKS = {
     "transformer": "memlm.nn.transformer:Transformer",
     "pointwise": "memlm.nn.mlp:Pointwise",
 }
+
+Beside = Callable[[Tensor], Tensor]  # h_BTD -> [B, T, D]
 
 
 class Stack(nn.Module):
@@ -37,15 +39,24 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        layout: Layout | None = None,
+        cache: Cache | None = None,
+        beside: Sequence[Beside] = (),
+    ) -> Tensor:
         """[B, T, D] -> [B, T, D], T <= tokens.
 
         Args:
             x_BTD: the entries.
             layout: where they stand and what they see; None: at 0..T-1, causal (or not, as the config says).
             cache: what they see beside themselves, and where they are kept; needs a layout with `slots` and `seen`.
+            beside: for each block what its input is given from elsewhere: called with it, and added to it.
         """
         for i, block in enumerate(self.blocks):
+            if beside:
+                x_BTD = x_BTD + beside[i](x_BTD)
             x_BTD = block(x_BTD, layout, cache.layers[i] if cache else None)
         return self.norm(x_BTD)
 

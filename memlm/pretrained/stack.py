@@ -4,6 +4,7 @@ Masks of a layout go in as they are, four-dimensional; its positions as position
 values in the places of our cache, whose owner can give them up and write them again (memory/decoding_chunks.py).
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from transformers.cache_utils import CacheLayerMixin
 from memlm.nn.cache import Cache, LayerCache
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
+from memlm.nn.stack import Beside
 from memlm.pretrained.adapter import Adapter
 
 
@@ -35,7 +37,12 @@ class PretrainedStack(nn.Module):
         self.lm, self.T, self.adapter, self.trained = lm, chunk_tokens, adapter, trained
 
     def forward(
-        self, x_BPW: Tensor, layout: Layout | None = None, cache: Cache | None = None, reads: Tensor | None = None
+        self,
+        x_BPW: Tensor,
+        layout: Layout | None = None,
+        cache: Cache | None = None,
+        beside: Sequence[Beside] = (),
+        reads: Tensor | None = None,
     ) -> Tensor:
         """As of `Stack`.
 
@@ -43,6 +50,7 @@ class PretrainedStack(nn.Module):
             x_BPW: the entries.
             layout: where they stand and what they see; None: at 0..P-1, causal, and exactly as the model would do it.
             cache: what they see beside themselves, and where they are kept.
+            beside: none: all that is read are entries.
             reads: bool [P] or [B, P], which entries read memories; with a cache it is known from the layout's mask.
         """
         given: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 |---|---|
 | the same shape (the number of chunks may differ where no weight depends on it) | all its weights |
 | an equal encoder | the encoder ... |
-| ... and an equal bridge, an autoencoder's or that of a reader `slots` | ... and the bridge |
+| ... and an equal bridge, an autoencoder's or that of a reader `slots` or `select` | ... and the bridge |
 | ... and an equal reader of soft tokens, for the same language model | ... and the reader |
 
 Everything else begins as the run's seed makes it.
@@ -124,7 +124,7 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
     size = (shape.chunk_tokens, shape.memory_dim)
     if isinstance(shape, AutoencoderShape):
         parts["bridge"] = ("bridge", (*size, shape.bridge, shape.decoder.width))
-    if isinstance(shape, MemoryShape) and shape.reader == "slots":
+    if isinstance(shape, MemoryShape) and shape.reader in ("slots", "select"):
         parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
     if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
         # What makes soft tokens of a memory.
@@ -134,7 +134,9 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
 
 
 def _without_chunks(shape: ModelShape) -> ModelShape:
-    """The shape as its weights see it: only fixed positions have weights for a number of chunks."""
+    """The shape as its weights see it, of any selection, and of any number of chunks but for fixed positions."""
+    if isinstance(shape, MemoryShape):
+        shape = replace(shape, select=0)
     free = isinstance(shape, RecurrentShape | PretrainedShape) or (
         isinstance(shape, MemoryShape) and shape.positions != "fixed"
     )

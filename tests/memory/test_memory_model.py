@@ -13,6 +13,7 @@ from memlm.errors import UsageError
 from memlm.memory.loading import load_model
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.reader import READERS
+from memlm.memory.select import Look
 from memlm.memory.shapes import MemoryShape
 from memlm.nn.layout import Layout
 
@@ -28,10 +29,10 @@ def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None,
         marked = None if marks is None else marks[:, c : c + 1]
         x_BTW = model.embed_chunks(chunk[:, None], marked)
         held = torch.stack(known, 1) if known else None
-        if held is None and model.reader.vectors:
+        if held is None and model.reader.reads:
             held = torch.zeros(len(chunk), 0, M)
         out.append(model.head(decode_alone(model, x_BTW[:, 0], held, c))[:, :real])
-        if model.reader.vectors:
+        if model.reader.reads:
             known.append(model.encode(chunk))
     return torch.cat(out, 1)
 
@@ -56,7 +57,56 @@ def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tens
     for t in range(T):
         mask[m + t, : m + t + 1] = True
     prefix = model.reader(memory_BKM).flatten(1, 2) if m else x_BTW[:, :0]
-    return model.decoder(torch.cat([prefix, x_BTW], 1), Layout(torch.tensor(positions), mask))[:, m:]
+    beside = []
+    if K and model.reader_kind == "select":
+        beside = [lambda x_BTW, look=look: looked(model, look, x_BTW, memory_BKM) for look in model.reader.looks]
+    layout = Layout(torch.tensor(positions), mask)
+    return model.decoder(torch.cat([prefix, x_BTW], 1), layout, beside=beside)[:, m:]
+
+
+def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torch.Tensor) -> torch.Tensor:
+    """What a chunk's entries read by the reader `select`: entry after entry, from the memories that it has chosen."""
+    out, (B, K, _), H = torch.zeros_like(x_BTW), memory_BKM.shape, look.heads
+    for b in range(B):
+        keys, slots = [], []
+        for m in range(K):
+            slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
+            key_D = look.key_down(torch.nn.functional.gelu(look.key_up(slots_TS)).mean(0))
+            keys.append(turned(length_one(key_D), m))
+            k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
+            slots.append((torch.stack([turned(k_HE, s) for s, k_HE in enumerate(k_THE)]), v_THE))
+        for t in range(T):
+            x_W = look.norm(x_BTW[b, t])
+            find_D = turned(length_one(look.find(x_W)), K)
+            scores = [find_D @ key_D / len(key_D) ** 0.5 for key_D in keys]
+            q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
+            if not look.top:
+                logits_NH = [
+                    (k_THE * q_HE).sum(-1) / q_HE.shape[1] ** 0.5 + s
+                    for s, (k_THE, _) in zip(scores, slots, strict=True)
+                ]
+                weight_NH = torch.cat([look.nothing.expand(1, H), *logits_NH]).softmax(0)[1:]
+                v_NHE = torch.cat([v_THE for _, v_THE in slots])
+                out[b, t] = look.out((weight_NH[..., None] * v_NHE).sum(0).flatten())
+                continue
+            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top]
+            share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
+            for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
+                weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
+                out[b, t] += look.out(part * (weight_TH1 * v_THE).sum(0).flatten())
+    return out
+
+
+def length_one(x_D: torch.Tensor) -> torch.Tensor:
+    return x_D / (x_D.pow(2).mean() + torch.finfo(x_D.dtype).eps).sqrt()
+
+
+def turned(x_D: torch.Tensor, position: int) -> torch.Tensor:
+    """Rotary positions [..., D] as a turn of complex numbers."""
+    half = x_D.shape[-1] // 2
+    angle = position * 10_000.0 ** (-torch.arange(half) / half)
+    z = torch.complex(x_D[..., :half], x_D[..., half:]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([z.real, z.imag], -1)
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader != "full"], ids=ident)
@@ -71,7 +121,7 @@ def test_both_forms_are_the_loop_over_chunks(shape, form):
         torch.testing.assert_close(
             model(x, marks=marks).logits, one_after_the_other(model, x, marks), rtol=1e-5, atol=1e-5
         )
-        if model.reader.vectors:
+        if model.reader.reads:
             before = torch.randn(rows, 2, M, generator=torch.Generator().manual_seed(2))
             torch.testing.assert_close(
                 model(x, memories=before).logits, one_after_the_other(model, x, memories=before), rtol=1e-5, atol=1e-5
@@ -145,6 +195,9 @@ def test_without_memory_the_chunk_stands_where_it_stood():
     [
         {"chunks": 0},
         {"vectors": 0},
+        {"select": -1},
+        {"key_width": 3},
+        {"reader": "select", "decoder": replace(MIXER, width=9, layers=1), "positions": "fixed"},
         {"decoder": replace(TRANSFORMER, causal=False)},
         {"decoder": MIXER},
         {"decoder": MIXER, "positions": "fixed", "reader": "full"},
