@@ -15,7 +15,7 @@ from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import AnyEncoder
-from memlm.measure.probe import train_probe
+from memlm.measure.probe import Probe, train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
 from memlm.memory.vocabulary import END
@@ -23,6 +23,7 @@ from memlm.provenance import commit, machine
 from memlm.records import to_dict
 
 Array = np.ndarray
+Decode = Callable[[Tensor], Tensor]  # memories [B, M] -> logits [B, T, V]; a Probe is a fresh decoder
 
 
 class Measurement:
@@ -56,11 +57,11 @@ class Measurement:
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
         nothing_N1 = np.zeros((len(self.train_NT), 1), np.float32)
-        floor = train_probe(config.probe, nothing_N1, self.train_NT, corpus.vocab_size, self.device, "no memory")
+        self.nothing = train_probe(config.probe, nothing_N1, self.train_NT, corpus.vocab_size, self.device, "no memory")
         nothing_N1 = np.zeros((len(self.held_NT), 1), np.float32)
-        self.floor = score_chunks(floor, nothing_N1, self.held_NT, self.device)
-        self.random_floor = score_chunks(floor, nothing_N1, self.random_NT, self.device)
-        self._report(None, "none", "fresh", self.floor)
+        self.floor = score_chunks(self.nothing, nothing_N1, self.held_NT, self.device)
+        self.random_floor = score_chunks(self.nothing, nothing_N1, self.random_NT, self.device)
+        self._report(None, "none", self.nothing, self.floor)
         self._sample(self.results[-1], self.floor)
 
     def add(self, encoder: AnyEncoder) -> None:
@@ -73,38 +74,35 @@ class Measurement:
         encoder.to(self.device)
         self.costs[encoder.name] = encoding_cost(encoder, self.held_NT, self.cache)
         if decode := encoder.own_decoder():
-            self._score(encoder, "own", decode)
-        train_NM = embed(encoder, self.train_NT, self.cache)
-        probe = train_probe(
-            self.config.probe, train_NM, self.train_NT, self.corpus.vocab_size, self.device, encoder.name
-        )
-        self._score(encoder, "fresh", probe)
+            self._score(encoder, decode)
+        train_NM, floor, size = embed(encoder, self.train_NT, self.cache), self.nothing, self.corpus.vocab_size
+        probe = train_probe(self.config.probe, train_NM, self.train_NT, size, self.device, encoder.name, floor)
+        self._score(encoder, probe)
         if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.untrained(self.config.seed))
 
-    def _score(self, encoder: AnyEncoder, decoder: str, decode: Callable[[Tensor], Tensor]) -> None:
+    def _score(self, encoder: AnyEncoder, decode: Decode) -> None:
         """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
         held_NM = embed(encoder, self.held_NT, self.cache)
         scores = score_chunks(decode, held_NM, self.held_NT, self.device)
-        row = self._report(encoder, encoder.training, decoder, scores)
+        row = self._report(encoder, encoder.training, decode, scores)
         self._sample(row, scores)
         if self.config.controls and encoder.training != "untrained":
-            self._report(
-                encoder, "shuffled", decoder, score_chunks(decode, held_NM[self.shuffled_N], self.held_NT, self.device)
-            )
+            shuffled = score_chunks(decode, held_NM[self.shuffled_N], self.held_NT, self.device)
+            self._report(encoder, "shuffled", decode, shuffled)
             random_NM = embed(encoder, self.random_NT, self.cache)
-            self._report(
-                encoder, "random-tokens", decoder, score_chunks(decode, random_NM, self.random_NT, self.device)
-            )
+            random = score_chunks(decode, random_NM, self.random_NT, self.device)
+            self._report(encoder, "random-tokens", decode, random)
 
     def _sample(self, row: dict[str, Any], scores: ChunkScores) -> None:
         """Keep some recalled passages of a row."""
         text = passages(scores, self.held_NT, self.corpus.tokenizer)
         self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
 
-    def _report(self, encoder: AnyEncoder | None, training: str, decoder: str, scores: ChunkScores) -> dict[str, Any]:
+    def _report(self, encoder: AnyEncoder | None, training: str, decode: Decode, scores: ChunkScores) -> dict[str, Any]:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from."""
+        probe = decode if isinstance(decode, Probe) else None
         random = training == "random-tokens"
         tokens_NT, floor = (self.random_NT, self.random_floor) if random else (self.held_NT, self.floor)
         memory_dim, vocab_size = encoder.memory_dim if encoder else 0, self.corpus.vocab_size
@@ -114,7 +112,7 @@ class Measurement:
             "model": encoder.name if encoder else "no memory",
             "encoder": encoder.kind if encoder else "none",
             "training": training,
-            "decoder": decoder,
+            "decoder": "fresh" if probe else "own",
             "chunk_tokens": tokens_NT.shape[1],
             "chunk_chars": round(float(np.mean([len(text.decode()) for text in texts])), 1),
             "memory_dim": memory_dim,
@@ -123,7 +121,8 @@ class Measurement:
             **(self.costs[encoder.name] if encoder else {"encoder_parameters": 0, "encode_seconds": 0.0}),
             **(encoder.told(tokens_NT) if encoder else {}),
             "chunks": len(tokens_NT),
-            "probe": to_dict(self.config.probe) if decoder == "fresh" else None,
+            "probe": to_dict(self.config.probe) if probe else None,
+            "probe_step": probe.step if probe else None,
             "seed": self.config.seed,
             "data": self.corpus.hash,
             "vocab_size": vocab_size,
@@ -133,7 +132,7 @@ class Measurement:
         }
         self.results.append(row)
         ui.say(
-            f"{row['model']} ({training}, {decoder} decoder): {row['token_accuracy']:.2%} of tokens, "
+            f"{row['model']} ({training}, {row['decoder']} decoder): {row['token_accuracy']:.2%} of tokens, "
             f"{row['exact_match']:.1%} of chunks, {row['usable_bits_per_token']:.2f} usable bits a token"
         )
         return row

@@ -1,17 +1,23 @@
 """Which figures a report has, and what each says. A figure is added by a few lines here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from memlm.report import access_figures, efficiency, figures
+from memlm.report import access_figures, curves, efficiency, figures
 from memlm.report.access import Setting
 from memlm.report.access_figures import Colours
 from memlm.report.attributed import Attributed
 from memlm.report.attribution_figure import loss_saved
 from memlm.report.choose import by_model
-from memlm.report.runs import Benchmark, Runs
+from memlm.report.runs import Benchmark, Measurement, Runs
 from memlm.report.training import learnt, training_curves
+
+_ALONG: list[tuple[curves.Along, str, str]] = [
+    ("chunk_tokens", "length", "The longer the chunk, the more one vector would have to hold."),
+    ("layer", "layer", "Layer 0 is the embeddings, before the model has read anything together."),
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ def plots_of(runs: Runs, settings: list[Setting], models: list[Attributed], seri
     colours = figures.colours_of(series)
     return [
         *_retention(runs, colours),
+        *_curves(runs),
         *(plot for i, setting in enumerate(settings) for plot in _access(setting, colours, i, len(settings))),
         *_attribution(models, colours),
         *(plot for i, found in enumerate(runs.benchmarks) for plot in _efficiency(found, i, len(runs.benchmarks))),
@@ -65,6 +72,29 @@ def _retention(runs: Runs, colours: Colours) -> list[Plot]:
                     figures.usable_bits(rows, colours),
                 )
             )
+    return plots
+
+
+def _curves(runs: Runs) -> list[Plot]:
+    """Usable information against length and layer, of each folder that has several."""
+    folders: dict[Path, list[Measurement]] = {}
+    for measurement in runs.measurements:
+        folders.setdefault(measurement.path.resolve(), []).append(measurement)
+    plots = []
+    for i, (folder, measurements) in enumerate(folders.items()):
+        suffix, title = (f"-{i + 1}", f" ({folder.name})") if len(folders) > 1 else ("", "")
+        for along, what, about in _ALONG:
+            if told := curves.lines(measurements, along):
+                plots.append(
+                    Plot(
+                        f"bits-by-{what}{suffix}",
+                        "measurement-curves",
+                        f"What a vector tells of each token, by {what}{title}",
+                        f"{about} One probe for all; bands are 95 % intervals over chunks, dashed lines the same "
+                        "architectures before any training. Below 0 a decoder would do better without the vector.",
+                        curves.curve(told, along),
+                    )
+                )
     return plots
 
 

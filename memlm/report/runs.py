@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Measurement:
     samples: list[Row]
     environment: dict[str, Any]
     config: dict[str, Any]
+    ceilings: list[Row] = field(default_factory=list)  # what needs no probe (measure/ceilings.py)
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,14 @@ def _read(path: Path) -> list[Run]:
     if _is_measurement(report):
         samples = _with_twins(report.get("samples") or [])
         rows, config = _with_twins(report["results"]), report.get("config") or {}
+        ceilings = report.get("ceilings") or []
         lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
         if len(lengths) < 2:
-            runs.append(Measurement(name, path, rows, samples, environment, config))
-        for length in (
-            lengths if len(lengths) > 1 else ()
-        ):  # each has its own floor; passages show theirs by their length
-            own = [row for row in rows if row["chunk_tokens"] == length]
+            runs.append(Measurement(name, path, rows, samples, environment, config, ceilings))
+        for length in lengths if len(lengths) > 1 else ():  # each has its own floor
+            own, known = ([row for row in some if row["chunk_tokens"] == length] for some in (rows, ceilings))
             shown = [s for s in samples if s["passages"] and len(s["passages"][0]["original"]) == length]
-            runs.append(Measurement(f"{name}, {length} tokens", path, own, shown, environment, config))
+            runs.append(Measurement(f"{name}, {length} tokens", path, own, shown, environment, config, known))
     if (path / "access.json").exists():
         runs.append(Access(name, path, _access(path / "access.json"), environment))
     if (path / "attribution.json").exists():

@@ -116,6 +116,17 @@ def ranking(report: Report) -> str:
     )
 
 
+def ceilings(report: Report) -> str:
+    """What needs no probe: crammed vectors and inverted states."""
+    return section(
+        "Without a probe",
+        "What a frozen language model could give at best. <em>Cram</em>: one input vector for each chunk is optimised "
+        "until the model regenerates the chunk from it. <em>Invert</em>: a chunk is found again from the hidden states "
+        "of all its places, token by token. A probe reads one state in one pass and gets less.",
+        _each(report, tables.ceilings_table),
+    )
+
+
 def storage(report: Report) -> str:
     """What a memory costs beside the text."""
     bodies = _each(report, lambda m: tables.storage_table(m, report.series))
@@ -163,6 +174,7 @@ SECTIONS: list[Callable[[Report], str]] = [
     passages,
     retention,
     ranking,
+    ceilings,
     storage,
     measured_figures,
     access,

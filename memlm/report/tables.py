@@ -73,6 +73,23 @@ def storage_table(measurement: Measurement, series: dict[str, int]) -> str:
     )
 
 
+def ceilings_table(measurement: Measurement) -> str:
+    """What a model of others could give without any probe; empty where nobody asked."""
+    body = "".join(
+        f'<tr><th scope="row">{escape(row["model"])}</th>'
+        + "".join(f'<td class="word">{escape(row[key])}</td>' for key in ("task", "mode"))
+        + f'<td class="word">{escape(str(row["metric"]).replace("_", " "))}</td>'
+        + "".join(f"<td>{plain(figure_of(row, key), number)}</td>" for key in ("layer", "chunk_tokens", "chunks"))
+        + f"<td>{with_interval(row, 'value', digits(3))}</td></tr>"
+        for row in measurement.ceilings
+    )
+    head = ("model", "task", "read before a token", "figure", "layer", "tokens", "chunks", "value")
+    kinds = ("", *['class="word"'] * 3, *[""] * 4)
+    titles = "".join(f'<th scope="col" {kind}>{title}</th>' for kind, title in zip(kinds, head, strict=True))
+    table = f'<div class="scroll"><table class="plain"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
+    return f"{table}</div>" if body else ""
+
+
 def _in_order(rows: list[Row]) -> list[Row]:
     """Each decoder's row, its controls after it."""
     return sorted(rows, key=lambda row: (row["decoder"] != "own", is_control(row), row["training"] == "untrained"))
