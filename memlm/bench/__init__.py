@@ -12,6 +12,7 @@ BENCHMARKS = {
     "attention": "attention of chunks that read memories, by groups and in one kernel, against one mask",
     "parallel": "memory models in parallel, with kept memories and with a cache, against the plain ways",
     "tokenise": "tokenising a stream of text against the tokenizers library's own batch call",
+    "probe": "an epoch of a probe over kept embeddings against the same with the model in the loop",
     "smollm2": "a language model of others given memories: copies, plain text and what a context costs",
     "startup": "how soon memlm --help answers",
     "frontier": "how many characters go into 256, 512 and 1024 numbers at 99 %, against training time",

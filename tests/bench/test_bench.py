@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 
 import pytest
+from foreign_models import save_foreign
 from texts import write_documents
 from tiny_models import save_tiny
 
@@ -19,6 +20,7 @@ from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
+from memlm.measure.config import ProbeConfig
 from memlm.memory.loading import build_model
 from memlm.memory.shapes import BaseConfig, EncoderShape, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
@@ -43,6 +45,11 @@ SMALL = {
         "new": 3,
     },
     "tokenise": {"limit": 2000},
+    "probe": {
+        "tokens": 4,
+        "chunks": 24,
+        "config": ProbeConfig(decoder=StackConfig(kind="pointwise", width=8), batch=8),
+    },
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
 }
@@ -78,6 +85,8 @@ def run(name, options, **more):
     if name == "smollm2":
         options = replace(options, data=options.out.parent / "language-model" / "data")
         more = {**small_language_model(options), **more}
+    if name == "probe":
+        more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}
     report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})
     return report, report.save(options.out).read_text()
 

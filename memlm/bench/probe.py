@@ -1,0 +1,86 @@
+"""What it saves to keep the embeddings of a frozen model: an epoch of a probe that reads them from disk, beside the
+same epoch with the model in the loop.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.bench.corpus import open_corpus
+from memlm.bench.form import Options, Report
+from memlm.bench.timing import in_turn, pair_ratio
+from memlm.cpu import tune_cpu
+from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.measure.embeddings import embed
+from memlm.measure.probe import Probe, probe_step
+from memlm.measure.theirs import open_theirs
+from memlm.train.optim import build_optimizers
+
+TOKENS, CHUNKS = 32, 256
+
+
+def run(
+    options: Options,
+    *,
+    model: str = "smollm2",
+    tokens: int = TOKENS,
+    chunks: int = CHUNKS,
+    config: ProbeConfig | None = None,
+    rounds: int = 3,
+) -> Report:
+    """Keep the embeddings once, then train one epoch from them and one with the model, in turn."""
+    tune_cpu()
+    corpus, config = open_corpus(options), config or ProbeConfig(batch=64)
+    (encoder,) = open_theirs(model, corpus, MeasureConfig())
+    tokens_NT = corpus.chunks(corpus.train, tokens, limit=chunks).tokens
+    kept: list[Tensor] = []  # of each side's last epoch, its last batch of memories
+    with tempfile.TemporaryDirectory() as cache:
+        probe = Probe(config, tokens, embed(encoder, tokens_NT, Path(cache)), corpus.vocab_size).to(encoder.device)
+        optimizers = build_optimizers(probe, config.optim)
+
+        def epoch(read: Callable[[np.ndarray], Tensor]) -> None:
+            for rows in np.array_split(np.arange(len(tokens_NT)), max(1, len(tokens_NT) // config.batch)):
+                memory_BM = read(rows).to(encoder.device)
+                probe_step(
+                    probe,
+                    optimizers,
+                    memory_BM,
+                    torch.from_numpy(tokens_NT[rows]).to(encoder.device),
+                    config.optim.clip,
+                )
+            kept.append(memory_BM.cpu())
+
+        def from_disk() -> None:
+            memories_NM = embed(encoder, tokens_NT, Path(cache))
+            epoch(lambda rows: torch.from_numpy(memories_NM[rows]))
+
+        def in_the_loop() -> None:
+            epoch(lambda rows: encoder.encode_all(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
+
+        times = in_turn({"kept": from_disk, "in the loop": in_the_loop}, rounds=rounds)
+    ratio = pair_ratio(times["in the loop"], times["kept"])
+    return Report(
+        name="probe",
+        claim=(
+            "An epoch of a probe over embeddings that are kept on disk, against the same epoch with the model in the "
+            "loop."
+        ),
+        columns=("the model's embeddings", f"seconds an epoch (median of {rounds})", "chunks/s"),
+        rows=[(side, median(seconds), len(tokens_NT) / median(seconds)) for side, seconds in times.items()],
+        ratios={"seconds an epoch, in the loop / kept (asked, at least 5)": ratio},
+        setting=(
+            f"{encoder.reader.opened.source}, last layer, {encoder.view.readout}; {len(tokens_NT)} chunks of {tokens} "
+            f"tokens, batch {config.batch}, the probe of memlm measure, fp32, data {corpus.hash[:12]}"
+        ),
+        device=encoder.device.type,
+        notes=[
+            "Kept embeddings were computed once before, which costs about as long as the model takes of one epoch.",
+            f"The last batch of memories differs by {(kept[-1] - kept[-2]).abs().max().item():.2g} at most.",
+        ],
+        raw={"seconds": times},
+    )
