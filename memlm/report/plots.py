@@ -1,7 +1,6 @@
 """Which figures a report has, and what each says. A figure is added by a few lines here."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -11,7 +10,7 @@ from memlm.report.access_figures import Colours
 from memlm.report.attributed import Attributed
 from memlm.report.attribution_figure import loss_saved
 from memlm.report.choose import by_model
-from memlm.report.runs import Benchmark, Measurement, Runs
+from memlm.report.runs import Benchmark, Runs
 from memlm.report.training import learnt, training_curves
 
 _ALONG: list[tuple[curves.Along, str, str]] = [
@@ -76,22 +75,19 @@ def _retention(runs: Runs, colours: Colours) -> list[Plot]:
 
 
 def _curves(runs: Runs) -> list[Plot]:
-    """Usable information against length and layer, of each folder that has several."""
-    folders: dict[Path, list[Measurement]] = {}
-    for measurement in runs.measurements:
-        folders.setdefault(measurement.path.resolve(), []).append(measurement)
-    plots = []
-    for i, (folder, measurements) in enumerate(folders.items()):
-        suffix, title = (f"-{i + 1}", f" ({folder.name})") if len(folders) > 1 else ("", "")
+    """Usable information against length and layer, of rows that can be compared."""
+    plots, groups = [], curves.comparable(runs)
+    for i, rows in enumerate(groups):
+        suffix = f"-{i + 1}" if len(groups) > 1 else ""
         for along, what, about in _ALONG:
-            if told := curves.lines(measurements, along):
+            if told := curves.lines(rows, along):
                 plots.append(
                     Plot(
                         f"bits-by-{what}{suffix}",
                         "measurement-curves",
-                        f"What a vector tells of each token, by {what}{title}",
+                        f"What a vector tells of each token, by {what}",
                         f"{about} One probe for all; bands are 95 % intervals over chunks, dashed lines the same "
-                        "architectures before any training. Below 0 a decoder would do better without the vector.",
+                        "architectures before any training. At 0 a decoder does as well without the vector.",
                         curves.curve(told, along),
                     )
                 )
