@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from foreign_models import KINDS, LAYERS, WIDTH, save_foreign
+from texts import write_documents
+from tiny_models import save_tiny
 
 from memlm.data.corpus import Corpus
+from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
-from memlm.pretrained.hidden import HiddenReader, View, views_of
+from memlm.pretrained.hidden import OWN_IDS, HiddenReader, View, views_of
 from memlm.pretrained.opening import open_pretrained
 
 
@@ -76,6 +79,28 @@ def test_too_long_texts_are_cut_and_counted(corpus, tmp_path):
     tokens = corpus.chunks(corpus.valid, 20, limit=3).tokens
     assert reader.told(tokens) == {"model_tokens": 8, "texts_cut": 3, "texts_broken": 0}
     assert torch.isfinite(reader.encode(torch.from_numpy(tokens))[0]).all()
+
+
+def test_data_in_the_model_s_own_tokens_are_read_as_they_are(corpus, tmp_path):
+    folder = save_tiny("llama", tmp_path / "model")
+    source = write_documents(tmp_path / "documents", count=3)
+    own = prepare(Prepare(source=str(source), out=tmp_path / "data", tokenizer=folder))
+    opened = open_pretrained(str(folder))
+    reader = HiddenReader(opened, views_of(opened, (), ()), own.tokenizer)
+    assert reader.shares_ids
+    tokens = own.chunks(own.valid, 9, limit=4).tokens
+    rows, cut = reader.ids(tokens)
+    before = len(rows[0]) - 9  # what the tokenizer puts before every text
+    assert [row[before:] for row in rows] == (tokens - OWN_IDS).tolist()
+    assert not cut
+    # Read as text, they are the same ids and the same vectors.
+    other = HiddenReader(opened, reader.views, own.tokenizer)
+    vars(other)["shares_ids"] = False
+    start = own.valid.tokens[None, :9].astype(np.int64)  # of a document: text that is cut in no word
+    assert other.ids(start) == reader.ids(start)
+    (vector,), (again,) = (one.encode(torch.from_numpy(start)) for one in (reader, other))
+    torch.testing.assert_close(vector, again)
+    assert not HiddenReader(opened, reader.views, corpus.tokenizer).shares_ids
 
 
 def test_layers_and_readouts_that_are_not_there_are_refused(opened, corpus, monkeypatch):
