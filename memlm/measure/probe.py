@@ -128,7 +128,7 @@ def train_probe(
 
 def kept_aside(chunks: int) -> int:
     """How many of the training chunks decide when to stop."""
-    return min(max(64, chunks // 16), 512, chunks // 2)
+    return min(max(64, chunks // 16), 256, chunks // 2)
 
 
 def probe_step(

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from memlm.report.choose import CONTROLS
 from memlm.report.figures import MUTED, SERIES, STYLE, WIDTH, legend
@@ -82,6 +83,13 @@ def curve(told: list[Line], along: Along) -> Figure:
     axes.set_xticks(sorted({x for line in told for x in line.points}))
     axes.set(xlabel=LABELS[along], ylabel="usable bits per token")
     axes.grid(axis="y")
+    highest = [max(bits for bits, *_ in line.points.values()) for line in told]
+    if max(highest) > 20 * max(min(highest), 0):  # the low lines would lie on the axis
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylim(
+            min(0, *(min(low for _, low, _ in line.points.values()) for line in told)) - 0.02, max(highest) * 2
+        )
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     twins = [Line2D([], [], color=MUTED, linestyle=_DASHED, linewidth=1.2, label="untrained twin")]
     legend(figure, colours, twins if any(line.twin for line in told) else [], long=True)
     return figure
