@@ -65,6 +65,17 @@ class Probe(nn.Module):
         return self(self.mean_M[None])[0].cpu()
 
 
+def train_floor(config: ProbeConfig, tokens_NT: np.ndarray, vocab_size: int, device: torch.device) -> Probe:
+    """The probe without memory, which reads zeros.
+
+    It is trained twice, the second time from where it was, as every probe with a memory is: or else these would gain
+    by their training alone (0.04 bits a token of 32 on 2,500 chunks, as much as some encoders tell).
+    """
+    nothing_N1 = np.zeros((len(tokens_NT), 1), np.float32)
+    first = train_probe(config, nothing_N1, tokens_NT, vocab_size, device, "no memory")
+    return train_probe(config, nothing_N1, tokens_NT, vocab_size, device, "no memory, again", first)
+
+
 def train_probe(
     config: ProbeConfig,
     memories_NM: np.ndarray,
@@ -83,7 +94,7 @@ def train_probe(
         vocab_size: V.
         device: where to train.
         name: what is told of it.
-        floor: the probe without memory of the same chunks; None: this is the one.
+        floor: the probe without memory of the same chunks; None: it begins with nothing known.
 
     Returns:
         The probe at that of eleven steps, the first and the last among them, that reads the kept chunks best.

@@ -15,7 +15,7 @@ from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import AnyEncoder
-from memlm.measure.probe import Probe, train_probe
+from memlm.measure.probe import Probe, train_floor, train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
 from memlm.memory.vocabulary import END
@@ -56,8 +56,7 @@ class Measurement:
         self.costs: dict[str, dict[str, float]] = {}  # of an encoder's memories, by its name
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
-        nothing_N1 = np.zeros((len(self.train_NT), 1), np.float32)
-        self.nothing = train_probe(config.probe, nothing_N1, self.train_NT, corpus.vocab_size, self.device, "no memory")
+        self.nothing = train_floor(config.probe, self.train_NT, corpus.vocab_size, self.device)
         nothing_N1 = np.zeros((len(self.held_NT), 1), np.float32)
         self.floor = score_chunks(self.nothing, nothing_N1, self.held_NT, self.device)
         self.random_floor = score_chunks(self.nothing, nothing_N1, self.random_NT, self.device)

@@ -87,8 +87,8 @@ def _curves(runs: Runs) -> list[Plot]:
                         "measurement-curves",
                         f"What a vector tells of each token, by {what}",
                         f"{about} One probe for all; bands are 95 % intervals over chunks, dashed lines the same "
-                        "architectures before any training. At 0 a decoder does as well without the vector. Where lines "
-                        "are far apart, the scale is logarithmic above 0.1.",
+                        "architectures before any training. At 0 a decoder does as well without the vector. Where "
+                        "lines are far apart, the scale is logarithmic above 0.1.",
                         curves.curve(told, along),
                     )
                 )

@@ -8,7 +8,7 @@ import torch
 
 from memlm.errors import UsageError
 from memlm.measure.config import ProbeConfig
-from memlm.measure.probe import kept_aside, train_probe
+from memlm.measure.probe import kept_aside, train_floor, train_probe
 from memlm.measure.scores import score_chunks
 from memlm.memory.bridge import BRIDGES
 from memlm.nn.config import StackConfig
@@ -54,7 +54,7 @@ def usable_bits(probe, memories, floor) -> float:
 
 @pytest.mark.parametrize("count", [300, 3000])
 def test_a_memory_that_holds_nothing_is_worth_nothing(count):
-    floor = fit(PROBE, nothing, count)
+    floor = train_floor(PROBE, text(count, 0), V, CPU)
     probe = fit(PROBE, silent, count, floor)
     assert abs(usable_bits(probe, silent, floor)) < 0.02
 
@@ -64,7 +64,7 @@ def test_a_memory_that_holds_its_text_is_read(bridge):
     # Only a decoder that knows positions tells apart what `repeat` says alike at each.
     decoder = StackConfig(kind="mixer", width=M, layers=1) if bridge == "repeat" else PROBE.decoder
     config = replace(PROBE, bridge=bridge, decoder=decoder)
-    floor = fit(config, nothing, 3000)
+    floor = train_floor(config, text(3000, 0), V, CPU)
     probe = fit(config, telling, 3000, floor)
     assert usable_bits(probe, telling, floor) > (3 if bridge == "slots" else 0.3)
     assert usable_bits(probe, silent, floor) < 0
@@ -76,6 +76,11 @@ def test_before_its_first_step_a_probe_says_what_the_floor_says():
     probe = fit(replace(PROBE, steps=1, optim=replace(PROBE.optim, lr=9.0, matrix_lr=9.0)), silent, 300, floor)
     assert probe.step == 0  # a step as long as that only spoils it
     assert usable_bits(probe, silent, floor) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_floor_leaves_nothing_that_training_alone_would_gain():
+    floor = train_floor(PROBE, text(300, 0), V, CPU)
+    assert abs(usable_bits(fit(PROBE, nothing, 300, floor), nothing, floor)) < 0.02
 
 
 def test_the_kept_step_reads_the_kept_chunks_best(monkeypatch):
