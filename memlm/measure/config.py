@@ -20,7 +20,7 @@ class ProbeConfig:
     bridge: BridgeKind = "slots"
     decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="pointwise", width=64, layers=1))
     train_chunks: int = 32_768  # whose memories it learns from
-    steps: int = 1000
+    steps: int = 1000  # at most: the weights that read some kept training chunks best are taken
     batch: int = 128
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0)
