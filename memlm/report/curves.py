@@ -101,4 +101,4 @@ def _line_of(row: Row, along: Along) -> str:
     if along == "layer":
         view = f" layer {row['layer']} {row['readout']}"
         return f"{name.removesuffix(view)}, {row['readout']}"
-    return name if "layer" in row else f"{row['encoder']}, ours"
+    return name if "layer" in row else f"{row.get('encoder', 'encoder')}, ours"

@@ -197,7 +197,7 @@ _TERMS = [
      "information in its place."),
     ("usable bits", "Cross-entropy of the same decoder trained without a memory, minus with it: what the vector adds, "
      "free of token frequencies. It is a lower bound, since a larger decoder or a longer training might get out more. "
-     "A decoder may ignore the vector, and stops where it reads some kept training chunks best: nothing is worth 0."),
+     "A decoder may ignore the vector, and stops where it reads kept training chunks best: one without use is near 0."),
     ("bits per byte", "Cross-entropy left over per byte of text, comparable between tokenizers. Lower is better."),
     ("own and fresh decoder", "An autoencoder has a decoder of its own. A fresh one, trained on frozen memories with "
      "one budget for every encoder, makes encoders comparable, causal ones included."),
