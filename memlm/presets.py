@@ -8,17 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import (
-    AutoencoderShape,
-    BaseEncoderShape,
-    CausalShape,
-    EncoderShape,
-    MemoryShape,
-    PretrainedShape,
-    ReaderKind,
-    RecurrentShape,
-    SoftAutoencoderShape,
-)
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
