@@ -21,8 +21,9 @@ from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
 from memlm.measure.config import ProbeConfig
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model
-from memlm.memory.shapes import BaseConfig, EncoderShape, PretrainedShape, SoftAutoencoderShape, SoftConfig
+from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
 from memlm.presets import preset
 from memlm.train.config import Curriculum

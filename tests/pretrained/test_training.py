@@ -16,11 +16,11 @@ from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError
 from memlm.measure.access import measure_access
 from memlm.measure.config import AccessConfig
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, load_model
-from memlm.memory.shapes import (
+from memlm.memory.pretrained_shapes import (
     BaseConfig,
     BaseEncoderShape,
-    EncoderShape,
     PretrainedShape,
     SoftAutoencoderShape,
     SoftConfig,
