@@ -156,7 +156,8 @@ class MemoryModel(Generative):
         number_1K = torch.arange(K, device=device)[None]
         before_1N = torch.arange(K - chunks + 1, K + 1, device=device).repeat_interleave(T)[None]
         place_1N = torch.arange(T, device=device).repeat(chunks)[None]
-        return self.reader.beside(self.reader.hold(memory_BKM, number_1K), Where(before_1N, place_1N))
+        where = Where(before_1N, place_1N, self.placing.hidden)
+        return self.reader.beside(self.reader.hold(memory_BKM, number_1K), where)
 
     def embed_all(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
         """What the reader `full` reads of embedded chunks [B, N, W]: a start slot also holds the token before it."""

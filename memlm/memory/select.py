@@ -45,10 +45,12 @@ class Where:
     Args:
         before: how many memories there are before the chunk of each [R, Q]; it sees these and no others.
         place: of each in its own chunk [R, Q].
+        hidden: the number of a memory that none sees, whatever chunk it is in.
     """
 
     before: Tensor
     place: Tensor
+    hidden: int | None = None
 
 
 class Look(nn.Module):
@@ -83,7 +85,10 @@ class Look(nn.Module):
         find_BQD = self.find(x_BQW)
         find_BQD = _turned(F.rms_norm(find_BQD, find_BQD.shape[-1:]), where.before)
         score_BQK = find_BQD @ key_BKD.mT / math.sqrt(key_BKD.shape[-1])
-        seen_RQK = torch.arange(key_BKD.shape[1], device=x_BQW.device) < where.before[..., None]
+        number_K = torch.arange(key_BKD.shape[1], device=x_BQW.device)
+        seen_RQK = number_K < where.before[..., None]
+        if where.hidden is not None:
+            seen_RQK = seen_RQK & (number_K != where.hidden)
         return score_BQK.masked_fill(~seen_RQK, -math.inf)
 
     def of_all(self, x_BQW: Tensor, key_BKD: Tensor, slots_BKTS: Tensor, where: Where) -> Tensor:
