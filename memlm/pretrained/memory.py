@@ -86,10 +86,25 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         if given or not 0 < input_ids.shape[1] <= self.chunk_tokens:
             return super().forward(input_ids, labels, marks, weights, memories, own_memories, read)
         start_B1 = torch.zeros_like(input_ids[:, :1]) if marks is None else marks[:, :1].long()
-        logits_BNV = self.head(self.decoder(torch.cat([self.start(start_B1), self.embed(input_ids[:, :-1])], 1)))
+        logits_BNV = self._alone(input_ids, start_B1)
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)
         none_B0M = logits_BNV.new_zeros(len(input_ids), 0, self.memory_dim)
         return MemoryOutput(loss=loss, logits=logits_BNV, memories=none_B0M)
+
+    def base_logits(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of the base by itself, each at the place of the token it predicts: as a text is read that
+        has no chunks, all of its tokens as context, without memories or adapter. Padding may stand at the right.
+
+        Raises:
+            UsageError: the base has no positions for so many tokens.
+        """
+        if self.positions is not None and ids_BN.shape[1] > self.positions:
+            raise UsageError(f"the base model has {self.positions} positions, too few for {ids_BN.shape[1]} tokens.")
+        return self._alone(ids_BN, torch.zeros_like(ids_BN[:, :1]))
+
+    def _alone(self, ids_BN: Tensor, start_B1: Tensor) -> Tensor:
+        """What the decoder makes of tokens with nothing before them but their start."""
+        return self.head(self.decoder(torch.cat([self.start(start_B1), self.embed(ids_BN[:, :-1])], 1)))
 
     def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """As of `MemoryModel.decode`. A chunk that nothing stands before is read exactly as the base reads a text.

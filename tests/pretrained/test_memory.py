@@ -103,6 +103,27 @@ def test_a_text_that_reads_no_memory_is_read_without_the_adapter(family):
     assert not torch.allclose(model(x).logits[:, T:], read[:, T:])
 
 
+@every_family
+@every_shape
+def test_the_base_by_itself_is_theirs_over_the_whole_text(family, kind):
+    """Of no chunks, with neither memories nor adapter, whatever the adapter serves else."""
+    model, x = build(family, kind), ids(2, 5 * T - 1)
+    with torch.inference_mode():
+        logits, base = model.base_logits(x), theirs(family)(own(x)).logits
+        padded = torch.cat([x, torch.full((2, 3), PAD)], 1)
+        torch.testing.assert_close(model.base_logits(padded)[:, : x.shape[1]], logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits[..., SHIFT + 1 :], base[..., 1 : KNOWN - SHIFT], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits[..., END], base[..., 0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_base_by_itself_has_the_base_s_room():
+    model = build("gpt2")
+    assert model.positions == 64
+    assert model.base_logits(ids(1, 64)).shape == (1, 64, KNOWN)
+    with pytest.raises(UsageError, match="64 positions, too few for 65 tokens"):
+        model.base_logits(ids(1, 65))
+
+
 def one_after_the_other(model: PretrainedMemory, x: torch.Tensor, family: str, marks=None, memories=None):
     """The truth: the base's own forward pass over soft tokens, start and tokens, chunk by chunk, masking nothing."""
     lm, out = model.base.lm, []
