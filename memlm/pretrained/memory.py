@@ -125,8 +125,10 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         prefix_BmW = self.reader(memory_BKM).flatten(1, 2) if read else x_BCTW[:, 0, :0]
         m = prefix_BmW.shape[1]
         if read:
-            reads_C = torch.arange(K - C + 1, K + 1, device=x_BCTW.device) > 0
-            go_on_CW = reads_C[:, None] * self.go_on
+            count_C, hidden = torch.arange(K - C + 1, K + 1, device=x_BCTW.device), self.placing.hidden
+            if hidden is not None:  # a chunk whose only memory is hidden reads none
+                count_C = count_C - (count_C > hidden).long()
+            go_on_CW = (count_C > 0)[:, None] * self.go_on
             x_BCTW = torch.cat([x_BCTW[:, :, :1] + go_on_CW[:, None], x_BCTW[:, :, 1:]], 2)
         if self.form == "packed":
             layout = packed(self.placing, K, C, x_BCTW.device, read=read)
