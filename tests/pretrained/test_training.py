@@ -137,7 +137,7 @@ def test_measure_tells_retention_access_and_attribution(runs, tmp_path):
     access = {(row["task"], row["memory"]) for row in told["access"] if row["value"] is not None}
     assert {(task, memory) for task in ("causal", "copy", "blank") for memory in ("own", "none", "other")} <= access
     for row in told["access"]:
-        if row["value"] is not None and row["memory"] == "own":
+        if row["value"] is not None and row["memory"] == "own" and row["group"] is None:
             assert row["memories_max"] > 0
     moved = {(r["text"], r["metric"]): r["value"] for r in told["attribution"] if r["figure"] == "mean"}
     assert moved["copy", "l1"] > 0
