@@ -21,7 +21,7 @@ from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
 PROBE = ProbeConfig(train_chunks=12_000, steps=300, batch=64)
 CONTEXTS = 256, 1024, 4096, 16384  # whose cost is measured ...
-COST_SECONDS = 24.0  # ... in about so long
+COST_SECONDS = 16.0  # ... in about so long
 SEEDS = 3  # of the tables of `--full`
 
 Run = TrainConfig | Curriculum
@@ -30,7 +30,7 @@ Run = TrainConfig | Curriculum
 def runs() -> dict[str, TrainConfig]:
     """What tells C1 and C2: our autoencoder, the paper's, and language models on the same stacks."""
     return {
-        "slots": replace(presets.slots(), steps=900),
+        "slots": replace(presets.slots(), steps=800),
         "mixer": _small(presets.mixer()),
         "transformer": _small(presets.transformer()),
         "causal-mixer": _small(presets.causal_mixer()),
@@ -110,7 +110,7 @@ def demo(config: Demo) -> dict[str, Any]:
     seconds |= {name: s for seed, some in named.items() for name, s in _train_all(config, some, seed).items()}
     models = [str(config.out / name) for some in named.values() for name in some]
     models.append(str(config.out / "memory-curriculum" / "autoencoder"))  # what its encoder could do at best (C4)
-    wanted = replace(wanted, access_examples=256, free_running=32)
+    wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
     access = measure(models, data, config.out / ("access-full" if config.full else "access"), wanted)
     ui.say("5/6 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)
@@ -164,7 +164,7 @@ def _train_all(config: Demo, named: dict[str, Any], seed: int) -> dict[str, floa
 
 def _small(config: TrainConfig) -> TrainConfig:
     """A paper's model at the demo's size."""
-    config = replace(config, steps=150, batch=32, optim=MUON)
+    config = replace(config, steps=100, batch=32, optim=MUON)
     if isinstance(config.model, CausalShape):
         return replace(config, model=replace(config.model, stack=replace(config.model.stack, expansion=2)))
     encoder, decoder = (replace(stack, expansion=2) for stack in (config.model.encoder, config.model.decoder))

@@ -8,17 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import (
-    AutoencoderShape,
-    BaseEncoderShape,
-    CausalShape,
-    EncoderShape,
-    MemoryShape,
-    PretrainedShape,
-    ReaderKind,
-    RecurrentShape,
-    SoftAutoencoderShape,
-)
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
@@ -159,17 +151,19 @@ def memory_curriculum() -> Curriculum:
         eval_every=50,
         checkpoint_every=125,
     )
+    reader = _memory("slots", "blank/2+copy/4+recall")
     read = replace(
-        _memory("slots", "blank/2+copy/4+recall"),
+        reader,
         start=Path("autoencoder"),
         frozen=("encoder", "reader.bridge"),
+        optim=replace(reader.optim, matrix_lr=1.4e-2),  # reading is learnt sooner so, next tokens are not (LOG.md)
         steps=130,
         batch=32,
         eval_every=65,
         checkpoint_every=65,
     )
     combined = replace(
-        _memory("slots", "causal+0.1*blank/4+0.1*copy/4+0.2*recall/2"), start=Path("read"), frozen=read.frozen
+        _memory("slots", "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"), start=Path("read"), frozen=read.frozen
     )
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
@@ -258,7 +252,7 @@ def _memory(reader: ReaderKind, objective: str) -> TrainConfig:
         objective=objective,
         steps=350,
         batch=16,
-        optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20),
+        optim=OptimConfig(kind="muon", lr=1e-2, matrix_lr=5e-3, decay_from=0.1, final=0.0, warmup=20),
         eval_every=70,
         checkpoint_every=175,
     )

@@ -4,10 +4,11 @@ from itertools import product
 
 import torch
 
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.reader import READERS
-from memlm.memory.shapes import EncoderShape, MemoryShape
+from memlm.memory.shapes import MemoryShape
 from memlm.nn.config import StackConfig
 
 T, M, V = 4, 12, 40

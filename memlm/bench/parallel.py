@@ -18,10 +18,11 @@ from memlm.bench.form import Options, Report
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.sampler import ChunkSampler
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model
 from memlm.memory.memory_model import MemoryModel, chunked
 from memlm.memory.placing import packed
-from memlm.memory.shapes import EncoderShape, MemoryShape, ReaderKind
+from memlm.memory.shapes import MemoryShape, ReaderKind
 from memlm.memory.vocabulary import PAD
 from memlm.nn.config import StackConfig
 from memlm.nn.loss import token_loss

@@ -27,7 +27,7 @@ from memlm.measure.reading import MEMORIES, score_places
 from memlm.measure.tasks import TASKS
 from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.loading import build_model, load_model
-from memlm.memory.shapes import PretrainedShape
+from memlm.memory.pretrained_shapes import PretrainedShape
 from memlm.nn.loss import IGNORED
 from memlm.presets import smollm2_curriculum
 from memlm.pretrained.base import logits

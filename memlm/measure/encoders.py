@@ -19,7 +19,7 @@ from memlm.memory.autoencoder import Autoencoder
 from memlm.memory.encoder import NoEncoder
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import BaseEncoderShape
+from memlm.memory.pretrained_shapes import BaseEncoderShape
 
 # What an encoder was trained in, by the kind of model that it was saved with.
 TRAINING = {

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from memlm.errors import UsageError
 from memlm.files import sha256_json
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.readout import READOUTS
-from memlm.memory.shapes import EncoderShape
 from memlm.memory.vocabulary import END, PAD, token_embedding
 from memlm.nn.stack import build_stack
 from memlm.records import to_dict

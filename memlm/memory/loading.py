@@ -19,17 +19,9 @@ from memlm.memory.causal import CausalLM, CausalLMConfig
 from memlm.memory.memory_model import MemoryModel, MemoryModelConfig
 from memlm.memory.model import TextMemory
 from memlm.memory.oracle import Oracle, OracleConfig
+from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.memory.shapes import (
-    AutoencoderShape,
-    CausalShape,
-    MemoryShape,
-    ModelShape,
-    OracleShape,
-    PretrainedShape,
-    RecurrentShape,
-    SoftAutoencoderShape,
-)
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
 
 _CLASSES: dict[type, tuple[type, type]] = {
     AutoencoderShape: (AutoencoderConfig, Autoencoder),

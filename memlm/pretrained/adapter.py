@@ -4,6 +4,7 @@ An entry that reads no memory, a text by itself, is read by the language model a
 adapter adds there is multiplied by zero. Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,9 @@ class Adapter:
             r=rank, lora_alpha=2 * rank, target_modules=list(targets) or "all-linear", task_type="CAUSAL_LM"
         )
         try:
-            self._wrapped = get_peft_model(lm, config)
+            with warnings.catch_warnings():  # about old names inside of transformers, and what peft sets right itself
+                warnings.simplefilter("ignore")
+                self._wrapped = get_peft_model(lm, config)
         except ValueError as error:
             why = str(error).strip().splitlines()[0]
             raise UsageError(f"no adapter fits ({why}): change lora_targets.") from None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from memlm.memory.autoencoder import AutoencoderOutput
-from memlm.memory.shapes import SoftAutoencoderShape
+from memlm.memory.pretrained_shapes import SoftAutoencoderShape
 from memlm.memory.vocabulary import PAD
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.pretrained.base import Tokens

@@ -18,8 +18,8 @@ from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.decoding_chunks import MemoryDecoding
 from memlm.memory.memory_model import MemoryModel, MemoryOutput
 from memlm.memory.placing import Placing, folded, packed
+from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape
 from memlm.memory.reader import Reader
-from memlm.memory.shapes import BaseEncoderShape, PretrainedShape
 from memlm.nn.loss import token_loss
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Base, Head, Nowhere, Starts, Tokens

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memlm.memory.encoder import fingerprint
 from memlm.memory.model import ShapeConfig, TextMemory
-from memlm.memory.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.pretrained.adapter import Adapter, is_adapter
 from memlm.pretrained.base import Base, open_base
 

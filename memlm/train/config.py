@@ -6,16 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import (
-    AutoencoderShape,
-    CausalShape,
-    MemoryShape,
-    ModelShape,
-    OracleShape,
-    PretrainedShape,
-    RecurrentShape,
-    SoftAutoencoderShape,
-)
+from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
 from memlm.objectives.names import parse
 
 _FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks

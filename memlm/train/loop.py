@@ -26,7 +26,8 @@ from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
 from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import MemoryShape, PretrainedShape, RecurrentShape
+from memlm.memory.pretrained_shapes import PretrainedShape
+from memlm.memory.shapes import MemoryShape, RecurrentShape
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
 from memlm.provenance import environment

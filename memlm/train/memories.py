@@ -22,7 +22,8 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import MemoryShape, PretrainedShape
+from memlm.memory.pretrained_shapes import PretrainedShape
+from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import PAD
 from memlm.objectives.batch import Batch
 from memlm.train.config import TrainConfig

@@ -22,14 +22,8 @@ from memlm.errors import UsageError
 from memlm.memory.encoder import NoEncoder
 from memlm.memory.loading import load_model, load_tokenizer
 from memlm.memory.model import TextMemory
-from memlm.memory.shapes import (
-    AutoencoderShape,
-    MemoryShape,
-    ModelShape,
-    PretrainedShape,
-    RecurrentShape,
-    SoftAutoencoderShape,
-)
+from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.memory.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
 from memlm.records import to_dict
 
 

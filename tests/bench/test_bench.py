@@ -19,8 +19,9 @@ from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model
-from memlm.memory.shapes import BaseConfig, EncoderShape, PretrainedShape, SoftAutoencoderShape, SoftConfig
+from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
 from memlm.presets import preset
 from memlm.train.config import Curriculum

@@ -12,8 +12,9 @@ pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'me
 from memlm.cli import main
 from memlm.evaluate.memories import Memories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import BaseConfig, EncoderShape, PretrainedShape, SoftConfig
+from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftConfig
 from memlm.nn.config import StackConfig
 from memlm.pretrained.transplant import SHIFT, transplant
 

@@ -12,9 +12,10 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from memlm.errors import UsageError
 from memlm.memory.decoding import Prompt
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.placing import hiding
-from memlm.memory.shapes import BaseConfig, BaseEncoderShape, EncoderShape, PretrainedShape, SoftConfig
+from memlm.memory.pretrained_shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftConfig
 from memlm.memory.vocabulary import END, PAD
 from memlm.nn.config import StackConfig
 from memlm.pretrained.memory import PretrainedMemory

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memlm.memory.loading import build_model
-from memlm.memory.shapes import PretrainedShape
+from memlm.memory.pretrained_shapes import PretrainedShape
 from memlm.memory.vocabulary import END
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.transplant import SHIFT, tokenizer_for

@@ -17,11 +17,11 @@ from memlm.errors import UsageError
 from memlm.measure.access import measure_access
 from memlm.measure.config import AccessConfig, MeasureConfig, ProbeConfig
 from memlm.measure.run import measure
+from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, load_model
-from memlm.memory.shapes import (
+from memlm.memory.pretrained_shapes import (
     BaseConfig,
     BaseEncoderShape,
-    EncoderShape,
     PretrainedShape,
     SoftAutoencoderShape,
     SoftConfig,
