@@ -35,6 +35,7 @@ class Report:
     device: str = "cpu"
     notes: list[str] = field(default_factory=list)
     figure: str | None = None  # file name of a PNG beside the markdown
+    told: dict[str, Any] = field(default_factory=dict)  # seed, examples: what every row of the JSON says too
     raw: dict[str, Any] = field(default_factory=dict)  # curves and single timings
 
     def markdown(self) -> str:
@@ -60,7 +61,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
-        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        told = {**self.told, "device": self.device, "commit": commit()}
+        rows = [dict(zip(self.columns, row, strict=True)) | told for row in self.rows]
         return {
             "benchmark": self.name,
             "results": rows,
@@ -85,4 +87,6 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, list):
+        return " to ".join(map(_cell, value))
     return str(value)

@@ -20,6 +20,7 @@ from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
+from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.controls import derangement
 from memlm.measure.freerun import write_marked
 from memlm.measure.reading import MEMORIES, score_places
@@ -64,7 +65,7 @@ def run(
     before = cast(PretrainedMemory, build_model(shape, corpus.vocab_size, last.seed).eval())
     start_from(before, runs / first, corpus.tokenizer)
     after = cast(PretrainedMemory, load_model(runs))
-    rows = [(task, mode, memory, *pair) for (task, mode, memory), pair in _both(before, after, corpus, examples)]
+    rows = list(_both(before, after, corpus, examples))
     text = _plain(after, corpus, examples, plain)
     del before
     served = _served(after, context, rounds)
@@ -77,15 +78,7 @@ def run(
             "A frozen language model of others is given memories of text through LoRA: how many tokens it copies from "
             "them before and after its training, whether plain text costs it anything, and what a context costs."
         ),
-        columns=(
-            "task",
-            "mode",
-            "memories",
-            "before: tokens right",
-            "after: tokens right",
-            "before: nats",
-            "after: nats",
-        ),
+        columns=("task", "mode", "memories", *(f"{side}: {it}" for side in ("before", "after") for it in _FIGURES)),
         rows=rows,
         ratios={
             "plain text, the memory model without memories / the base model": text["unread"] / text["base"],
@@ -104,7 +97,7 @@ def run(
         ),
         notes=[
             "Before: the language model untouched, reading soft tokens of its autoencoder. After: the last stage.",
-            "Memories: the text's own, none, or those of another text.",
+            "Memories: the text's own, none, or those of another text. Intervals: 95 %, bootstrap over examples.",
             f"Soft tokens, held out: {summary['stages'][first]['token_accuracy']:.2%} of tokens are the nearest ones.",
             f"Plain text, {plain} tokens: base {text['base']:.4f} nats a token; the memory model without memories "
             f"{text['unread']:.4f}, equal to the bit: {'yes' if text['bits'] else 'no'}; LoRA everywhere "
@@ -117,23 +110,27 @@ def run(
             "Times do not depend on weights: the side with one soft token each has a reader that was not trained. The "
             "full context runs with the adapter in place and multiplied by zero, as the others do with it at work.",
         ],
+        told={"seed": last.seed, "examples": examples},
         raw={"plain": text, "served": served, "stages": summary["stages"]},
     )
 
 
+_FIGURES = ("tokens right", "95 %", "nats", "95 % of nats")
+
+
 def _both(
     before: PretrainedMemory, after: PretrainedMemory, corpus: Corpus, examples: int
-) -> Iterator[tuple[tuple[str, str, str], tuple[float | str, ...]]]:
-    """(task, mode, memories) -> accuracy before and after, nats before and after."""
-    scores = [dict(_access(model, corpus, examples)) for model in (before, after)]
-    for key in scores[0]:
-        (right, nats), (right_after, nats_after) = scores[0][key], scores[1][key]
-        yield key, (right, right_after, nats, nats_after)
+) -> Iterator[tuple[Any, ...]]:
+    """Rows: task, mode, memories, then the four figures before and those after."""
+    told = [dict(_access(model, corpus, examples)) for model in (before, after)]
+    for key in told[0]:
+        yield *key, *told[0][key], *told[1][key]
 
 
 def _access(
     model: PretrainedMemory, corpus: Corpus, examples: int
-) -> Iterator[tuple[tuple[str, str, str], tuple[float, float | str]]]:
+) -> Iterator[tuple[tuple[str, str, str], tuple[Any, ...]]]:
+    """(task, mode, memories) -> `_FIGURES`, with intervals over examples."""
     T, chunks = model.chunk_tokens, model.config.read_shape().chunks
     for name in ("blank", "copy", "causal"):
         make, of_text = TASKS[name]
@@ -142,17 +139,23 @@ def _access(
         shuffled_B = derangement(len(text_BW), np.random.default_rng(0))
         for memory in MEMORIES:
             found = score_places(model, batch, memory, shuffled_B, model.device)
-            scored = found.scored_BN.sum()
-            right, nats = found.right_BN.sum() / scored, found.nats_BN.sum() / scored
-            ui.say(f"{name}, {memory}: {right:.2%}, {nats:.3f} nats")
-            yield (name, "teacher-forced", memory), (float(right), float(nats))
+            nats_B2 = np.stack([found.nats_BN.sum(1), found.scored_BN.sum(1)], 1)
+            nats = float(np.divide(*nats_B2.sum(0))), interval(lambda m: m[:, 0] / m[:, 1], nats_B2)
+            share = _share(found.right_BN, found.scored_BN, f"{name}, {memory}")
+            yield (name, "teacher-forced", memory), (*share, *nats)
         if name == "copy":
             assert batch.marks is not None
-            scored_BN = batch.labels != IGNORED
-            written_BN = write_marked(model, batch.input_ids, batch.marks)
-            right = (written_BN == batch.labels)[scored_BN].float().mean().item()
-            ui.say(f"{name}, own, free running: {right:.2%}")
-            yield (name, "free-running", "own"), (right, "-")
+            right_BN = (write_marked(model, batch.input_ids, batch.marks) == batch.labels).numpy()
+            share = _share(right_BN, (batch.labels != IGNORED).numpy(), "copy, own, free running")
+            yield (name, "free-running", "own"), (*share, "-", "-")
+
+
+def _share(right_BN: np.ndarray, scored_BN: np.ndarray, what: str) -> tuple[float, list[float]]:
+    """The share of scored tokens that are right, which is also said as it comes, and its interval over examples."""
+    right_B2 = np.stack([(right_BN & scored_BN).sum(1), scored_BN.sum(1)], 1).astype(float)
+    right = float(np.divide(*right_B2.sum(0)))
+    ui.say(f"{what}: {right:.2%} of tokens")
+    return right, share_interval(right_B2)
 
 
 @torch.inference_mode()

@@ -18,7 +18,8 @@ class Call:
     """Evaluate models on tasks of lm-eval (pip install 'memlm[eval]'): by name, or task files without a network.
 
     The full chunks of a text become memories. Beside a model's own memories it is asked without any, and with random
-    vectors in their place; several models stand in one table, the first one as what the others are held against.
+    vectors in their place; of a model over a language model of others, that one, reading all tokens, stands beside
+    it. Several models stand in one table, the first one as what the others are held against.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # runs or saved folders

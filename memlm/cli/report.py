@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
         return
     measured = len({*done["measurements"], *done["access"]})
     counts = f"{measured} measurement(s), {len(done['training_runs'])} training run(s)"
+    counts += f", {len(done['evaluations'])} evaluation(s)" if done["evaluations"] else ""
     counts += f", {len(done['benchmarks'])} benchmark(s)" if done["benchmarks"] else ""
     where = f"{len(done['figures'])} figures in {Path(done['figures'][0]).parent}" if done["figures"] else "no figures"
     print(f"{done['page']}: {counts}, {where}")

@@ -5,8 +5,8 @@ from typing import Literal
 
 from memlm.errors import UsageError
 
-Condition = Literal["own", "none", "random"]
-CONDITIONS: tuple[Condition, ...] = ("own", "none", "random")
+Condition = Literal["own", "none", "random", "base"]
+CONDITIONS: tuple[Condition, ...] = ("own", "none", "random", "base")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class EvalConfig:
 
     limit: int | None = None  # examples of every task, the first ones; all if not given
     num_fewshot: int | None = None  # solved examples before the question; the task's own number if not given
-    conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random
+    conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random, base
     seed: int = 0  # of random vectors, solved examples, sampling and intervals
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -15,7 +15,7 @@ from memlm.data.detokenise import TextStream
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Memories
-from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read
+from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read, room
 from memlm.memory.generate import Generative
 
 if TYPE_CHECKING:
@@ -48,13 +48,15 @@ class Harness(LM):
         self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: Memories, seed: int = 0
     ):
         super().__init__()
-        self.model, self.tokenizer, self.condition, self.seed = model, tokenizer, condition, seed
+        self.model, self.tokenizer, self.seed = model, tokenizer, seed
+        self.condition: Condition = condition
         self.scorer = Scorer(model, condition, memories, seed)
         self.read: dict[str, dict[int, list[Read]]] = defaultdict(lambda: defaultdict(list))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """As of lm-eval: how likely is each continuation after its context, and is it what the model would write?"""
-        texts = [fitted(self.model, text) for text in self._pairs([_args(request) for request in requests])]
+        pairs = self._pairs([_args(request) for request in requests])
+        texts = [fitted(self.model, text, condition=self.condition) for text in pairs]
         scores = self.scorer.score(texts)
         for request, text, score in zip(requests, texts, scores, strict=True):
             self._account(request, score.memories, text.truncated)
@@ -78,6 +80,7 @@ class Harness(LM):
         """As of lm-eval: what the model writes after each context, up to the first stop string.
 
         The conditions concern the memories of the context: what is written meanwhile becomes memories in each of them.
+        A base writes nothing here: memlm/evaluate/run.py leaves such tasks out of that condition.
         """
         asked: list[dict[str, Any]] = [{**normalize_gen_kwargs(_args(request)[1])} for request in requests]
         prompts = [
@@ -110,7 +113,7 @@ class Harness(LM):
         return out[0, len(ids) :].tolist()
 
     def _windows(self, ids: list[int]) -> list[Text]:
-        most = self.model.most_tokens()
+        most = room(self.model, self.condition)
         if most is None or len(ids) <= most:
             return [Text(ids, 0)]
         windows = [Text(ids[:most], 0, True)]

@@ -44,7 +44,8 @@ def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig)
         model's); `higher_is_better`, `memories_min`, `memories_mean`, `memories_max` (how many the scored tokens could
         read), `without_memories` (the share of examples in which none could be read), `truncated` (the share from
         which text was cut off), `few_shot`, `limit`, `task_version`, `data` (of the examples asked), `kind`,
-        `chunk_tokens`, `chunks` (of a training example), `tokenizer`, `seed`, `device`, `machine`, `commit`, `lm_eval`.
+        `chunk_tokens`, `chunks` (of a training example), `base` (the language model of others it was made over),
+        `tokenizer`, `seed`, `device`, `machine`, `commit`, `lm_eval`.
 
     Raises:
         UsageError: nothing to evaluate, a model that predicts no tokens, or what `load_tasks` refuses.
@@ -117,10 +118,16 @@ class _Evaluation:
                 if self.config.conditions != "all":
                     self.warnings.append(f"{self.name} cannot be asked under the condition {condition}: left out.")
                 continue
-            ui.say(f"{self.name}: {', '.join(tasks)} with {condition} memories")
+            # A base scores texts; to write some it would need a cache of its own.
+            writes = [name for name in tasks if condition == "base" and tasks[name].OUTPUT_TYPE == "generate_until"]
+            asked = {name: task for name, task in tasks.items() if name not in writes}
+            self.warnings += [f"{self.name}, {name}: the base writes no text here: left out." for name in writes]
+            if not asked:
+                continue
+            ui.say(f"{self.name}: {', '.join(asked)}, condition {condition}")
             harness = Harness(self.model, self.tokenizer, condition, self.memories, self.config.seed)
-            samples = self._ask(harness, tasks)
-            for name, task in tasks.items():
+            samples = self._ask(harness, asked)
+            for name, task in asked.items():
                 if condition == "own" and reads:
                     self._warn(name, harness.read[name])
                 yield from self._of_task(name, task, condition, samples[name], harness.read[name])
@@ -175,6 +182,7 @@ class _Evaluation:
             "kind": self.model.config.model_type.removeprefix("memlm-"),
             "chunk_tokens": self.model.chunk_tokens,
             "chunks": getattr(self.model.config.read_shape(), "chunks", None),
+            "base": getattr(self.model.config, "base_source", None),
             "tokenizer": sha256_json(self.tokenizer.get_vocab()),
             "seed": self.config.seed,
             "device": str(self.model.device),

@@ -7,7 +7,9 @@ batches of chunks with equally many memories before them. Other models read the 
 - `own`: the text's memories;
 - `none`: each chunk is read by itself, `read=False`;
 - `random`: in the place of each memory a random vector whose every dimension has the mean and the standard deviation
-  that the true memories of all texts together have.
+  that the true memories of all texts together have;
+- `base`: the language model of others that the model was made over reads all tokens of the text, without memories and
+  without its adapter: what the model would be compared with by whoever has that one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,6 +29,7 @@ from memlm.memory.generate import Generative
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.recurrent import RecurrentMemory
 from memlm.memory.vocabulary import PAD
+from memlm.pretrained.memory import PretrainedMemory
 
 _TOKENS, _LOGITS = 2**14, 2**24  # tokens (of memories too), and numbers of logits, at a time
 
@@ -61,6 +64,8 @@ class _Piece:
 
 def conditions_of(model: Generative) -> tuple[Condition, ...]:
     """Under which conditions a model can be asked: what reads nothing of earlier chunks has nothing to leave out."""
+    if isinstance(model, PretrainedMemory) and not model.base_trained:  # a trained base is not there any more
+        return ("own", "none", "random", "base")
     if model.reads_given_memories:
         return ("own", "none", "random")
     reads_chunks = isinstance(model, RecurrentMemory) or (
@@ -72,25 +77,31 @@ def conditions_of(model: Generative) -> tuple[Condition, ...]:
 def memories_read(model: Generative, place: np.ndarray, condition: Condition) -> np.ndarray:
     """How many memories the tokens at these places of a text can read."""
     chunk = place // model.chunk_tokens
-    if condition != "none" and model.reads_given_memories:
+    if condition not in ("none", "base") and model.reads_given_memories:
         return chunk
     if condition != "none" and isinstance(model, RecurrentMemory):
         return np.minimum(chunk, 1)  # the one that is carried
     return np.zeros_like(chunk)
 
 
-def fitted(model: Generative, text: Text, new: int = 0) -> Text:
+def room(model: Generative, condition: Condition) -> int | None:
+    """How many tokens a text can have; None: no end."""
+    return model.positions if condition == "base" and isinstance(model, PretrainedMemory) else model.most_tokens()
+
+
+def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "own") -> Text:
     """The text without what it has too much at its left, where the model has room for so many tokens and no more.
 
     Args:
         model: says how much there is room for.
         text: what shall be read.
         new: tokens that shall follow it.
+        condition: under which it is read.
 
     Raises:
         UsageError: the scored tokens alone, or the new ones, are too many.
     """
-    most = model.most_tokens()
+    most = room(model, condition)
     over = 0 if most is None else max(0, len(text.ids) + new - most)
     if over > text.first:
         many = new or len(text.ids) - text.first
@@ -113,7 +124,7 @@ class Scorer:
     def __init__(self, model: Generative, condition: Condition, memories: Memories, seed: int = 0):
         self.model, self.memories, self.seed = model, memories, seed
         self.condition: Condition = condition
-        self.by_chunk = condition == "none" or model.reads_given_memories
+        self.by_chunk = condition == "none" or (condition != "base" and model.reads_given_memories)
 
     @torch.inference_mode()
     def score(self, texts: list[Text]) -> list[Score]:
@@ -153,19 +164,26 @@ class Scorer:
         """Add the scores of one batch to those of its texts."""
         device = self.model.device
         ids_BN = pad_sequence([torch.tensor(piece.ids) for piece in pieces], True, PAD).to(device)
-        given = {}
-        if self.condition == "none":
-            given["read"] = False
-        elif pieces[0].before:
-            memory_BKM = torch.stack([torch.stack([vectors[chunk] for chunk in piece.before]) for piece in pieces])
-            given["memories"] = memory_BKM.to(device, self.model.dtype)
-        logits_BNV = self.model(ids_BN, **given).logits
+        logits_BNV = self._logits(ids_BN, [[vectors[chunk] for chunk in piece.before] for piece in pieces])
         for row, piece in enumerate(pieces):
             scored = slice(piece.first, len(piece.ids))
             logits_KV, ids_K = logits_BNV[row, scored].float(), ids_BN[row, scored]
             loglikelihood_K = logits_KV.log_softmax(-1).gather(1, ids_K[:, None])
             total[piece.text] += loglikelihood_K.double().sum().item()
             greedy[piece.text] &= bool((logits_KV.argmax(-1) == ids_K).all())
+
+    def _logits(self, ids_BN: Tensor, before: list[list[Tensor]]) -> Tensor:
+        """Logits [B, N, V] of a batch, each with as many memories [M] before it."""
+        if self.condition == "base":
+            assert isinstance(self.model, PretrainedMemory)
+            return self.model.base_logits(ids_BN)
+        given = {}
+        if self.condition == "none":
+            given["read"] = False
+        elif before[0]:
+            memory_BKM = torch.stack([torch.stack(memory_KM) for memory_KM in before])
+            given["memories"] = memory_BKM.to(ids_BN.device, self.model.dtype)
+        return self.model(ids_BN, **given).logits
 
 
 def _batches(pieces: list[_Piece], model: Generative) -> Iterator[list[_Piece]]:

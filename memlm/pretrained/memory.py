@@ -86,10 +86,25 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         if given or not 0 < input_ids.shape[1] <= self.chunk_tokens:
             return super().forward(input_ids, labels, marks, weights, memories, own_memories, read)
         start_B1 = torch.zeros_like(input_ids[:, :1]) if marks is None else marks[:, :1].long()
-        logits_BNV = self.head(self.decoder(torch.cat([self.start(start_B1), self.embed(input_ids[:, :-1])], 1)))
+        logits_BNV = self._alone(input_ids, start_B1)
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)
         none_B0M = logits_BNV.new_zeros(len(input_ids), 0, self.memory_dim)
         return MemoryOutput(loss=loss, logits=logits_BNV, memories=none_B0M)
+
+    def base_logits(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of the base by itself, each at the place of the token it predicts: as a text is read that
+        has no chunks, all of its tokens as context, without memories or adapter. Padding may stand at the right.
+
+        Raises:
+            UsageError: the base has no positions for so many tokens.
+        """
+        if self.positions is not None and ids_BN.shape[1] > self.positions:
+            raise UsageError(f"the base model has {self.positions} positions, too few for {ids_BN.shape[1]} tokens.")
+        return self._alone(ids_BN, torch.zeros_like(ids_BN[:, :1]))
+
+    def _alone(self, ids_BN: Tensor, start_B1: Tensor) -> Tensor:
+        """What the decoder makes of tokens with nothing before them but their start."""
+        return self.head(self.decoder(torch.cat([self.start(start_B1), self.embed(ids_BN[:, :-1])], 1)))
 
     def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """As of `MemoryModel.decode`. A chunk that nothing stands before is read exactly as the base reads a text.
@@ -110,8 +125,10 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         prefix_BmW = self.reader(memory_BKM).flatten(1, 2) if read else x_BCTW[:, 0, :0]
         m = prefix_BmW.shape[1]
         if read:
-            reads_C = torch.arange(K - C + 1, K + 1, device=x_BCTW.device) > 0
-            go_on_CW = reads_C[:, None] * self.go_on
+            count_C, hidden = torch.arange(K - C + 1, K + 1, device=x_BCTW.device), self.placing.hidden
+            if hidden is not None:  # a chunk whose only memory is hidden reads none
+                count_C = count_C - (count_C > hidden).long()
+            go_on_CW = (count_C > 0)[:, None] * self.go_on
             x_BCTW = torch.cat([x_BCTW[:, :, :1] + go_on_CW[:, None], x_BCTW[:, :, 1:]], 2)
         if self.form == "packed":
             layout = packed(self.placing, K, C, x_BCTW.device, read=read)

@@ -32,7 +32,9 @@ class Report:
             return "How much text does one vector hold?"
         if self.settings:
             return "What does a model get from its memories?"
-        return "How these models were trained" if self.runs.training else "What memories save"
+        if self.runs.training:
+            return "How these models were trained"
+        return "What are memories worth in tasks?" if self.runs.evaluations else "What memories save"
 
 
 def section(title: str, intro: str, body: str) -> str:

@@ -75,6 +75,7 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
         "models": runs.models,
         "headline": report.headline.as_json() if report.headline else None,
         "access": [access.name for access in runs.access],
+        "evaluations": [evaluation.name for evaluation in runs.evaluations],
         "benchmarks": [benchmark.name for benchmark in runs.benchmarks],
         "claims": [{"claim": claim.name, "holds": claim.holds} for claim in report.claims],
     }

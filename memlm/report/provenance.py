@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memlm.report.runs import Access, Measurement, Runs, TrainingRun
+from memlm.report.runs import Access, Evaluation, Measurement, Runs, TrainingRun
 from memlm.report.text import escape, figure_of, number
 
 
@@ -12,6 +12,7 @@ def provenance_cards(runs: Runs) -> str:
     retention = {m.path.resolve() for m in runs.measurements}  # whose card speaks for the same folder's access
     asked = [access for access in runs.access if access.path.resolve() not in retention]
     cards += [_card(access.name, "measurement of access", _asked(access)) for access in asked]
+    cards += [_card(found.name, "evaluation", _asked(found)) for found in runs.evaluations]
     cards += [_card(run.name, "training run", _trained(run)) for run in runs.training]
     cards += [_card(found.name, "benchmark of memory models", found.facts) for found in runs.benchmarks]
     return f'<div class="provenance">{"".join(cards)}</div>'
@@ -29,10 +30,11 @@ def _measured(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _asked(access: Access) -> dict[str, Any]:
-    row = access.rows[0]
-    return _common({**row, **access.environment}, row.get("data"), row.get("seed")) | {
-        "models": ", ".join(dict.fromkeys(str(row["model"]) for row in access.rows)),
+def _asked(found: Access | Evaluation) -> dict[str, Any]:
+    row = found.rows[0]
+    data = row.get("data") if isinstance(found, Access) else None  # an evaluation's differ from task to task
+    return _common({**row, **found.environment}, data, row.get("seed")) | {
+        "models": ", ".join(dict.fromkeys(str(row["model"]) for row in found.rows)),
     }
 
 

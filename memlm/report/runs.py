@@ -70,6 +70,16 @@ class Attribution:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What models answer to tasks of lm-eval, made by `memlm eval` (evaluate/run.py)."""
+
+    name: str
+    path: Path
+    rows: list[Row]
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """What `memlm bench memory` found (bench/form.py)."""
 
@@ -88,17 +98,18 @@ class Runs:
     training: list[TrainingRun]
     access: list[Access]
     attributions: list[Attribution]
+    evaluations: list[Evaluation]
     benchmarks: list[Benchmark]
 
     @property
     def models(self) -> list[str]:
         """Names of all models, measured ones first, each once; controls belong to the model they control."""
         measured = [owner(row) for m in self.measurements for row in m.results if row["training"] != "none"]
-        asked = [row["model"] for access in self.access for row in access.rows]
+        asked = [row["model"] for found in (*self.access, *self.evaluations) for row in found.rows]
         return list(dict.fromkeys([*measured, *asked, *(run.name for run in self.training)]))
 
 
-Run = TrainingRun | Measurement | Access | Attribution | Benchmark
+Run = TrainingRun | Measurement | Access | Attribution | Evaluation | Benchmark
 
 
 def owner(row: Row) -> str:
@@ -130,7 +141,14 @@ def read_runs(paths: Iterable[Path]) -> Runs:
         for run in here:
             found.setdefault((run.path.resolve(), type(run), run.name), run)
     kinds = {kind: _distinct([run for run in found.values() if isinstance(run, kind)]) for kind in Run.__args__}
-    runs = Runs(kinds[Measurement], kinds[TrainingRun], kinds[Access], kinds[Attribution], kinds[Benchmark])
+    runs = Runs(
+        measurements=kinds[Measurement],
+        training=kinds[TrainingRun],
+        access=kinds[Access],
+        attributions=kinds[Attribution],
+        evaluations=kinds[Evaluation],
+        benchmarks=kinds[Benchmark],
+    )
     order = runs.models
     return replace(runs, training=sorted(runs.training, key=lambda run: (_family(run, order), order.index(run.name))))
 
@@ -156,6 +174,8 @@ def _read(path: Path) -> list[Run]:
         runs.append(Access(name, path, _access(path / "access.json"), environment))
     if (path / "attribution.json").exists():
         runs.append(_attribution(path / "attribution.json", name))
+    if (path / "eval.json").exists():
+        runs += _evaluation(path / "eval.json", name)
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
         runs.append(_training(path, name))
     if (path / "memory.json").exists():
@@ -204,6 +224,16 @@ def _attribution(path: Path, name: str) -> Attribution:
     ):
         raise UsageError(f"{path} holds no attribution of memlm measure: restore it or leave this measurement out.")
     return Attribution(name, path.parent, rows, samples)
+
+
+def _evaluation(path: Path, name: str) -> list[Run]:
+    """Rows of an evaluation; others write an eval.json too, which is none."""
+    found = read_json(path)
+    rows = found.get("results") if isinstance(found, dict) else None
+    needed = {"task", "metric", "model", "condition", "value", "n"}
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and needed <= r.keys() for r in rows):
+        return []
+    return [Evaluation(name, path.parent, rows, found.get("environment") or {})]
 
 
 def _benchmark(path: Path) -> list[Run]:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 from memlm.report import tables
 from memlm.report.blocks import Report, figure_cards, section
-from memlm.report.memory_sections import ACCESS_TERMS, access, attribution, efficiency, what_the_paper_claims
+from memlm.report.memory_sections import (
+    ACCESS_TERMS,
+    access,
+    attribution,
+    efficiency,
+    evaluation,
+    what_the_paper_claims,
+)
 from memlm.report.passages import chooser
 from memlm.report.provenance import provenance_cards
 from memlm.report.ranking import rankings
@@ -30,6 +37,11 @@ def opening(report: Report) -> str:
             "Each model below reads a text chunk by chunk and keeps a memory of every chunk. It is asked for what it "
             "read before: with its memories, without, and with those of another text. The page is for anyone who wants "
             "to put memories in the place of long token sequences, and asks what a model can get out of them."
+        )
+    elif report.runs.evaluations and not report.runs.training:
+        says = (
+            "Each model below is asked the same questions with its memories, without, and with random vectors in their "
+            "place. The page is for whoever wants to know what memories are worth in tasks that others know too."
         )
     elif not report.runs.training:
         says = (
@@ -179,6 +191,7 @@ SECTIONS: list[Callable[[Report], str]] = [
     measured_figures,
     access,
     attribution,
+    evaluation,
     efficiency,
     training,
     how_to_read,

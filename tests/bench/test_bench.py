@@ -103,7 +103,8 @@ def test_runs_and_writes_the_form(name, options, tmp_path):
     assert set(table) == {len(report.columns) - 1}
     result = json.loads((options.out / f"{name}.json").read_text())
     assert result["benchmark"] == name
-    assert [list(row) for row in result["results"]] == [list(report.columns)] * len(report.rows)
+    told = [*report.columns, *report.told, "device", "commit"]
+    assert [list(row) for row in result["results"]] == [told] * len(report.rows)
     assert result["ratios"] == report.ratios
     assert all(f"- **{what}: " in text for what in report.ratios)
     assert report.ratios or name == "frontier"  # which learns nothing in four steps

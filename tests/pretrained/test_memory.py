@@ -14,6 +14,7 @@ from memlm.errors import UsageError
 from memlm.memory.decoding import Prompt
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, load_model
+from memlm.memory.placing import hiding
 from memlm.memory.pretrained_shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftConfig
 from memlm.memory.vocabulary import END, PAD
 from memlm.nn.config import StackConfig
@@ -102,6 +103,44 @@ def test_a_text_that_reads_no_memory_is_read_without_the_adapter(family):
     model.adapter.serves = "reading"
     assert torch.equal(model(x).logits[:, :T], read[:, :T])
     assert not torch.allclose(model(x).logits[:, T:], read[:, T:])
+
+
+@every_family
+@every_shape
+def test_the_base_by_itself_is_theirs_over_the_whole_text(family, kind):
+    """Of no chunks, with neither memories nor adapter, whatever the adapter serves else."""
+    model, x = build(family, kind), ids(2, 5 * T - 1)
+    with torch.inference_mode():
+        logits, base = model.base_logits(x), theirs(family)(own(x)).logits
+        padded = torch.cat([x, torch.full((2, 3), PAD)], 1)
+        torch.testing.assert_close(model.base_logits(padded)[:, : x.shape[1]], logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits[..., SHIFT + 1 :], base[..., 1 : KNOWN - SHIFT], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits[..., END], base[..., 0], rtol=1e-5, atol=1e-5)
+
+
+@every_family
+@every_shape
+@pytest.mark.parametrize("form", ["packed", "folded"])
+def test_a_hidden_memory_is_as_if_it_were_not_there(family, kind, form):
+    model, x = build(family, kind), ids(2, 3 * T)
+    model.form = form
+    memories, foreign = (model.encode_chunks(z.unflatten(1, (3, T))[:, :-1]) for z in (x, ids(2, 3 * T, seed=9)))
+    with hiding(model, 1):
+        hidden = model(x, own_memories=memories).logits
+        other = model(x, own_memories=torch.stack([memories[:, 0], foreign[:, 1]], 1)).logits
+    assert (hidden - model(x).logits)[:, 2 * T :].abs().amax(-1).min() > 0
+    torch.testing.assert_close(other, hidden, rtol=1e-4, atol=1e-4)
+    with hiding(model, 0):  # of two chunks it is the only one: the base reads the second as it always did
+        only = model(x[:, : 2 * T]).logits
+    torch.testing.assert_close(only, model(x[:, : 2 * T], read=False).logits, rtol=1e-3, atol=1e-3)
+
+
+def test_the_base_by_itself_has_the_base_s_room():
+    model = build("gpt2")
+    assert model.positions == 64
+    assert model.base_logits(ids(1, 64)).shape == (1, 64, KNOWN)
+    with pytest.raises(UsageError, match="64 positions, too few for 65 tokens"):
+        model.base_logits(ids(1, 65))
 
 
 def one_after_the_other(model: PretrainedMemory, x: torch.Tensor, family: str, marks=None, memories=None):

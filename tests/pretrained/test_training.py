@@ -15,7 +15,8 @@ from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError
 from memlm.measure.access import measure_access
-from memlm.measure.config import AccessConfig
+from memlm.measure.config import AccessConfig, MeasureConfig, ProbeConfig
+from memlm.measure.run import measure
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model, load_model
 from memlm.memory.pretrained_shapes import (
@@ -123,6 +124,25 @@ def test_access_is_measured_as_of_every_memory_model(runs):
     for task in ("causal", "copy"):
         assert {(task, memory, "teacher-forced") for memory in ("own", "none", "other")} <= scored
     assert {("blank", "own", "both"), ("copy", "own", "free-running")} <= scored
+
+
+def test_measure_tells_retention_access_and_attribution(runs, tmp_path):
+    """The whole of memlm measure, as of a model of ours."""
+    probe = ProbeConfig(train_chunks=64, steps=4, batch=8)
+    config = MeasureConfig(probe=probe, chunks=16, access_examples=6, free_running=2, attribution=6, device="cpu")
+    told = measure([str(runs / "combined")], runs.parent / "data", tmp_path / "out", config)
+    trained = {(row["model"], row["training"]) for row in told["results"]}
+    assert {("combined", "shuffled"), ("combined", "random-tokens")} <= trained
+    assert {training for _, training in trained} >= {"none", "untrained"}
+    access = {(row["task"], row["memory"]) for row in told["access"] if row["value"] is not None}
+    assert {(task, memory) for task in ("causal", "copy", "blank") for memory in ("own", "none", "other")} <= access
+    for row in told["access"]:
+        if row["value"] is not None and row["memory"] == "own" and row["group"] is None:
+            assert row["memories_max"] > 0
+    moved = {(r["text"], r["metric"]): r["value"] for r in told["attribution"] if r["figure"] == "mean"}
+    assert moved["copy", "l1"] > 0
+    assert moved["plain", "l1"] > 0
+    assert told["samples"]
 
 
 def test_memories_go_to_disk_and_are_read_by_generate(runs, tmp_path, capsys):
