@@ -57,18 +57,29 @@ def run(
     chunk_tokens: int = TOKENS,
     stack: StackConfig = STACK,
     vocab_size: int = VOCABULARY,
+    brief: bool = False,
 ) -> Report:
-    """Serve and train every side at every context that fits into half of `options.seconds` for either."""
+    """Serve and train every side at every context that fits into half of `options.seconds` for either.
+
+    Args:
+        options: as of every benchmark.
+        contexts: N, each of whole chunks.
+        chunk_tokens: T.
+        stack: of encoder and decoder.
+        vocab_size: V.
+        brief: no training steps, and no batches: reading and writing one text has all the time.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         tune_cpu()  # as in training
-    seconds = (options.seconds or SECONDS) / 2
+    seconds = (options.seconds or SECONDS) / (1 if brief else 2)
     shapes = sides(chunk_tokens, stack)
     models = models_of(shapes, vocab_size, device)
     served: ServedPoints = {name: {} for name in shapes}
     steps: StepPoints = {name: {} for name in shapes}
     left_out = serve_all(served, models, contexts, seconds, device)
-    left_out += train_all(steps, shapes, contexts, vocab_size, seconds, device)
+    if not brief:
+        left_out += train_all(steps, shapes, contexts, vocab_size, seconds, device)
     for name, of in served.items():
         for context, one in of.items():
             formula = cache_bytes(name, context, chunk_tokens, stack)
@@ -81,11 +92,12 @@ def run(
         full, memory = served[FULL][many], served[MEMORY][many]
         what = f"time per token at {many:,} tokens, full context / memory"
         ratios[f"{what} (asked, at least 4)"] = pair_ratio(full.per_token, memory.per_token)
-        together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
-        ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
+        if not brief:
+            together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
+            ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
+            raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
         kept = cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
         ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
-        raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
     longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
     what = f"prefill of {longest:,} tokens, recurrent / memory"
     ratios[f"{what} (asked, at least 2)"] = pair_ratio(
