@@ -41,12 +41,15 @@ class Headline:
 
 
 def headline(measurements: list[Measurement]) -> Headline | None:
-    """The autoencoder that recalls most tokens, by its own decoder if any has one; None if none was measured."""
+    """The autoencoder whose vector holds most, by its own decoder if any has one; None if none was measured.
+
+    Most in bits of the vector: a shorter chunk is recalled better and tells less.
+    """
     rows = [(m, row) for m in measurements for row in m.results if row["training"] == "autoencoder"]
     rows = [pair for pair in rows if pair[1]["decoder"] == "own"] or rows
     if not rows:
         return None
-    measurement, best = max(rows, key=lambda pair: _accuracy(pair[1]))
+    measurement, best = max(rows, key=lambda pair: _held(pair[1]))
     results = measurement.results
     fresh = [r for r in results if r["model"] == best["model"] and r["training"] == "autoencoder"]
     return Headline(
@@ -96,6 +99,10 @@ def row_of(measurement: Measurement, sample: Row) -> Row | None:
 
 def _key(row: Row) -> tuple[str, str, str]:
     return row["model"], row["training"], row["decoder"]
+
+
+def _held(row: Row) -> tuple[float, float]:
+    return figure_of(row, "usable_bits_per_embedding") or 0.0, _accuracy(row)
 
 
 def _accuracy(row: Row) -> float:
