@@ -1,7 +1,7 @@
 """Usable information against the chunk's length and against the layer: lines through rows that can be compared.
 
-Models of ours have one length each, so that those of one kind share a line; where several have the same length, it goes
-through their mean.
+Models of ours have one length each, so that those of one kind and training share a line; where several have the same
+length, it goes through their mean.
 """
 
 import json
@@ -101,4 +101,4 @@ def _line_of(row: Row, along: Along) -> str:
     if along == "layer":
         view = f" layer {row['layer']} {row['readout']}"
         return f"{name.removesuffix(view)}, {row['readout']}"
-    return name if "layer" in row else f"{row.get('encoder', 'encoder')}, ours"
+    return name if "layer" in row else f"{row.get('encoder', 'encoder')}, {row['training']}"

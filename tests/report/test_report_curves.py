@@ -53,7 +53,7 @@ def folders(tmp_path):
 def test_lines_go_through_lengths_and_layers_of_all_folders(folders):
     (rows,) = comparable(read_runs(folders))
     by_length = {(line.name, line.twin): line.points for line in lines(rows, "chunk_tokens")}
-    assert list(by_length) == [("other", False), ("other", True), ("slots, ours", False)]
+    assert list(by_length) == [("other", False), ("other", True), ("slots, autoencoder", False)]
     assert all(list(points) == [16, 32, 64] for points in by_length.values())
     row = next(row for row in ROWS if row["model"] == "other" and row["chunk_tokens"] == 64)
     bits, low, high = by_length["other", False][64]
