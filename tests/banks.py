@@ -39,8 +39,8 @@ def autoencoder(seed: int = 0) -> Autoencoder:
     with torch.no_grad():
         vectors_VD = torch.nn.functional.normalize(model.encoder.embed.weight, dim=1)
         model.encoder.embed.weight.copy_(vectors_VD)
-        model.head.weight.copy_(vectors_VD)
-        for linear in (model.encoder.readout.project, model.bridge.project):
+        model.decoder.head.weight.copy_(vectors_VD)
+        for linear in (model.encoder.readout.project, model.decoder.bridge.project):
             linear.weight.copy_(torch.eye(T * WIDTH))
             linear.bias.zero_()
     return model
