@@ -76,6 +76,7 @@ def baseline_runs() -> dict[str, Run]:
         "memory-none": presets.memory_none(),
         "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
+        "memory-oracle": presets.memory_oracle(),
     }
 
 

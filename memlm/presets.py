@@ -10,7 +10,7 @@ from pathlib import Path
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ReaderKind, RecurrentShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
@@ -110,6 +110,14 @@ def memory_none() -> TrainConfig:
 def memory_full() -> TrainConfig:
     """The memory model's baseline with all earlier tokens: a plain transformer."""
     return _memory("full", "causal")
+
+
+def memory_oracle() -> TrainConfig:
+    """The oracle: a decoder that is given the memory of the very chunk that it predicts, with its own future."""
+    base = memory_vector()
+    assert isinstance(base.model, MemoryShape)
+    model = OracleShape(encoder=base.model.encoder, decoder=base.model.decoder)
+    return replace(base, model=model, batch=base.batch * base.model.chunks)  # of a chunk each: as many tokens
 
 
 def memory_recurrent() -> TrainConfig:
@@ -216,6 +224,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "memory-soft": memory_soft,
     "memory-none": memory_none,
     "memory-full": memory_full,
+    "memory-oracle": memory_oracle,
     "memory-recurrent": memory_recurrent,
     "paper-memory": paper_memory,
     "smollm2-soft": smollm2_soft,
