@@ -174,7 +174,7 @@ def memory_curriculum() -> Curriculum:
     combined = replace(
         _memory("soft", "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"),
         start=Path("read"),
-        renew=0.75,  # from weights that are set on reading, next tokens are learnt worse by 3 % (LOG.md)
+        renew=0.9,  # from weights that are set on reading, next tokens are learnt worse (LOG.md: by 3 %)
         frozen=read.frozen,
     )
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
