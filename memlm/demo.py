@@ -70,9 +70,13 @@ def full_runs(autoencoder: Path) -> dict[str, Run]:
     }
 
 
-def baseline_runs() -> dict[str, Run]:
-    """What `--full` adds of one seed: the baselines."""
+def single_runs(autoencoder: Path) -> dict[str, Run]:
+    """What `--full` adds of one seed: a reader with a small cache, and the baselines."""
+    stages = dict(presets.memory_select().stages)
+    del stages["autoencoder"]
+    stages["read"] = replace(stages["read"], start=autoencoder)
     return {
+        "memory-select": Curriculum(stages=stages),
         "memory-none": presets.memory_none(),
         "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
@@ -148,7 +152,7 @@ def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
         every = memory_runs(autoencoder) | (full_runs(autoencoder) if config.full else {})
         named[seed] = {f"{name}{mark}": run for name, run in every.items()}
     if config.full:
-        named[config.seed] |= baseline_runs()
+        named[config.seed] |= single_runs(config.out / "memory-curriculum" / "autoencoder")
     return named
 
 

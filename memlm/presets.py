@@ -180,6 +180,23 @@ def memory_curriculum() -> Curriculum:
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
 
+def memory_select() -> Curriculum:
+    """The curriculum for a reader that keeps a memory's vector and keys alone, and unrolls two memories for a token."""
+    stages = dict(memory_curriculum().stages)
+    read, combined = (stages[name] for name in ("read", "combined"))
+    assert isinstance(read.model, MemoryShape)
+    frozen, model = ("encoder", "reader.bridge"), replace(read.model, reader="select", select=0)
+    stages["read"] = replace(
+        read,
+        model=model,  # all memories, so that all keys learn
+        objective=f"{read.objective}+0.5*causal/4",  # without any text to predict, it reads where nothing is asked too
+        steps=200,
+        frozen=(*frozen, "decoder"),  # which waits for next tokens: reading is learnt beside it
+    )
+    stages["combined"] = replace(combined, model=replace(model, select=2), frozen=frozen)
+    return Curriculum(stages=stages)
+
+
 def smollm2_soft() -> TrainConfig:
     """16 of SmolLM2's tokens in one vector of 2,048 numbers, and back as vectors that it reads like tokens."""
     return TrainConfig(
@@ -233,6 +250,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
 
 CURRICULA: dict[str, Callable[[], Curriculum]] = {
     "memory-curriculum": memory_curriculum,
+    "memory-select": memory_select,
     "smollm2-curriculum": smollm2_curriculum,
 }
 

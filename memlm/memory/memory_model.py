@@ -212,7 +212,7 @@ class MemoryModel(Generative):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
 
-        The reader `select` has S = 0, and keeps of each memory its M numbers and layers x D of keys.
+        The reader `select` has S = 0, and keeps of each memory its M numbers and layers keys of D + T x d.
         """
         kept = self.chunk_tokens if self.reader_kind == "full" else self.reader.vectors
         entries = cache_entries(kept, self.chunk_tokens, tokens, memories)

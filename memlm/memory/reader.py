@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from memlm.memory.bridge import BRIDGES
 from memlm.memory.chunk_decoder import ChunkDecoder
-from memlm.memory.select import Held, Look, Where
+from memlm.memory.select import SLOT_KEY, Held, Look, Where
 from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import token_embedding
 from memlm.nn.stack import Beside
@@ -120,7 +120,8 @@ class Select(Nothing):
         self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
         slot_width = (1 + shape.shift) * shape.bridge_width
         self.looks = nn.ModuleList(Look(shape, slot_width) for _ in range(shape.decoder.layers))
-        self.held_numbers = shape.memory_dim + shape.decoder.layers * shape.key_width
+        key_numbers = shape.key_width + shape.chunk_tokens * SLOT_KEY
+        self.held_numbers = shape.memory_dim + shape.decoder.layers * key_numbers
 
     @property
     def held_bytes(self) -> int:
@@ -149,7 +150,7 @@ class Select(Nothing):
             ]
         slots_BKTS = self.unroll(held.memory_BKM)
         return [
-            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLD[:, :, i], slots_BKTS, where)
+            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLX[:, :, i], slots_BKTS, where)
             for i, look in enumerate(self._looks())
         ]
 

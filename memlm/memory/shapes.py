@@ -126,7 +126,7 @@ class MemoryShape(OfChunks, _ReadsMemories):
     unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it, of `soft`
     shift: bool = True  # each slot or soft token is read beside the one before it
     select: int = 2  # of the reader `select`: how many memories a token unrolls in each layer; 0: all
-    key_width: int = 128  # of the reader `select`: numbers of a memory's key in each layer, by which it is found
+    key_width: int = 64  # of the reader `select`: numbers of a memory's key in each layer that tell of it as a whole
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:

@@ -160,7 +160,8 @@ def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
 
 
 def _decoder_matrices(model: TextMemory, folder: Path) -> dict[str, torch.nn.Parameter]:
-    matrices = {n: p for n, p in model.named_parameters() if n.startswith("decoder.blocks.") and p.ndim > 1}
+    layers = "decoder.blocks.", "reader.looks."  # what reads in every layer is as much of the decoder
+    matrices = {n: p for n, p in model.named_parameters() if n.startswith(layers) and p.ndim > 1}
     if not matrices:
         raise UsageError(f"a decoder that starts from {folder} has no blocks of ours to renew: leave renew out.")
     return matrices

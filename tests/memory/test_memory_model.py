@@ -72,24 +72,19 @@ def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torc
         for m in range(K):
             slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
             key_D = look.key_down(torch.nn.functional.gelu(look.key_up(slots_TS)).mean(0))
-            keys.append(turned(length_one(key_D), m))
+            keys.append((turned(length_one(key_D), m), [length_one(key_d) for key_d in look.slot_key(slots_TS)]))
             k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
             slots.append((torch.stack([turned(k_HE, s) for s, k_HE in enumerate(k_THE)]), v_THE))
         for t in range(T):
             x_W = look.norm(x_BTW[b, t])
             find_D = turned(length_one(look.find(x_W)), K)
-            scores = [find_D @ key_D / len(key_D) ** 0.5 for key_D in keys]
+            find_d = look.find_slot(x_W)
+            scores = [
+                find_D @ key_D / len(key_D) ** 0.5 + sum(torch.exp(find_d @ key_d) for key_d in inside).log()
+                for key_D, inside in keys
+            ]
             q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
-            if not look.top:
-                logits_NH = [
-                    (k_THE * q_HE).sum(-1) / q_HE.shape[1] ** 0.5 + s
-                    for s, (k_THE, _) in zip(scores, slots, strict=True)
-                ]
-                weight_NH = torch.cat([look.nothing.expand(1, H), *logits_NH]).softmax(0)[1:]
-                v_NHE = torch.cat([v_THE for _, v_THE in slots])
-                out[b, t] = look.out((weight_NH[..., None] * v_NHE).sum(0).flatten())
-                continue
-            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top]
+            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top or K]
             share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
             for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
                 weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
