@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from memlm.errors import UsageError
 from memlm.files import read_json
@@ -205,7 +205,7 @@ def _access(path: Path) -> list[Row]:
     """Rows of a model's access to memory: a damaged file is not taken for a shorter one."""
     rows = read_json(path)
     needed = {"model", "task", "mode", "metric", "memory", "group", "at", "value"}
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and needed <= r.keys() for r in rows):
+    if not rows or not _are_rows(rows, needed):
         raise UsageError(f"{path} holds no rows of memlm measure: restore it or leave this measurement out.")
     return rows
 
@@ -217,11 +217,8 @@ def _attribution(path: Path, name: str) -> Attribution:
     samples: Any = found.get("samples")
     needed = {"model", "text", "places", "against", "figure", "metric", "value"}
     tokens = {"model", "text", "chunk_tokens", "pieces", "places", "told_by", "loss", "l1", "cosine", "entropy"}
-    parts = (rows, needed), (samples, tokens | {"entropy_none"})
-    if not rows or not all(
-        isinstance(some, list) and all(isinstance(row, dict) and keys <= row.keys() for row in some)
-        for some, keys in parts
-    ):
+    tokens |= {"entropy_none"}
+    if not rows or not _are_rows(rows, needed) or not _are_rows(samples, tokens):
         raise UsageError(f"{path} holds no attribution of memlm measure: restore it or leave this measurement out.")
     return Attribution(name, path.parent, rows, samples)
 
@@ -231,7 +228,7 @@ def _evaluation(path: Path, name: str) -> list[Run]:
     found = read_json(path)
     rows = found.get("results") if isinstance(found, dict) else None
     needed = {"task", "metric", "model", "condition", "value", "n"}
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and needed <= r.keys() for r in rows):
+    if not rows or not _are_rows(rows, needed):
         return []
     return [Evaluation(name, path.parent, rows, found.get("environment") or {})]
 
@@ -242,7 +239,7 @@ def _benchmark(path: Path) -> list[Run]:
         return []
     found = read_json(path)
     rows = found.get("results") if isinstance(found, dict) and found.get("benchmark") == "memory" else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not _are_rows(rows, set()):
         return []
     ratios = found["ratios"] if isinstance(found.get("ratios"), dict) else {}
     facts = {key: found.get(key) for key in ("setting", "machine", "commit")}
@@ -253,7 +250,12 @@ def _is_measurement(report: Any) -> bool:
     """Others write a results.json too; ours has rows that say who was measured, how, and how well."""
     rows = report.get("results") if isinstance(report, dict) else None
     needed = {"model", "training", "decoder", "token_accuracy"}
-    return isinstance(rows, list) and bool(rows) and all(isinstance(r, dict) and needed <= r.keys() for r in rows)
+    return bool(rows) and _are_rows(rows, needed)
+
+
+def _are_rows(value: Any, needed: set[str]) -> TypeGuard[list[Row]]:
+    """Whether it is a list of JSON objects, each with all that is needed."""
+    return isinstance(value, list) and all(isinstance(row, dict) and needed <= row.keys() for row in value)
 
 
 def _with_twins(rows: list[Row]) -> list[Row]:
