@@ -21,7 +21,7 @@ from memlm.report.access import settings_of
 from memlm.report.claims import claims
 from memlm.report.lineage import chain, decoder_steps, run_of, unseeded
 from memlm.report.page import make_report, render, write_report
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 SEEDS = 2
 
