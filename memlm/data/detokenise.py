@@ -12,7 +12,8 @@ class TextStream:
     """Turns a stream of token ids into text, in bounded memory.
 
     The ids of a tokenised text give back that text. Bytes that are no UTF-8, as a wrong recall may have them, become
-    U+FFFD; special tokens, and ids that the tokenizer does not have, stand for no text.
+    U+FFFD; special tokens, and ids that the tokenizer does not have, stand for no text. After the last ids of one text
+    come the first ones of another: making a stream reads the whole vocabulary, so that many texts share one.
 
     Args:
         tokenizer: a byte-level BPE.

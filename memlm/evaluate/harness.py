@@ -51,6 +51,7 @@ class Harness(LM):
         self.model, self.tokenizer, self.seed = model, tokenizer, seed
         self.condition: Condition = condition
         self.scorer = Scorer(model, condition, memories, seed)
+        self._stream = TextStream(tokenizer)
         self.read: dict[str, dict[int, list[Read]]] = defaultdict(lambda: defaultdict(list))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -138,7 +139,7 @@ class Harness(LM):
 
     def text(self, ids: list[int]) -> str:
         """Ids as text; the end token is none."""
-        return TextStream(self.tokenizer).feed(ids, last=True)
+        return self._stream.feed(ids, last=True)
 
     def _account(self, request: Instance, memories: np.ndarray, truncated: bool) -> None:
         assert request.task_name is not None

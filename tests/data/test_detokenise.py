@@ -23,6 +23,13 @@ def test_what_is_no_text_and_what_is_no_character() -> None:
     assert "\ufffd" in TextStream(tokenizer()).feed(ids[:1], last=True)
 
 
+def test_texts_that_share_a_stream_do_not_touch() -> None:
+    ids = tokenizer().encode("東", add_special_tokens=False).ids
+    stream = TextStream(tokenizer())
+    assert stream.feed(ids[:1], last=True) == "\ufffd"  # a character that was cut does not reach into the next text
+    assert stream.feed(ids, last=True) == "東"
+
+
 def test_every_byte_is_a_token() -> None:
     spelt = TextStream(tokenizer())._spelt
     assert {bytes([byte]) for byte in range(256)} <= set(spelt.values())
