@@ -38,38 +38,49 @@ def runs() -> dict[str, TrainConfig]:
     }
 
 
-def memory_runs() -> dict[str, Run]:
-    """What tells C4 and C5: the paper's and ours on next tokens alone; ours on all, from scratch and by curriculum."""
+def memory_runs(autoencoder: Path) -> dict[str, Run]:
+    """What tells C4 to C6: the paper's on next tokens alone; ours by curriculum, on next tokens alone, and directly.
+
+    The last two start from the curriculum's autoencoder: `memory-causal` has as many causal tokens, `memory-direct` as
+    many decoder steps, all on the last stage's objective.
+    """
+    curriculum = presets.memory_curriculum()
+    last = replace(curriculum.stages["combined"], start=autoencoder, renew=0.0)
     return {
         "memory-vector": presets.memory_vector(),
-        "memory-causal": replace(presets.memory_slots(), objective="causal"),
-        "memory-scratch": presets.memory_slots(),
-        "memory-curriculum": presets.memory_curriculum(),
+        "memory-curriculum": curriculum,
+        "memory-causal": replace(last, objective="causal"),
+        "memory-direct": replace(last, steps=last.steps + curriculum.stages["read"].steps),
     }
 
 
-def control_runs(autoencoder: Path) -> dict[str, Run]:
-    """What `--full` adds of every seed, for C6 and its confound.
+def full_runs(autoencoder: Path) -> dict[str, Run]:
+    """What `--full` adds of every seed: all from scratch, on all objectives and on next tokens alone; a confound of C6.
 
-    `memory-direct` starts from the curriculum's autoencoder and has as many decoder steps, all on the last stage's
-    objective; `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
+    `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
     """
-    stages = presets.memory_curriculum().stages
-    direct = replace(stages["combined"], start=autoencoder, steps=stages["combined"].steps + stages["read"].steps)
-    frozen = ("encoder.readout", "encoder.norm", "reader.bridge")
+    stages, scratch = presets.memory_curriculum().stages, presets.memory_soft()
+    frozen = ("encoder.readout", "encoder.norm", "reader.text")
     read = replace(stages["read"], start=autoencoder, fresh_embedding=True, frozen=frozen)
     again = replace(stages["combined"], frozen=frozen)
-    return {"memory-direct": direct, "memory-fresh": Curriculum(stages={"read": read, "combined": again})}
-
-
-def baseline_runs() -> dict[str, Run]:
-    """What `--full` adds of one seed: the baselines, and three times the steps from scratch."""
-    scratch = presets.memory_slots()
     return {
+        "memory-scratch": scratch,
+        "memory-scratch-causal": replace(scratch, objective="causal"),
+        "memory-fresh": Curriculum(stages={"read": read, "combined": again}),
+    }
+
+
+def single_runs(autoencoder: Path) -> dict[str, Run]:
+    """What `--full` adds of one seed: a reader with a small cache, and the baselines."""
+    stages = dict(presets.memory_select().stages)
+    del stages["autoencoder"]
+    stages["read"] = replace(stages["read"], start=autoencoder)
+    return {
+        "memory-select": Curriculum(stages=stages),
         "memory-none": presets.memory_none(),
         "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
-        "memory-scratch-long": replace(scratch, steps=3 * scratch.steps),
+        "memory-oracle": presets.memory_oracle(),
     }
 
 
@@ -134,14 +145,14 @@ def _cost(config: Demo) -> None:
 
 def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
     """By seed, the memory models of the demo; further seeds have them in their names."""
-    if not config.full:
-        return {config.seed: memory_runs()}
     named = {}
-    for seed in range(config.seed, config.seed + SEEDS):
+    for seed in range(config.seed, config.seed + (SEEDS if config.full else 1)):
         mark = "" if seed == config.seed else f"-seed{seed}"
-        every = {**memory_runs(), **control_runs(config.out / f"memory-curriculum{mark}" / "autoencoder")}
+        autoencoder = config.out / f"memory-curriculum{mark}" / "autoencoder"
+        every = memory_runs(autoencoder) | (full_runs(autoencoder) if config.full else {})
         named[seed] = {f"{name}{mark}": run for name, run in every.items()}
-    named[config.seed] |= baseline_runs()
+    if config.full:
+        named[config.seed] |= single_runs(config.out / "memory-curriculum" / "autoencoder")
     return named
 
 

@@ -39,8 +39,8 @@ def autoencoder(seed: int = 0) -> Autoencoder:
     with torch.no_grad():
         vectors_VD = torch.nn.functional.normalize(model.encoder.embed.weight, dim=1)
         model.encoder.embed.weight.copy_(vectors_VD)
-        model.head.weight.copy_(vectors_VD)
-        for linear in (model.encoder.readout.project, model.bridge.project):
+        model.decoder.head.weight.copy_(vectors_VD)
+        for linear in (model.encoder.readout.project, model.decoder.bridge.project):
             linear.weight.copy_(torch.eye(T * WIDTH))
             linear.bias.zero_()
     return model
@@ -49,9 +49,13 @@ def autoencoder(seed: int = 0) -> Autoencoder:
 def memory_model(encoder: Autoencoder, reader: str = "slots", chunks: int = 4) -> MemoryModel:
     """An untrained memory model with the encoder of an autoencoder."""
     decoder = StackConfig(kind="transformer", width=16, layers=1, heads=2)
-    shape = MemoryShape(encoder=PERFECT.encoder_shape, decoder=decoder, reader=reader, chunks=chunks, bridge_width=8)
+    shape = MemoryShape(
+        encoder=PERFECT.encoder_shape, decoder=decoder, reader=reader, chunks=chunks, bridge_width=8, unroll=IDENTITY
+    )
     model = build_model(replace(shape, positions="variable"), V, 0).eval().requires_grad_(False)
     assert isinstance(model, MemoryModel)
     if reader not in ("none", "full"):
         model.encoder.load_state_dict(encoder.encoder.state_dict())
+    if reader == "soft":
+        model.get_submodule("reader.text").load_state_dict(encoder.decoder.state_dict())
     return model

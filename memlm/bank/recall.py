@@ -1,8 +1,8 @@
 """Memories -> the tokens that they hold, by a model's own decoder, and how many of them are right.
 
-No token is told to the decoder: what comes out was in the memories. A memory model has no decoder of one memory; it
-recalls as in its blank copy (paper, Objectives), half of a training example at a time, and well only where it was
-trained to.
+No token is told to the decoder: what comes out was in the memories. A memory model has a decoder of one memory if it
+reads soft tokens; else it recalls as in its blank copy (paper, Objectives), half of a training example at a time, and
+well only where it was trained to.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +21,7 @@ from memlm.errors import UsageError
 from memlm.memory.autoencoder import Autoencoder
 from memlm.memory.memory_model import MemoryModel
 from memlm.memory.model import TextMemory
+from memlm.memory.reader import Soft
 from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import PAD
 
@@ -38,6 +39,8 @@ def own_decoder(model: TextMemory) -> Decode:
     """
     if isinstance(model, Autoencoder):
         return model.decode
+    if isinstance(model, MemoryModel) and isinstance(model.reader, Soft):
+        return model.reader.text
     if isinstance(model, MemoryModel) and model.reader.reads and _half(model):
         return lambda memory_BM: _blank_copy(model, memory_BM)
     raise UsageError(
@@ -54,7 +57,7 @@ def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256)
         UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
     """
     decode = own_decoder(model)
-    if isinstance(model, MemoryModel):
+    if isinstance(model, MemoryModel) and not isinstance(model.reader, Soft):
         batch = -(-batch // _half(model)) * _half(model)
     entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
     span, left = bank.span(document), entry.tokens

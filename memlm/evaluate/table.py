@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from memlm.measure.table import aligned
+
 _HEAD = ("task", "metric", "model", "memories", "value", "95 %", "difference", "95 %", "examples", "read", "with none")
-_WORDS = 4  # columns to the left
 
 
 def eval_table(rows: list[dict[str, Any]]) -> str:
@@ -14,13 +15,7 @@ def eval_table(rows: list[dict[str, Any]]) -> str:
     """
     order = {(row["task"], row["metric"], row["filter"]): i for i, row in reversed(list(enumerate(rows)))}
     lines = [_line(row) for row in sorted(rows, key=lambda row: order[row["task"], row["metric"], row["filter"]])]
-    widths = [max(len(line[i]) for line in [_HEAD, *lines]) for i in range(len(_HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < _WORDS else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in [_HEAD, ["-" * w for w in widths], *lines]
-    )
+    return aligned([_HEAD, *lines], words=4)
 
 
 def _line(row: dict[str, Any]) -> list[str]:

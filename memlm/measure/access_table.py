@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from memlm.measure.table import aligned
+
 _SHOWN = {  # task and metric -> how it is called
     ("causal", "cross_entropy"): "nats/token",
     ("causal", "bits_per_byte"): "bits/byte",
@@ -13,7 +15,6 @@ _SHOWN = {  # task and metric -> how it is called
     ("needle", "token_accuracy"): "values right",
 }
 _HEAD = ("model", "reader", "task", "figure", "memories", "with", "without", "another's", "gain", "95 %", "chance")
-_WORDS = 4  # columns to the left
 
 
 def access_table(rows: list[dict[str, Any]]) -> str:
@@ -26,14 +27,7 @@ def access_table(rows: list[dict[str, Any]]) -> str:
         elif shown and row["group"] is None and row["memory"] == "own":
             task = f"{row['task']}, free" if row["mode"] == "free-running" else row["task"]
             lines.append([row["model"], row["reader"], task, shown, *_figures(row, rows)])
-    widths = [max(len(line[i]) for line in [_HEAD, *lines]) for i in range(len(_HEAD))]
-    table = [
-        "  ".join(
-            cell.ljust(w) if i < _WORDS else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in [_HEAD, ["-" * w for w in widths], *lines]
-    ]
-    return "\n".join(table + notes)
+    return "\n".join([aligned([_HEAD, *lines], words=4), *notes])
 
 
 def _figures(own: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

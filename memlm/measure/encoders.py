@@ -154,8 +154,9 @@ class Encoder:
         return [self.model.encode(ids_BT)]
 
     def kinds(self) -> list[tuple[dict[str, Any], int]]:
-        """What its memories depend on, and M."""
-        return [({"encoder": self.model.fingerprint()}, self.memory_dim)]
+        """What its memories depend on, and M: models that share a frozen encoder share what is kept of it."""
+        alone = type(self.model).encode is TextMemory.encode
+        return [({"encoder": (self.model.encoder if alone else self.model).fingerprint()}, self.memory_dim)]
 
     def fits(self, corpus: Corpus, tokens: int) -> None:
         """Refuse another vocabulary or chunk length.

@@ -11,6 +11,7 @@ from memlm import ui
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed, encoding_cost
@@ -54,6 +55,7 @@ class Measurement:
         self.results: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
         self.costs: dict[str, dict[str, float]] = {}  # of an encoder's memories, by its name
+        self.probes: dict[str, Probe] = {}  # by what the memories depend on that each has learnt to read
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
         self.nothing = train_floor(config.probe, self.train_NT, corpus.vocab_size, self.device)
@@ -74,9 +76,12 @@ class Measurement:
         self.costs[encoder.name] = encoding_cost(encoder, self.held_NT, self.cache)
         if decode := encoder.own_decoder():
             self._score(encoder, decode)
-        train_NM, floor, size = embed(encoder, self.train_NT, self.cache), self.nothing, self.corpus.vocab_size
-        probe = train_probe(self.config.probe, train_NM, self.train_NT, size, self.device, encoder.name, floor)
-        self._score(encoder, probe)
+        origin = sha256_json(encoder.kinds()[encoder.number][0])
+        if origin not in self.probes:
+            train_NM, floor, size = embed(encoder, self.train_NT, self.cache), self.nothing, self.corpus.vocab_size
+            args = self.config.probe, train_NM, self.train_NT, size, self.device, encoder.name, floor
+            self.probes[origin] = train_probe(*args)
+        self._score(encoder, self.probes[origin])
         if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.untrained(self.config.seed))

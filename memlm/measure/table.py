@@ -1,5 +1,6 @@
-"""The retention table for a terminal."""
+"""Tables for a terminal: how any is laid out, and those of retention and of ceilings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 _COLUMNS = (
@@ -25,7 +26,7 @@ def retention_table(results: list[dict[str, Any]]) -> str:
         + ["{:.2f} to {:.2f}".format(*row["usable_bits_per_token_ci"])]
         for row in results
     ]
-    return _aligned([head, *rows], words=3)
+    return aligned([head, *rows], words=3)
 
 
 def ceilings_table(rows: list[dict[str, Any]]) -> str:
@@ -39,11 +40,11 @@ def ceilings_table(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _aligned([head, *told], words=4)
+    return aligned([head, *told], words=4)
 
 
-def _aligned(rows: list[list[str]], words: int) -> str:
-    """A head and rows: as many columns of words to the left, numbers to the right."""
+def aligned(rows: Sequence[Sequence[str]], words: int) -> str:
+    """A head and rows as lines: so many columns of words to the left, numbers after them to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(

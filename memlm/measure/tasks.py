@@ -97,7 +97,7 @@ def with_needles(text_Bn: Tensor, chunk_tokens: int, place_B: Tensor, key_B: Ten
 
 def causal(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """Every token from those before it, by the number of its chunk."""
-    batch = Same()(tokens_BW, chunk_tokens)
+    batch = Same(own=False)(tokens_BW, chunk_tokens)
     group_BN = (torch.arange(tokens_BW.shape[1]) // chunk_tokens).expand(len(tokens_BW), -1)
     return Task(batch, ("cross_entropy", "bits_per_byte", "token_accuracy"), "chunk", group_BN)
 

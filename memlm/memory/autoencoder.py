@@ -9,16 +9,15 @@ What is unusual:
 from dataclasses import dataclass
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModel
 from transformers.utils.generic import ModelOutput
 
-from memlm.memory.bridge import BRIDGES
+from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
 from memlm.memory.model import ShapeConfig, TextMemory
 from memlm.memory.shapes import AutoencoderShape
 from memlm.nn.loss import token_loss
-from memlm.nn.stack import build_stack
 
 
 class AutoencoderConfig(ShapeConfig[AutoencoderShape]):
@@ -48,17 +47,19 @@ class Autoencoder(TextMemory):
         self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
         T, M = shape.chunk_tokens, shape.memory_dim
         self.encoder = ChunkEncoder(shape.encoder_shape, config.vocab_size)
-        self.bridge = BRIDGES[shape.bridge](T, M, shape.decoder.width)
-        self.decoder = build_stack(shape.decoder, T)
-        self.head = nn.Linear(shape.decoder.width, config.vocab_size, bias=False)
+        self.decoder = ChunkDecoder(T, M, shape.bridge, shape.decoder, config.vocab_size)
         self.post_init()
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
-        return self.head(self.decoder(self.bridge(memory_BM)))
+        return self.decoder(memory_BM)
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        own: Tensor | None = None,
     ) -> AutoencoderOutput:
         """Encode and decode.
 
@@ -66,6 +67,7 @@ class Autoencoder(TextMemory):
             input_ids: token ids [B, T], T <= chunk_tokens, padded at the end with id 0.
             labels: token ids [B, T] to score, -100 where nothing is scored; unshifted.
             weights: what a label counts [B, T]; the mean over the scored ones by default.
+            own: which rows are told from their own memory [B]; here all are, whatever it says.
         """
         memory_BM = self.encode(input_ids)
         logits_BTV = self.decode(memory_BM)[:, : input_ids.shape[1]]

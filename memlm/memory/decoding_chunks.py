@@ -217,14 +217,14 @@ class SelectDecoding(MemoryDecoding):
 
     def keep_chunk(self, rows_r: Tensor) -> None:
         """As of `ChunkDecoding`."""
-        memory_BKM, key_BKLD = self.held.memory_BKM, self.held.key_BKLD
+        memory_BKM, key_BKLX = self.held.memory_BKM, self.held.key_BKLX
         if more := self.given + (self.longest + self.read) // self.T - memory_BKM.shape[1]:
-            memory_BKM, key_BKLD = F.pad(memory_BKM, (0, 0, 0, more)), F.pad(key_BKLD, (0, 0, 0, 0, 0, more))
+            memory_BKM, key_BKLX = F.pad(memory_BKM, (0, 0, 0, more)), F.pad(key_BKLX, (0, 0, 0, 0, 0, more))
         rows, number_r1 = self.of_batch(rows_r), self.count(self.chunk_R1[rows_r]) - 1
         formed = self.reader.hold(self.model.encode_chunks(self.ids_BT[rows][:, None]), number_r1)
         rows_B1 = torch.arange(self.batch, device=rows_r.device)[rows][:, None]
-        memory_BKM[rows_B1, number_r1], key_BKLD[rows_B1, number_r1] = formed.memory_BKM, formed.key_BKLD
-        self.held = Held(memory_BKM, key_BKLD)
+        memory_BKM[rows_B1, number_r1], key_BKLX[rows_B1, number_r1] = formed.memory_BKM, formed.key_BKLX
+        self.held = Held(memory_BKM, key_BKLX)
 
     def beside(self, slot_RQ: Tensor) -> Sequence[Beside]:
         """As of `ChunkDecoding`."""

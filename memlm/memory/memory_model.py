@@ -26,7 +26,7 @@ from memlm.memory.encoder import ChunkEncoder, NoEncoder
 from memlm.memory.generate import Generative
 from memlm.memory.model import ShapeConfig
 from memlm.memory.placing import Placing, folded, packed
-from memlm.memory.reader import READERS, Select
+from memlm.memory.reader import READERS, Select, Soft
 from memlm.memory.select import Where
 from memlm.memory.shapes import MemoryShape
 from memlm.memory.vocabulary import PAD, token_embedding
@@ -45,7 +45,7 @@ class MemoryModelConfig(ShapeConfig[MemoryShape]):
 
 @dataclass
 class MemoryOutput(ModelOutput):
-    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], `memories` [B, C - 1, M] that were formed."""
+    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], and `memories` [B, C - 1, M] that were read."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -62,10 +62,10 @@ class MemoryModel(Generative):
         shape = cast(MemoryShape, config.read_shape())
         self.chunk_tokens, self.memory_dim, self.reader_kind = shape.chunk_tokens, shape.memory_dim, shape.reader
         width = shape.decoder.width
-        self.reader = READERS[shape.reader](shape)
+        self.embed = token_embedding(config.vocab_size, width)
+        self.reader = READERS[shape.reader](shape, self.embed)
         self.encoder = ChunkEncoder(shape.encoder, config.vocab_size) if self.reader.reads else NoEncoder(shape.encoder)
         self.placing = Placing(shape.chunk_tokens, self.reader.vectors, shape.positions, shape.chunks)
-        self.embed = token_embedding(config.vocab_size, width)
         self.start = token_embedding(2, width)  # before a chunk's first token: text goes on, or a copy is wanted
         self.place = token_embedding(shape.chunk_tokens, width)
         self.decoder = build_stack(shape.decoder, self.placing.length)
@@ -83,6 +83,7 @@ class MemoryModel(Generative):
         memories: Tensor | None = None,
         own_memories: Tensor | None = None,
         read: bool = True,
+        own: Tensor | None = None,
     ) -> MemoryOutput:
         """Predict every token from memories of earlier chunks and from the earlier tokens of its own chunk.
 
@@ -94,9 +95,23 @@ class MemoryModel(Generative):
             memories: of what comes before the text [B, K, M].
             own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
             read: False leaves all memories unread: what the model does without them.
+            own: bool [B], rows whose every chunk is told from its own memory instead, as an autoencoder does it.
         """
-        n = input_ids.shape[1]
-        ids_BCT = chunked(input_ids, self.chunk_tokens)
+        if own is None:
+            logits_BNV, memory_BKM = self._predict(input_ids, marks, memories, own_memories, read)
+        else:
+            marks, memories, own_memories = (x if x is None else x[~own] for x in (marks, memories, own_memories))
+            told_bNV, memory_BKM = self._predict(input_ids[~own], marks, memories, own_memories, read)
+            logits_BNV = told_bNV.new_empty(*input_ids.shape, told_bNV.shape[-1])
+            logits_BNV[~own], logits_BNV[own] = told_bNV, self._recall(input_ids[own]).to(told_bNV)
+        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
+        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+
+    def _predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, N, V], and the memories that were read."""
+        ids_BCT = chunked(ids_BN, self.chunk_tokens)
         memory_BKM = None
         if read and self.reader.reads:
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
@@ -106,9 +121,19 @@ class MemoryModel(Generative):
             h_BNW = self.decoder(self.embed_all(x_BCTW, ids_BCT))
         else:
             h_BNW = self.decode(x_BCTW, memory_BKM)
-        logits_BNV = self.head(h_BNW[:, :n])
-        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
-        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+        return self.head(h_BNW[:, : ids_BN.shape[1]]), memory_BKM
+
+    def _recall(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of every chunk from its own memory alone.
+
+        Raises:
+            UsageError: the reader does not tell what tokens a memory holds.
+        """
+        if not isinstance(self.reader, Soft):
+            raise UsageError("only a reader of soft tokens tells a chunk from its memory: set --model.reader soft.")
+        memory_BCM = self.encode_chunks(chunked(ids_BN, self.chunk_tokens))
+        logits_XTV = self.reader.text(memory_BCM.flatten(0, 1))
+        return logits_XTV.unflatten(0, memory_BCM.shape[:2]).flatten(1, 2)[:, : ids_BN.shape[1]]
 
     def encode_chunks(self, ids_BCT: Tensor) -> Tensor:
         """Chunks of token ids [B, C, T] -> memories [B, C, M], all at once."""
@@ -187,7 +212,7 @@ class MemoryModel(Generative):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
 
-        The reader `select` has S = 0, and keeps of each memory its M numbers and layers x D of keys.
+        The reader `select` has S = 0, and keeps of each memory its M numbers and layers keys of D + T x d.
         """
         kept = self.chunk_tokens if self.reader_kind == "full" else self.reader.vectors
         entries = cache_entries(kept, self.chunk_tokens, tokens, memories)

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.memory.bridge import BRIDGES
-from memlm.memory.select import Held, Look, Where
+from memlm.memory.chunk_decoder import ChunkDecoder
+from memlm.memory.select import SLOT_KEY, Held, Look, Where
 from memlm.memory.shapes import MemoryShape
+from memlm.memory.vocabulary import token_embedding
 from memlm.nn.stack import Beside
 
 
 class Reader(nn.Module):
-    """Memories [B, C, M] -> [B, C, S, W]; `vectors` is S, and `reads` whether memories are read at all."""
+    """Memories [B, C, M] -> [B, C, S, W]; `vectors` is S, and `reads` whether memories are read at all.
+
+    A subclass is made from the model's shape and from the decoder's word embeddings [V, W], which stay the model's own.
+    """
 
     vectors: int
     reads = True
@@ -34,7 +39,7 @@ class Nothing(Reader):
 
     reads = False
 
-    def __init__(self, shape: MemoryShape):
+    def __init__(self, shape: MemoryShape, words: nn.Embedding):
         super().__init__()
         self.vectors, self.width = 0, shape.decoder.width
 
@@ -46,7 +51,7 @@ class Nothing(Reader):
 class Vector(Reader):
     """The paper's: a memory is one position of the decoder, by a projection to its width; or a few (`vectors`)."""
 
-    def __init__(self, shape: MemoryShape):
+    def __init__(self, shape: MemoryShape, words: nn.Embedding):
         super().__init__()
         self.vectors = shape.vectors
         self.project = nn.Linear(shape.memory_dim, shape.vectors * shape.decoder.width)
@@ -65,7 +70,7 @@ class Slots(Reader):
     found by that token in one layer of attention, where it would take two (LOG.md: key-value recall).
     """
 
-    def __init__(self, shape: MemoryShape):
+    def __init__(self, shape: MemoryShape, words: nn.Embedding):
         super().__init__()
         self.vectors, self.shift = shape.chunk_tokens, shape.shift
         self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
@@ -76,6 +81,31 @@ class Slots(Reader):
         return self.project(unrolled(self.bridge, memory_BCM, self.shift))
 
 
+class Soft(Reader):
+    """Ours: a memory is read as the tokens that it holds, each as the decoder's own vector for that token.
+
+    The decoder of the memory's autoencoder says which tokens those are; what is read is the expected word embedding, so
+    that what the model learns about tokens of its own chunk holds for those of memories too (LOG.md: next tokens gain
+    from memories nearly what they gain from the text itself, which slots do not give them). `shift` is as of `Slots`.
+    """
+
+    def __init__(self, shape: MemoryShape, words: nn.Embedding):
+        super().__init__()
+        T, W = shape.chunk_tokens, shape.decoder.width
+        self.vectors = T
+        self.text = ChunkDecoder(T, shape.memory_dim, shape.bridge, shape.unroll, words.num_embeddings)
+        self.place = token_embedding(T, W)
+        self.before = nn.Linear(W, W, bias=False) if shape.shift else None
+        self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
+
+    def forward(self, memory_BCM: Tensor) -> Tensor:
+        """[B, C, M] -> [B, C, T, W]."""
+        share_XTV = self.text(memory_BCM.flatten(0, 1)).softmax(-1)
+        soft_BCTW = (share_XTV @ self._words[0].weight).unflatten(0, memory_BCM.shape[:2])
+        read_BCTW = soft_BCTW + self.place.weight
+        return read_BCTW if self.before is None else read_BCTW + F.pad(self.before(soft_BCTW), (0, 0, 1, -1))
+
+
 class Select(Nothing):
     """Ours: memories are no entries; each layer's tokens unroll and attend to the few that they choose.
 
@@ -84,13 +114,14 @@ class Select(Nothing):
 
     reads = True
 
-    def __init__(self, shape: MemoryShape):
-        super().__init__(shape)
+    def __init__(self, shape: MemoryShape, words: nn.Embedding):
+        super().__init__(shape, words)
         self.top, self.shift = shape.select, shape.shift
         self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
         slot_width = (1 + shape.shift) * shape.bridge_width
         self.looks = nn.ModuleList(Look(shape, slot_width) for _ in range(shape.decoder.layers))
-        self.held_numbers = shape.memory_dim + shape.decoder.layers * shape.key_width
+        key_numbers = shape.key_width + shape.chunk_tokens * SLOT_KEY
+        self.held_numbers = shape.memory_dim + shape.decoder.layers * key_numbers
 
     @property
     def held_bytes(self) -> int:
@@ -119,7 +150,7 @@ class Select(Nothing):
             ]
         slots_BKTS = self.unroll(held.memory_BKM)
         return [
-            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLD[:, :, i], slots_BKTS, where)
+            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLX[:, :, i], slots_BKTS, where)
             for i, look in enumerate(self._looks())
         ]
 
@@ -132,6 +163,7 @@ READERS: dict[str, type[Reader]] = {
     "full": Nothing,
     "vector": Vector,
     "slots": Slots,
+    "soft": Soft,
     "select": Select,
 }
 

@@ -12,7 +12,7 @@ from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.nn.config import StackConfig
 
 BridgeKind = Literal["repeat", "unroll", "slots"]
-ReaderKind = Literal["vector", "slots", "select", "none", "full"]
+ReaderKind = Literal["vector", "slots", "soft", "select", "none", "full"]
 PositionScheme = Literal["original", "variable", "fixed"]
 OracleKind = Literal["token", "embedding", "sum"]
 
@@ -106,6 +106,10 @@ class _ReadsMemories(OfEncoder):
         return self.encoder
 
 
+def _pointwise() -> StackConfig:
+    return StackConfig(kind="pointwise", width=64, layers=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryShape(OfChunks, _ReadsMemories):
     """A memory model: a decoder that reads memories of earlier chunks and the tokens of its own.
@@ -117,11 +121,12 @@ class MemoryShape(OfChunks, _ReadsMemories):
     chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
     reader: ReaderKind = "vector"
     vectors: int = 1  # S of the reader `vector`: into how many vectors it makes a memory
-    bridge: BridgeKind = "slots"  # of `slots` and `select`: what unrolls a memory, as in its autoencoder ...
-    bridge_width: int = 64  # ... and into what width
-    shift: bool = True  # of the reader `slots`: each slot is read beside the one before it
+    bridge: BridgeKind = "slots"  # of `slots`, `soft`, `select`: what unrolls a memory, as in its autoencoder ...
+    bridge_width: int = 64  # ... into what width, of `slots` and `select` ...
+    unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it, of `soft`
+    shift: bool = True  # each slot or soft token is read beside the one before it
     select: int = 2  # of the reader `select`: how many memories a token unrolls in each layer; 0: all
-    key_width: int = 128  # of the reader `select`: numbers of a memory's key in each layer, by which it is found
+    key_width: int = 64  # of the reader `select`: numbers of a memory's key in each layer that tell of it as a whole
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ class Batch:
         weights: what each label counts [B, N], normalised already; None: the mean over what is scored.
         sources: which chunk of its window each chunk repeats [B, C], -1 for blanks. None: chunks that no window has.
         windows: which window each row is of [B]; None: row b is of window b.
+        own: bool [B], rows whose every chunk is told from its own memory alone; None: there are none.
     """
 
     input_ids: Tensor
@@ -26,11 +27,19 @@ class Batch:
     weights: Tensor | None = None
     sources: Tensor | None = None
     windows: Tensor | None = None
+    own: Tensor | None = None
+
+    def asked(self) -> dict[str, Tensor]:
+        """The arguments of a model's forward pass that say what it is asked."""
+        return _there({"input_ids": self.input_ids, "marks": self.marks, "own": self.own})
 
     def inputs(self) -> dict[str, Tensor]:
-        """The arguments of a model's forward pass."""
-        named = {"input_ids": self.input_ids, "labels": self.labels, "marks": self.marks, "weights": self.weights}
-        return {name: value for name, value in named.items() if value is not None}
+        """All arguments of a model's forward pass."""
+        return self.asked() | _there({"labels": self.labels, "weights": self.weights})
+
+
+def _there(named: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: value for name, value in named.items() if value is not None}
 
 
 class Objective(Protocol):

@@ -31,13 +31,14 @@ class Combined:
         ]
         windows = [torch.arange(len(tokens_BW), device=tokens_BW.device)[::share] for *_, share in self.parts]
         chunks = n // chunk_tokens
-        marks, weights, sources = [], [], []
+        marks, weights, sources, own = [], [], [], []
         for batch, weight in batches:
             none = torch.zeros(len(batch.labels), chunks, dtype=torch.bool, device=tokens_BW.device)
             marks.append(none if batch.marks is None else batch.marks)
             scored = batch.labels != IGNORED
             weights.append(scored * (weight / scored.sum().clamp(min=1)))
             sources.append(batch.sources)
+            own.append(torch.zeros_like(scored[:, 0]) if batch.own is None else batch.own)
         return Batch(
             torch.cat([batch.input_ids for batch, _ in batches]),
             torch.cat([batch.labels for batch, _ in batches]),
@@ -45,4 +46,5 @@ class Combined:
             torch.cat(weights),
             None if any(source is None for source in sources) else torch.cat(sources),
             torch.cat(windows),
+            torch.cat(own) if any(batch.own is not None for batch, _ in batches) else None,
         )

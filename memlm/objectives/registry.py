@@ -10,9 +10,9 @@ from memlm.objectives.recall import Recall
 from memlm.objectives.text import Copy, Same
 
 OBJECTIVES: dict[str, Callable[[int], Objective]] = {  # each made from the vocabulary's size
-    "autoencode": lambda _: Same(),
+    "autoencode": lambda _: Same(own=True),
     "noise": Noise,
-    "causal": lambda _: Same(),
+    "causal": lambda _: Same(own=False),
     "copy": lambda _: Copy(blank=False),
     "blank": lambda _: Copy(blank=True),
     "recall": Recall,

@@ -10,10 +10,10 @@ from memlm.objectives.batch import Batch, same_chunks
 
 
 class Same:
-    """x -> x: of an autoencoder from its memory, of a language model every token from those before it.
+    """x -> x: every token from those before it, or with `own` every chunk from its own memory."""
 
-    The two objectives are the same data; which of them it is, is the model's matter.
-    """
+    def __init__(self, own: bool):
+        self.own = own
 
     def window(self, tokens: int) -> int:
         """All of them."""
@@ -22,7 +22,8 @@ class Same:
     def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Input and labels are the same tokens."""
         chunks = -(-tokens_BW.shape[1] // chunk_tokens)
-        return Batch(tokens_BW, tokens_BW, sources=same_chunks(len(tokens_BW), chunks, tokens_BW.device))
+        own_B = torch.ones_like(tokens_BW[:, 0], dtype=torch.bool) if self.own else None
+        return Batch(tokens_BW, tokens_BW, sources=same_chunks(len(tokens_BW), chunks, tokens_BW.device), own=own_B)
 
 
 class Copy:

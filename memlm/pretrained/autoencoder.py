@@ -74,7 +74,11 @@ class SoftAutoencoder(OverBase):
         return self.reader(memory_BM[:, None])[:, 0]
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        own: Tensor | None = None,
     ) -> AutoencoderOutput:
         """Encode and decode; as of `Autoencoder.forward`, but that there are no logits while it trains.
 
@@ -82,6 +86,7 @@ class SoftAutoencoder(OverBase):
             input_ids: token ids [B, T], T <= chunk_tokens, padded at the end with id 0.
             labels: token ids [B, T] to score, -100 where nothing is scored; unshifted.
             weights: what a label counts [B, T]; the mean over the scored ones by default.
+            own: as of `Autoencoder.forward`.
         """
         memory_BM = self.encode(input_ids)
         if self.training and labels is not None:

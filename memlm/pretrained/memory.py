@@ -80,11 +80,12 @@ class PretrainedMemory(OverBase, MemoryModel):  # pyright: ignore[reportIncompat
         memories: Tensor | None = None,
         own_memories: Tensor | None = None,
         read: bool = True,
+        own: Tensor | None = None,
     ) -> MemoryOutput:
         """As of `MemoryModel.forward`; a text of one chunk that reads nothing is not even padded: sizes decide bits."""
         given = memories is not None and memories.shape[1] > 0 and read
-        if given or not 0 < input_ids.shape[1] <= self.chunk_tokens:
-            return super().forward(input_ids, labels, marks, weights, memories, own_memories, read)
+        if given or own is not None or not 0 < input_ids.shape[1] <= self.chunk_tokens:
+            return super().forward(input_ids, labels, marks, weights, memories, own_memories, read, own)
         start_B1 = torch.zeros_like(input_ids[:, :1]) if marks is None else marks[:, :1].long()
         logits_BNV = self._alone(input_ids, start_B1)
         loss = None if labels is None else token_loss(logits_BNV, labels, weights)

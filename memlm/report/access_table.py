@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from memlm.report.access import Form, Model, Setting, Told
-from memlm.report.tables import digits, plain, swatch
+from memlm.report.tables import digits, plain, seeds_tag, swatch
 from memlm.report.text import NOTHING, escape, figure_of, number, plural, share
 
 
@@ -95,10 +95,9 @@ def _row(model: Model, shown: Columns, series: dict[str, int]) -> str:
             form = _shorter if column.form is share else column.form
             under = f"<small>{escape(told.spread(form))}</small>" if told and told.interval else ""
             cells += f'<td class="{"edge" if i == 0 else ""}">{value}{under}</td>'
-    seeds = len(model.seeds)
-    several = f'<small class="tag">mean and range of {plural(seeds, "seed")}</small>' if seeds > 1 else ""
+    name = f"{escape(model.name)}{seeds_tag(len(model.seeds))}"
     return (
-        f'<tr><th scope="row">{swatch(series.get(model.first.name))}{escape(model.name)}{several}</th>'
+        f'<tr><th scope="row">{swatch(series.get(model.first.name))}{name}</th>'
         f'<td class="word">{_memories(model)}</td>{cells}</tr>'
     )
 

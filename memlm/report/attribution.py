@@ -8,8 +8,8 @@ from memlm.report.attributed import Attributed
 from memlm.report.figures import SERIES
 from memlm.report.passages import text as shown_text
 from memlm.report.runs import Row
-from memlm.report.tables import digits, plain, swatch
-from memlm.report.text import escape, number, plural, share
+from memlm.report.tables import digits, plain, seeds_tag, swatch
+from memlm.report.text import escape, number, share
 
 FULL = 8.0  # nats of cross-entropy that have the full colour
 VISIBLE = 2  # per cent of the full colour; what is paler has none
@@ -76,7 +76,7 @@ def _lines(model: Attributed, series: dict[str, int]) -> str:
     for text, places, title in _LINES:
         if not model.told(text, places, "mean", "loss"):
             continue
-        head = "" if body else f"{swatch(series.get(model.first))}{escape(model.name)}{_seeds(model)}"
+        head = "" if body else f"{swatch(series.get(model.first))}{escape(model.name)}{seeds_tag(len(model.seeds))}"
         cells = "".join(
             _cell(model.told(text, places, "mean", metric), form, "edge" if i in (0, 3) else "")
             for i, (_, metric, form) in enumerate(_MEANS)
@@ -93,11 +93,6 @@ def _lines(model: Attributed, series: dict[str, int]) -> str:
 def _cell(told: Told | None, form: Form, kind: str, more: str = "") -> str:
     under = f"<small>{escape(told.spread(form))}</small>" if told and told.interval else ""
     return f'<td class="{kind}">{plain(told.value, form) if told else ""}{under}{more}</td>'
-
-
-def _seeds(model: Attributed) -> str:
-    seeds = len(model.seeds)
-    return f'<small class="tag">mean and range of {plural(seeds, "seed")}</small>' if seeds > 1 else ""
 
 
 def _panel(model: Attributed) -> str:

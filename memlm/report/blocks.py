@@ -1,16 +1,19 @@
 """What sections are made of: the report that they are functions of, a section's frame, figures as cards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from memlm.report.access import Setting
 from memlm.report.attributed import Attributed
 from memlm.report.choose import Headline
 from memlm.report.claims import Claim
 from memlm.report.plots import Plot
-from memlm.report.runs import Runs
+from memlm.report.runs import Run, Runs
 from memlm.report.svg import inline_svg
 from memlm.report.text import escape
+
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,12 @@ def section(title: str, intro: str, body: str) -> str:
         return ""
     said = f'<p class="intro">{intro}</p>' if intro else ""
     return f"<section><h2>{title}</h2>{said}{body}</section>"
+
+
+def each(runs: Sequence[AnyRun], body: Callable[[AnyRun], str]) -> str:
+    """A body for each run, under its name where there are several; nothing where it has no body."""
+    parts = [(run, body(run)) for run in runs]
+    return "".join((f"<h3>{escape(run.name)}</h3>" if len(runs) > 1 else "") + part for run, part in parts if part)
 
 
 def figure_cards(report: Report, wanted: Callable[[Plot], bool], kind: str = "") -> str:

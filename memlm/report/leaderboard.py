@@ -7,7 +7,8 @@ from typing import Any
 from memlm.errors import UsageError
 from memlm.files import write_text
 from memlm.report.ranking import Entry, Ranking, rankings
-from memlm.report.runs import Row, read_runs
+from memlm.report.reading import read_runs
+from memlm.report.runs import Row
 from memlm.report.tables import Form, digits
 from memlm.report.text import figure_of, interval_of, number, share, span
 

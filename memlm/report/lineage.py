@@ -24,7 +24,7 @@ def objectives_of(run: TrainingRun) -> dict[str, int]:
 def reads_memories(run: TrainingRun) -> bool:
     """Whether a run trains a decoder that reads memories of earlier chunks; baselines read none."""
     shape = run.config.get("model")
-    return isinstance(shape, dict) and shape.get("reader") in ("vector", "slots", "select")
+    return isinstance(shape, dict) and shape.get("reader") in ("vector", "slots", "soft", "select")
 
 
 def encoder_frozen(run: TrainingRun) -> bool:

@@ -2,7 +2,7 @@
 
 from memlm.report.access_table import access_table, conditions
 from memlm.report.attribution import attribution_table, attribution_texts
-from memlm.report.blocks import Report, figure_cards, section
+from memlm.report.blocks import Report, each, figure_cards, section
 from memlm.report.efficiency import efficiency_table, ratios
 from memlm.report.evaluated import evaluation_table
 from memlm.report.text import escape
@@ -58,18 +58,13 @@ def attribution(report: Report) -> str:
 
 def evaluation(report: Report) -> str:
     """What models answer to tasks."""
-    several = len(report.runs.evaluations) > 1
-    body = "".join(
-        (f"<h3>{escape(found.name)}</h3>" if several else "") + evaluation_table(found, report.series)
-        for found in report.runs.evaluations
-    )
     return section(
         "Tasks",
         "Tasks of lm-eval, asked of each model with its own memories, without, and with random vectors of their mean "
         "and spread; the language model that a model was made over is asked too, and reads all tokens. A difference is "
         "paired: from the same model’s own memories, and of other models’ own from the first model’s. Beneath a figure "
         "is its 95 % bootstrap interval over examples; memories are those that the scored tokens could read.",
-        body,
+        each(report.runs.evaluations, lambda found: evaluation_table(found, report.series)),
     )
 
 

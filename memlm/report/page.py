@@ -13,7 +13,8 @@ from memlm.report.choose import headline
 from memlm.report.claims import claims
 from memlm.report.colours import series_of
 from memlm.report.plots import plots_of
-from memlm.report.runs import Runs, read_runs
+from memlm.report.reading import read_runs
+from memlm.report.runs import Runs
 from memlm.report.sections import SECTIONS, Report
 from memlm.report.svg import png
 from memlm.report.text import escape

@@ -17,6 +17,19 @@ _ALONG: list[tuple[curves.Along, str, str]] = [
     ("chunk_tokens", "length", "The longer the chunk, the more one vector would have to hold."),
     ("layer", "layer", "Layer 0 is the embeddings, before the model has read anything together."),
 ]
+_ACCESS = [  # name, whether a setting has data for it, how it is drawn, title, caption
+    ("accuracy-by-memory", access_figures.compared, access_figures.accuracy_by_memory,
+     "What is right with the text’s own memories, without, with another’s",
+     "A full point far from the hollow one is access to memory; two that coincide are none. Another text’s "
+     "memories shall not help: where the cross is beside the full point, any memory would do."),
+    ("accuracy-by-place", access_figures.placed, access_figures.accuracy_by_place,
+     "How far back memory reaches",
+     "Arbitrary access is a flat line at the top. Bands are 95 % intervals, of several seeds the range."),
+    ("loss-by-chunk", access_figures.by_chunk, access_figures.loss_by_chunk,
+     "Whether next tokens get easier with memories",
+     "Causal loss by the number of the chunk. In the first one there is nothing to remember, so that both "
+     "lines begin together; what memories give to prediction is the gap after it."),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,41 +110,12 @@ def _curves(runs: Runs) -> list[Plot]:
 
 def _access(setting: Setting, colours: Colours, number: int, count: int) -> list[Plot]:
     """With and without memories, by place, by chunk."""
-    group, suffix = f"access-{number}", f"-{number + 1}" if count > 1 else ""
-    plots = []
-    if access_figures.compared(setting):
-        plots.append(
-            Plot(
-                f"accuracy-by-memory{suffix}",
-                group,
-                "What is right with the text’s own memories, without, with another’s",
-                "A full point far from the hollow one is access to memory; two that coincide are none. Another text’s "
-                "memories shall not help: where the cross is beside the full point, any memory would do.",
-                access_figures.accuracy_by_memory(setting, colours),
-            )
-        )
-    if access_figures.placed(setting):
-        plots.append(
-            Plot(
-                f"accuracy-by-place{suffix}",
-                group,
-                "How far back memory reaches",
-                "Arbitrary access is a flat line at the top. Bands are 95 % intervals, of several seeds the range.",
-                access_figures.accuracy_by_place(setting, colours),
-            )
-        )
-    if access_figures.by_chunk(setting):
-        plots.append(
-            Plot(
-                f"loss-by-chunk{suffix}",
-                group,
-                "Whether next tokens get easier with memories",
-                "Causal loss by the number of the chunk. In the first one there is nothing to remember, so that both "
-                "lines begin together; what memories give to prediction is the gap after it.",
-                access_figures.loss_by_chunk(setting, colours),
-            )
-        )
-    return plots
+    suffix = f"-{number + 1}" if count > 1 else ""
+    return [
+        Plot(f"{name}{suffix}", f"access-{number}", title, caption, draw(setting, colours))
+        for name, has, draw, title, caption in _ACCESS
+        if has(setting)
+    ]
 
 
 def _attribution(models: list[Attributed], colours: Colours) -> list[Plot]:

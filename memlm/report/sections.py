@@ -6,7 +6,7 @@ A new kind of run adds its section to `SECTIONS`.
 from collections.abc import Callable
 
 from memlm.report import tables
-from memlm.report.blocks import Report, figure_cards, section
+from memlm.report.blocks import Report, each, figure_cards, section
 from memlm.report.memory_sections import (
     ACCESS_TERMS,
     access,
@@ -104,7 +104,7 @@ def passages(report: Report) -> str:
 
 def retention(report: Report) -> str:
     """The retention table of every measurement."""
-    bodies = _each(report, lambda m: _conditions(m) + tables.retention_table(m, report.series))
+    bodies = each(report.runs.measurements, lambda m: _conditions(m) + tables.retention_table(m, report.series))
     toggle = (
         '<input type="checkbox" id="controls" checked><label for="controls" class="toggle">show controls</label>'
         if any(r["training"] != "autoencoder" for m in report.runs.measurements for r in m.results)
@@ -135,13 +135,13 @@ def ceilings(report: Report) -> str:
         "What a frozen language model could give at best. <em>Cram</em>: one input vector for each chunk is optimised "
         "until the model regenerates the chunk from it. <em>Invert</em>: a chunk is found again from the hidden states "
         "of all its places, token by token. A probe reads one state in one pass and gets less.",
-        _each(report, tables.ceilings_table),
+        each(report.runs.measurements, tables.ceilings_table),
     )
 
 
 def storage(report: Report) -> str:
     """What a memory costs beside the text."""
-    bodies = _each(report, lambda m: tables.storage_table(m, report.series))
+    bodies = each(report.runs.measurements, lambda m: tables.storage_table(m, report.series))
     return section(
         "Storage",
         "Mean bytes to keep one chunk. A memory at full precision is not a compressed file and need not be smaller "
@@ -240,10 +240,3 @@ def _conditions(measurement: Measurement) -> str:
         f"vocabulary of {number(size)}" if (size := figure_of(row, "vocab_size")) else "",
     ]
     return f'<p class="conditions">{", ".join(part for part in known if part)}</p>' if any(known) else ""
-
-
-def _each(report: Report, body: Callable[[Measurement], str]) -> str:
-    """A body for each measurement, under its name where there are several."""
-    several = len(report.runs.measurements) > 1
-    parts = [(m, body(m)) for m in report.runs.measurements]
-    return "".join((f"<h3>{escape(m.name)}</h3>" if several else "") + part for m, part in parts if part)

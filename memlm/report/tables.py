@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from memlm.report.choose import CONTROLS, by_model, is_control
 from memlm.report.runs import Measurement, Row, owner
-from memlm.report.text import NOTHING, escape, figure_of, interval_of, number, share, span
+from memlm.report.text import NOTHING, escape, figure_of, interval_of, number, plural, share, span
 
 Form = Callable[[float], str]
 
@@ -134,3 +134,8 @@ def plain(value: float | None, form: Form) -> str:
 def swatch(series: int | None) -> str:
     """The colour of a model, as it has it in figures."""
     return "" if series is None else f'<i class="swatch" style="background:var(--series-{series})"></i>'
+
+
+def seeds_tag(count: int) -> str:
+    """What is said beneath the name of a model that is several seeds of one config."""
+    return f'<small class="tag">mean and range of {plural(count, "seed")}</small>' if count > 1 else ""

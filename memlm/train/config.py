@@ -10,7 +10,8 @@ from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
 from memlm.objectives.names import parse
 
-_FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks
+_FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks ...
+_FROM_ITSELF = {"autoencode", "noise"}  # ... and also, where it knows what tokens a memory holds
 OBJECTIVES_OF: dict[type, set[str]] = {
     AutoencoderShape: {"autoencode", "noise"},
     CausalShape: {"causal"},
@@ -53,6 +54,7 @@ class TrainConfig:
     objective: str = "autoencode"  # autoencode, causal, copy, blank, recall, or several: causal+0.5*blank
     start: Path | None = None  # a run or saved folder to take weights from; a bare name: first, a run beside this one
     frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.bridge, ...
+    renew: float = 0.0  # this share of the matrices that its decoder's blocks start with is fresh (Ash and Adams, 2020)
     fresh_embedding: bool = False  # the encoder's word embeddings start anew and train, whatever is frozen (paper, E6)
     cache_memories: Literal["auto", "on", "off"] = "auto"  # a frozen encoder's, read from disk: train/memories.py
     steps: int = 1000
@@ -74,9 +76,12 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        wanted = {part.name for part in parse(self.objective)}
-        if not wanted <= OBJECTIVES_OF[type(self.model)]:
+        soft = isinstance(self.model, MemoryShape) and self.model.reader == "soft"
+        known = OBJECTIVES_OF[type(self.model)] | (_FROM_ITSELF if soft else set())
+        if not {part.name for part in parse(self.objective)} <= known:
             raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")
+        if not 0 <= self.renew < 1 or (self.renew and self.start is None):
+            raise UsageError("renew is a share from 0 up to 1 of what a run starts with: set --start too.")
         if self.fresh_embedding and "encoder.embed" in self.frozen:
             raise UsageError(
                 "encoder.embed cannot be frozen and trained anew: leave one out, frozen or fresh_embedding."

@@ -53,8 +53,7 @@ def evaluate(
     nats = right = whole = scored = 0.0
     for tokens_BW in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / rows)):
         batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
-        asked = {"input_ids": batch.input_ids, **({} if batch.marks is None else {"marks": batch.marks})}
-        logits_BTV = model(**asked, **options).logits.float()
+        logits_BTV = model(**batch.asked(), **options).logits.float()
         mask_BT = batch.labels != IGNORED
         right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -95,7 +95,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         started_from = read_json(out / "environment.json").get("start")
     elif config.start:
         folder = find_start(config.start, out)
-        started_from = start_from(model, folder, corpus.tokenizer, fresh_embedding=config.fresh_embedding)
+        fresh = {"fresh_embedding": config.fresh_embedding, "renew": config.renew}
+        started_from = start_from(model, folder, corpus.tokenizer, **fresh)
     freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
     if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda"):

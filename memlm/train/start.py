@@ -5,6 +5,7 @@
 | the same shape (the number of chunks may differ where no weight depends on it) | all its weights |
 | an equal encoder | the encoder ... |
 | ... and an equal bridge, an autoencoder's or that of a reader `slots` or `select` | ... and the bridge |
+| ... and an equal decoder of chunks, an autoencoder's or that of a reader `soft` | ... and that |
 | ... and an equal reader of soft tokens, for the same language model | ... and the reader |
 
 Everything else begins as the run's seed makes it.
@@ -33,7 +34,9 @@ def find_start(start: Path, out: Path) -> Path:
     return beside if len(start.parts) == 1 and beside.exists() else start
 
 
-def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_embedding: bool = False) -> str:
+def start_from(
+    model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_embedding: bool = False, renew: float = 0.0
+) -> str:
     """Copy into `model` what fits it of the model in `folder`; returns the fingerprint of the latter.
 
     Args:
@@ -41,9 +44,11 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
         folder: a run or a saved model.
         tokenizer: of the data that `model` will be trained on.
         fresh_embedding: leave the encoder's word embeddings as they were made.
+        renew: share of the decoder's matrices that stays as it was made. What was learnt is learnt again soon, and what
+            is new is learnt better than from weights that are set (shrink and perturb, arXiv 1910.08475; LOG.md).
 
     Raises:
-        UsageError: no model there; its tokens have other meanings; nothing of it fits.
+        UsageError: no model there; its tokens have other meanings; nothing of it fits, or has matrices to renew.
     """
     source = load_model(folder)
     if source.config.vocab_size != model.config.vocab_size:
@@ -57,11 +62,15 @@ def start_from(model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_e
         raise UsageError(f"{folder} was made for another language model: start from one for the same model.")
     taken = fitting(model.config.read_shape(), source.config.read_shape(), str(folder))
     embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
+    fresh = {name: p.detach().clone() for name, p in _decoder_matrices(model, folder).items()} if renew else {}
     for mine, theirs in taken.items():
         model.get_submodule(mine).load_state_dict(source.get_submodule(theirs).state_dict())
     if embed is not None:
         with torch.no_grad():
             _encoder_embedding(model).copy_(embed)
+    with torch.no_grad():
+        for name, p in fresh.items():
+            model.get_parameter(name).lerp_(p, renew)
     ui.say(f"starts with {', '.join(name or 'all weights' for name in taken)} of {folder}")
     return source.fingerprint()
 
@@ -117,7 +126,10 @@ def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
         parts["encoder"] = ("encoder", shape.encoder_shape)
     size = (shape.chunk_tokens, shape.memory_dim)
     if isinstance(shape, AutoencoderShape):
-        parts["bridge"] = ("bridge", (*size, shape.bridge, shape.decoder.width))
+        parts["bridge"] = ("decoder.bridge", (*size, shape.bridge, shape.decoder.width))
+        parts["text"] = ("decoder", (*size, shape.bridge, shape.decoder))
+    if isinstance(shape, MemoryShape) and shape.reader == "soft":
+        parts["text"] = ("reader.text", (*size, shape.bridge, shape.unroll))
     if isinstance(shape, MemoryShape) and shape.reader in ("slots", "select"):
         parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
     if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
@@ -145,6 +157,14 @@ def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
         if value != mine[name]:
             return f"{name} is {value}, not {mine[name]}"
     raise ValueError("the two are equal")
+
+
+def _decoder_matrices(model: TextMemory, folder: Path) -> dict[str, torch.nn.Parameter]:
+    layers = "decoder.blocks.", "reader.looks."  # what reads in every layer is as much of the decoder
+    matrices = {n: p for n, p in model.named_parameters() if n.startswith(layers) and p.ndim > 1}
+    if not matrices:
+        raise UsageError(f"a decoder that starts from {folder} has no blocks of ours to renew: leave renew out.")
+    return matrices
 
 
 def _encoder_embedding(model: TextMemory) -> torch.Tensor:

@@ -5,7 +5,9 @@ import re
 from dataclasses import replace
 from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 from foreign_models import save_foreign
 from texts import write_documents
 from tiny_models import save_tiny
@@ -13,7 +15,8 @@ from tiny_models import save_tiny
 from memlm import presets
 from memlm.bench import BENCHMARKS, corpus, encode, memory, parallel, peak, slots, tokenise
 from memlm.bench.form import Options
-from memlm.bench.frontier import Point, frontier, most
+from memlm.bench.frontier import Point, frontier, most, plan
+from memlm.bench.mixer import PlainMixing
 from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SLOTS, cache_bytes, models_of, serve, sides
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cli import main
@@ -25,6 +28,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.loading import build_model
 from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
+from memlm.nn.mixer import FlatMixing
 from memlm.presets import preset
 from memlm.train.config import Curriculum
 
@@ -117,12 +121,6 @@ def test_runs_and_writes_the_form(name, options, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_the_mixer_s_peer_computes_the_same():
-    import torch
-
-    from memlm.bench.mixer import PlainMixing
-    from memlm.nn.config import StackConfig
-    from memlm.nn.mixer import FlatMixing
-
     config = StackConfig(width=8, kernel=4)
     ours, plain = FlatMixing(config, 5), PlainMixing(config, 5)
     plain.convolutions[0].load_state_dict(ours.state_dict())
@@ -132,8 +130,6 @@ def test_the_mixer_s_peer_computes_the_same():
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_context_s_cache_is_that_of_the_formula(rows):
-    import torch
-
     T, entry = 4, 2 * 2 * 8 * 4  # bytes of an entry: layers x (key, value) x width x fp32
     models = models_of(sides(T, STACK), 20, torch.device("cpu"))
     for context in (4, 12, 64):
@@ -186,9 +182,6 @@ def test_forecasts_are_powers_between_the_first_and_the_second():
 
 
 def test_a_step_s_peak_is_its_own_process_s(monkeypatch):
-    import numpy as np
-    import torch
-
     held = np.ones(1 << 26)  # half a gigabyte that is ours and not the step's
     shape = sides(16, StackConfig(kind="transformer", width=64, layers=2, heads=2))[MEMORY]
     small, large = (
@@ -207,8 +200,6 @@ def test_a_step_s_peak_is_its_own_process_s(monkeypatch):
 
 @pytest.mark.parametrize("reader", ["vector", "slots"])
 def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
-    import torch
-
     device, gradients = torch.device("cpu"), []
     model = parallel._built(STACK, 20, 3, 4, reader, device)
     ids_BN = torch.randint(2, 20, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -223,8 +214,6 @@ def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
 
 
 def test_sides_that_compute_something_else_are_not_timed():
-    import torch
-
     model = parallel._built(STACK, 20, 3, 4, "vector", torch.device("cpu"))
     losses = {"a": lambda: model.head.weight.sum(), "b": lambda: model.head.weight.sum() + 1}
     with pytest.raises(AssertionError, match="different losses"):
@@ -287,8 +276,6 @@ def test_crossings_are_interpolated():
 
 
 def test_operations_are_those_counted_by_hand(data):
-    import torch
-
     T, D, layers = 64, 256, 2
     ids_BT = torch.ones(3, T, dtype=torch.long)
     by_hand = {
@@ -330,8 +317,6 @@ def test_the_frontier_goes_on_where_it_was_and_tells_what_it_left_out(options, t
 
 
 def test_the_frontier_s_order_and_line(data):
-    from memlm.bench.frontier import plan
-
     order = [
         (c.steps, c.model.memory_dim, c.model.chunk_tokens) for c in plan({8: (2, 3), 16: (4,)}, (20, 10), data, 4)
     ]
@@ -356,10 +341,8 @@ def test_the_frontier_s_order_and_line(data):
 
 
 def test_a_missing_corpus_is_prepared_and_a_present_one_is_not(data, tmp_path, monkeypatch):
-    import memlm.data.prepare
-
     asked = []
-    monkeypatch.setattr(memlm.data.prepare, "prepare", asked.append)
+    monkeypatch.setattr("memlm.data.prepare.prepare", asked.append)
     assert corpus.open_corpus(Options(data=data, out=tmp_path)).vocab_size == 300
     assert not asked
     corpus.open_corpus(Options(data=tmp_path / "new", out=tmp_path))
@@ -374,8 +357,7 @@ def test_sides_are_called_in_turn():
     assert pair_ratio([2.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
 
 
-def test_the_command_line(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(SMALL, "tokenise", {})
+def test_the_command_line(data, tmp_path, capsys):
     arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--seconds", "0.01"]
     assert main(["bench", "tokenise", *arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "tokenise"

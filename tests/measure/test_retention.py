@@ -8,12 +8,14 @@ import torch
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.measure import retention
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.probe import train_probe
 from memlm.measure.run import measure
 from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape
+from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import TrainConfig
 from memlm.train.loop import train
@@ -111,13 +113,28 @@ def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
     tokens = corpus.chunks(corpus.valid, T, limit=50).tokens
     first = np.array(embed(encoder, tokens, tmp_path))
     torch.testing.assert_close(torch.from_numpy(first), encoder.model.encode(torch.from_numpy(tokens)))
-    monkeypatch.setattr(type(encoder.model), "encode", None)
+    monkeypatch.setattr(type(encoder.model.encoder), "forward", None)
     np.testing.assert_array_equal(embed(encoder, tokens, tmp_path), first)
     with pytest.raises(TypeError):  # other tokens are not found in the cache
         embed(encoder, tokens[::-1], tmp_path)
     twin = encoder.untrained(0)
     with pytest.raises(TypeError):  # nor another encoder's memories
         embed(twin, tokens, tmp_path)
+
+
+def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monkeypatch):
+    source, corpus = open_encoder(str(run)).model, Corpus.open(data)
+    shape = MemoryShape(chunks=2, encoder=source.config.read_shape().encoder_shape, reader="vector")
+    model = build_model(shape, corpus.vocab_size, 0)
+    model.encoder.load_state_dict(source.encoder.state_dict())
+    save_model(model, corpus.tokenizer, tmp_path / "sharing")
+    trained = []
+    monkeypatch.setattr(retention, "train_probe", lambda *args: trained.append(args[5]) or train_probe(*args))
+    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False, access=False)
+    rows = measure([str(run), str(tmp_path / "sharing")], data, tmp_path / "out", quick)["results"]
+    assert trained == [run.name]
+    fresh = {row["model"]: row["cross_entropy"] for row in rows if row["decoder"] == "fresh"}
+    assert fresh[run.name] == fresh["sharing"]
 
 
 def test_a_causal_model_is_measured_too(data, tmp_path):

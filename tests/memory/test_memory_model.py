@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_models import ENCODERS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
+from torch.nn import functional as F
 from transformers import AutoModel
 
 from memlm.errors import UsageError
 from memlm.memory.loading import load_model
 from memlm.memory.memory_model import MemoryModel
-from memlm.memory.reader import READERS
 from memlm.memory.select import Look
 from memlm.memory.shapes import MemoryShape
 from memlm.nn.layout import Layout
@@ -72,24 +72,19 @@ def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torc
         for m in range(K):
             slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
             key_D = look.key_down(torch.nn.functional.gelu(look.key_up(slots_TS)).mean(0))
-            keys.append(turned(length_one(key_D), m))
+            keys.append((turned(length_one(key_D), m), [length_one(key_d) for key_d in look.slot_key(slots_TS)]))
             k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
             slots.append((torch.stack([turned(k_HE, s) for s, k_HE in enumerate(k_THE)]), v_THE))
         for t in range(T):
             x_W = look.norm(x_BTW[b, t])
             find_D = turned(length_one(look.find(x_W)), K)
-            scores = [find_D @ key_D / len(key_D) ** 0.5 for key_D in keys]
+            find_d = look.find_slot(x_W)
+            scores = [
+                find_D @ key_D / len(key_D) ** 0.5 + sum(torch.exp(find_d @ key_d) for key_d in inside).log()
+                for key_D, inside in keys
+            ]
             q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
-            if not look.top:
-                logits_NH = [
-                    (k_THE * q_HE).sum(-1) / q_HE.shape[1] ** 0.5 + s
-                    for s, (k_THE, _) in zip(scores, slots, strict=True)
-                ]
-                weight_NH = torch.cat([look.nothing.expand(1, H), *logits_NH]).softmax(0)[1:]
-                v_NHE = torch.cat([v_THE for _, v_THE in slots])
-                out[b, t] = look.out((weight_NH[..., None] * v_NHE).sum(0).flatten())
-                continue
-            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top]
+            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top or K]
             share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
             for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
                 weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
@@ -169,7 +164,32 @@ def test_memories_that_are_known_are_not_formed_again(monkeypatch):
     assert torch.equal(model(x, own_memories=out.memories).logits, out.logits)
 
 
-@pytest.mark.parametrize("shape", SHAPES[:: len(READERS)] + SHAPES[1 :: len(READERS)], ids=ident)
+def test_soft_tokens_are_the_decoder_s_words_for_what_a_memory_holds():
+    """Certain of the tokens, a memory is read as their vectors; the one before stands beside each."""
+    model = build(next(shape for shape in READING if shape.reader == "soft"))
+    tokens_BCT = ids(2, 3 * T).unflatten(1, (3, T))
+    model.reader.text.forward = lambda _: 1e4 * F.one_hot(tokens_BCT.flatten(0, 1), V).float()
+    words_BCTW = model.embed(tokens_BCT)
+    before_BCTW = torch.cat([torch.zeros_like(words_BCTW[:, :, :1]), words_BCTW[:, :, :-1]], 2)
+    read_BCTW = model.reader(torch.zeros(2, 3, M))
+    torch.testing.assert_close(read_BCTW, words_BCTW + model.reader.before(before_BCTW) + model.reader.place.weight)
+
+
+def test_rows_that_are_told_from_their_own_memory_are_as_of_an_autoencoder():
+    model = build(next(shape for shape in READING if shape.reader == "soft"))
+    tokens_BN, own_B = ids(4, 3 * T), torch.tensor([True, False, True, False])
+    logits_BNV = model(tokens_BN, own=own_B).logits
+    torch.testing.assert_close(logits_BNV[~own_B], model(tokens_BN[~own_B]).logits)
+    memory_XM = model.encode(tokens_BN[own_B].unflatten(1, (3, T)).flatten(0, 1))
+    torch.testing.assert_close(logits_BNV[own_B].flatten(0, 1), model.reader.text(memory_XM).flatten(0, 1))
+
+
+def test_a_reader_that_tells_no_tokens_cannot_be_asked_for_them():
+    with pytest.raises(UsageError, match="reader soft"):
+        build(next(s for s in READING if s.reader == "vector"))(ids(1, 2 * T), own=torch.ones(1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("shape", SHAPES[::3], ids=ident)
 def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_path):
     model = build(shape).train()
     x = ids(2, 3 * T)

@@ -89,6 +89,13 @@ def test_parts_without_marks_give_none():
     assert build_objective("autoencode+0.25*noise", V)(text(8), 2).marks is None
 
 
+def test_only_what_is_told_from_its_own_memory_says_so():
+    batch = build_objective("causal+autoencode+blank/2+0.25*noise", V)(text(8, rows=2), 2)
+    assert batch.own.tolist() == [False] * 2 + [True] * 2 + [False] + [True] * 2
+    assert batch.asked()["own"] is batch.own
+    assert "own" not in build_objective("causal+blank", V)(text(8), 2).inputs()
+
+
 def test_a_combined_loss_is_the_weighted_sum_of_the_parts_means():
     torch.manual_seed(0)
     windows, parts = torch.randint(2, V, (3, 8)), {"causal": 1.0, "blank": 0.25, "recall": 2.0}

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from made_up_runs import ENVIRONMENT, write_run
+from made_up_runs import ENVIRONMENT, ORIGIN, write_run
 
 T, C, V = 16, 4, 1024
 DECODER = {"kind": "transformer", "width": 128, "layers": 2}
@@ -42,12 +42,8 @@ def row(model, task, metric, memory, value, *, mode="teacher-forced", group=None
         "memories_mean": 1.5,
         "memories_max": C - 1,
         "note": None,
-        "seed": 0,
-        "data": "5ca1ab1e" * 8,
+        **ORIGIN,
         "vocab_size": V,
-        "device": "cpu",
-        "machine": ENVIRONMENT["machine"],
-        "commit": ENVIRONMENT["commit"],
     } | more
 
 
@@ -202,12 +198,8 @@ def attribution_row(model, text, places, figure, metric, value, **more):
         "memories_mean": 2.5,
         "memories_max": 3,
         "note": None,
-        "seed": 0,
-        "data": "5ca1ab1e" * 8,
+        **ORIGIN,
         "vocab_size": V,
-        "device": "cpu",
-        "machine": ENVIRONMENT["machine"],
-        "commit": ENVIRONMENT["commit"],
     } | more
 
 

@@ -29,6 +29,13 @@ ENVIRONMENT = {
     "python": "3.11.9",
     "packages": {"torch": "2.13.0", "transformers": "5.17.0", "numpy": "2.3.1", "safetensors": "0.6.2"},
 }
+ORIGIN = {  # of a row
+    "seed": 0,
+    "data": "5ca1ab1e" * 8,
+    "device": "cpu",
+    "machine": ENVIRONMENT["machine"],
+    "commit": ENVIRONMENT["commit"],
+}
 PROBE = {
     "bridge": "slots",
     "decoder": {"kind": "pointwise", "width": 64, "layers": 1},
@@ -103,12 +110,8 @@ def result(model, encoder, training, decoder, accuracy, exact, nats, *, tokens=T
         "encode_seconds": 0.04,
         "chunks": 2048,
         "probe": PROBE if decoder == "fresh" else None,
-        "seed": 0,
-        "data": "5ca1ab1e" * 8,
+        **ORIGIN,
         "vocab_size": V,
-        "device": "cpu",
-        "machine": ENVIRONMENT["machine"],
-        "commit": ENVIRONMENT["commit"],
     }
 
 

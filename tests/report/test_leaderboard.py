@@ -13,7 +13,7 @@ from memlm.cli import main
 from memlm.errors import UsageError
 from memlm.report.leaderboard import write_leaderboard
 from memlm.report.ranking import rankings
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 RANKED = {"autoencoder", "causal", "untrained", "none"}
 

@@ -11,7 +11,7 @@ from memlm.errors import UsageError
 from memlm.measure.attribution import _TOLD
 from memlm.report.attribution import FULL
 from memlm.report.page import write_report
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 TITLE = "What memories told, token by token"
 

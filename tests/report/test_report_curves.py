@@ -8,7 +8,7 @@ from test_report_page import Outline, page_of
 
 from memlm.report.curves import comparable, lines
 from memlm.report.page import make_report
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 
 def theirs(model, training, nats, tokens, layer, *, seed=0, steps=1000):

@@ -21,7 +21,7 @@ from memlm.report.access import settings_of
 from memlm.report.claims import claims
 from memlm.report.lineage import chain, decoder_steps, run_of, unseeded
 from memlm.report.page import make_report, render, write_report
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 SEEDS = 2
 
@@ -181,6 +181,20 @@ def test_c6_compares_at_equal_decoder_steps_on_the_same_encoder(tmp_path):
     assert "the same frozen encoder" in told.says
     write_access(tmp_path / "m", rows_of("curriculum", blank=0.9), rows_of("same", blank=0.895))
     assert not judged(tmp_path)["C6"][0].holds
+
+
+@pytest.mark.parametrize(("recall", "holds"), [(0.03, True), (0.6, False)])
+def test_c6_is_about_all_that_is_asked_from_memory(tmp_path, recall, holds):
+    objective = "causal+0.5*blank+recall"
+    write_curriculum(tmp_path / "curriculum", steps=500, objective=objective)
+    write_memory_run(tmp_path / "direct", objective, frozen=True, start="curriculum/autoencoder")
+    models = rows_of("curriculum", blank=0.9, recall=0.6), rows_of("direct", blank=0.7, recall=recall)
+    write_access(tmp_path / "m", *models)
+    (told,) = judged(tmp_path)["C6"]
+    assert told.holds == holds
+    assert "of a blank copy" in told.says
+    assert "of values" in told.says
+    assert "million causal tokens" in told.says
 
 
 def test_a_curriculum_is_known_by_its_name_its_stages_and_what_they_started_from(tmp_path):

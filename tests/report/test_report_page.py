@@ -14,7 +14,7 @@ from memlm.errors import UsageError
 from memlm.measure.result import retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores
 from memlm.report.page import make_report, render, write_report
-from memlm.report.runs import read_runs
+from memlm.report.reading import read_runs
 
 OUTSIDE = re.compile(
     r"""(?:src|href|action|data)\s*=\s*["']?(?!#|["']?#)|url\(\s*["']?(?!#)|@import|<script|<link|<iframe"""

@@ -30,6 +30,7 @@ AUTOENCODER = AutoencoderShape(
     bridge="slots",
 )
 MEMORY = MemoryShape(chunks=4, encoder=AUTOENCODER.encoder_shape, reader="slots", bridge_width=16, decoder=TRANSFORMER)
+SOFT = replace(MEMORY, reader="soft", unroll=POINTWISE)
 CAUSAL = CausalShape(chunk_tokens=4, stack=TRANSFORMER)
 
 
@@ -53,7 +54,10 @@ TAKEN = [
     (MEMORY, MEMORY, [("", "")]),
     (AUTOENCODER, AUTOENCODER, [("", "")]),
     (replace(MEMORY, chunks=7), MEMORY, [("", "")]),
-    (MEMORY, AUTOENCODER, [("encoder", "encoder"), ("reader.bridge", "bridge")]),
+    (MEMORY, AUTOENCODER, [("encoder", "encoder"), ("reader.bridge", "decoder.bridge")]),
+    (SOFT, AUTOENCODER, [("encoder", "encoder"), ("reader.text", "decoder")]),
+    (SOFT, MEMORY, [("encoder", "encoder")]),
+    (replace(SOFT, unroll=replace(POINTWISE, layers=2)), AUTOENCODER, [("encoder", "encoder")]),
     (replace(MEMORY, bridge_width=8), AUTOENCODER, [("encoder", "encoder")]),
     (replace(MEMORY, bridge="unroll"), AUTOENCODER, [("encoder", "encoder")]),
     (replace(MEMORY, reader="vector"), AUTOENCODER, [("encoder", "encoder")]),
@@ -74,6 +78,21 @@ def test_what_fits_is_taken_and_nothing_else(shape, source, parts, corpus, tmp_p
     for name, p in model.named_parameters():
         if not name.startswith(taken):
             assert torch.equal(p, fresh.get_parameter(name)), name
+
+
+def test_renewed_are_the_decoder_s_matrices_by_the_share_that_is_asked(corpus, tmp_path):
+    theirs = load_model(save(SOFT, corpus, tmp_path / "source"))
+    model, fresh = (build_model(SOFT, corpus.vocab_size, 0) for _ in range(2))
+    start_from(model, tmp_path / "source", corpus.tokenizer, renew=0.75)
+    for name, p in model.named_parameters():
+        share = 0.75 if name.startswith("decoder.blocks.") and p.ndim > 1 else 0
+        torch.testing.assert_close(p, share * fresh.get_parameter(name) + (1 - share) * theirs.get_parameter(name))
+
+
+def test_a_model_without_a_decoder_of_blocks_has_nothing_to_renew(corpus, tmp_path):
+    save(AUTOENCODER, corpus, tmp_path / "source")
+    with pytest.raises(UsageError, match="leave renew out"):
+        start_from(build_model(AUTOENCODER, corpus.vocab_size, 0), tmp_path / "source", corpus.tokenizer, renew=0.5)
 
 
 WRONG = [
@@ -132,7 +151,7 @@ def test_what_is_frozen_stays_and_all_else_learns(config, corpus, tmp_path, kind
     start, model = load_model(tmp_path / "autoencoder"), load_model(tmp_path / "run")
     fresh = build_model(MEMORY, corpus.vocab_size, config.seed)
     assert same(model.encoder, start.encoder)
-    assert same(model.get_submodule("reader.bridge"), start.get_submodule("bridge"))
+    assert same(model.get_submodule("reader.bridge"), start.get_submodule("decoder.bridge"))
     for name, p in model.named_parameters():
         if not name.startswith(config.frozen):
             assert not torch.equal(p, fresh.get_parameter(name)), name

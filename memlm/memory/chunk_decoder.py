@@ -1,0 +1,22 @@
+"""One memory -> the tokens of its chunk: what autoencoders are trained to do, and readers of soft tokens build on."""
+
+from torch import Tensor, nn
+
+from memlm.memory.bridge import BRIDGES
+from memlm.memory.shapes import BridgeKind
+from memlm.nn.config import StackConfig
+from memlm.nn.stack import build_stack
+
+
+class ChunkDecoder(nn.Module):
+    """memory -> bridge -> stack -> head: all tokens side by side, none is fed back (paper, Autoencoder)."""
+
+    def __init__(self, tokens: int, memory_dim: int, bridge: BridgeKind, stack: StackConfig, vocab_size: int):
+        super().__init__()
+        self.bridge = BRIDGES[bridge](tokens, memory_dim, stack.width)
+        self.stack = build_stack(stack, tokens)
+        self.head = nn.Linear(stack.width, vocab_size, bias=False)
+
+    def forward(self, memory_BM: Tensor) -> Tensor:
+        """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
+        return self.head(self.stack(self.bridge(memory_BM)))
