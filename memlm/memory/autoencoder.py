@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
-from transformers.utils.generic import ModelOutput
 
+from memlm.huggingface import ModelOutput, register
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
 from memlm.memory.model import ShapeConfig, TextMemory
@@ -75,5 +74,4 @@ class Autoencoder(TextMemory):
         return AutoencoderOutput(loss=loss, logits=logits_BTV, memory=memory_BM)
 
 
-AutoConfig.register(AutoencoderConfig.model_type, AutoencoderConfig)
-AutoModel.register(AutoencoderConfig, Autoencoder)
+register(AutoencoderConfig, Autoencoder)

@@ -9,9 +9,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-from transformers.modeling_outputs import CausalLMOutput
 
+from memlm.huggingface import CausalLMOutput, register
 from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.decoding_flat import CausalDecoding
 from memlm.memory.encoder import ChunkEncoder
@@ -72,6 +71,4 @@ class CausalLM(Generative):
         return (self.chunk_tokens + 1) * self.encoder.stack.entry_bytes
 
 
-AutoConfig.register(CausalLMConfig.model_type, CausalLMConfig)
-AutoModel.register(CausalLMConfig, CausalLM)
-AutoModelForCausalLM.register(CausalLMConfig, CausalLM)
+register(CausalLMConfig, CausalLM, causal=True)

@@ -12,16 +12,16 @@ from typing import Any, cast
 
 import torch
 from torch import LongTensor, Tensor
-from transformers import (
+
+from memlm.errors import UsageError
+from memlm.huggingface import (
+    BaseStreamer,
     LogitsProcessorList,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.generation.streamers import BaseStreamer
-
-from memlm.errors import UsageError
 from memlm.memory.decoding import Cached, Prompt, Recomputed
 from memlm.memory.model import TextMemory
 from memlm.memory.vocabulary import END, PAD

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
+from memlm.huggingface import PreTrainedTokenizerFast, logging
 from memlm.memory.autoencoder import Autoencoder, AutoencoderConfig
 from memlm.memory.causal import CausalLM, CausalLMConfig
 from memlm.memory.memory_model import MemoryModel, MemoryModelConfig

@@ -15,10 +15,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel
-from transformers.utils.generic import ModelOutput
 
 from memlm.errors import UsageError
+from memlm.huggingface import ModelOutput, register
 from memlm.memory.decoding import Cached, Prompt, cache_entries
 from memlm.memory.decoding_chunks import MemoryDecoding, SelectDecoding
 from memlm.memory.decoding_flat import FullDecoding
@@ -224,5 +223,4 @@ def chunked(ids_BN: Tensor, tokens: int) -> Tensor:
     return F.pad(ids_BN, (0, -ids_BN.shape[1] % tokens), value=PAD).unflatten(1, (-1, tokens))
 
 
-AutoConfig.register(MemoryModelConfig.model_type, MemoryModelConfig)
-AutoModel.register(MemoryModelConfig, MemoryModel)
+register(MemoryModelConfig, MemoryModel)

@@ -1,14 +1,14 @@
 """What every saved model of ours shares: a config that holds its shape, exact save and load, an identity.
 
-transformers is met here and in the model files only, so that a new release of it breaks one room.
+What of transformers is used comes through `memlm.huggingface`, so that a new release of it breaks one file.
 """
 
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
 
+from memlm.huggingface import PreTrainedConfig, PreTrainedModel
 from memlm.memory.encoder import ChunkEncoder, fingerprint
 from memlm.memory.shapes import ModelShape
 from memlm.memory.vocabulary import END, PAD

@@ -8,8 +8,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
+from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
 from memlm.memory.memory_model import MemoryOutput
 from memlm.memory.model import ShapeConfig, TextMemory
@@ -67,5 +67,4 @@ class Oracle(TextMemory):
         return MemoryOutput(loss=loss, logits=logits_BTV, memories=memory_BM[:, None])
 
 
-AutoConfig.register(OracleConfig.model_type, OracleConfig)
-AutoModel.register(OracleConfig, Oracle)
+register(OracleConfig, Oracle)

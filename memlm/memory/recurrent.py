@@ -9,8 +9,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
+from memlm.huggingface import register
 from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.decoding_chunks import RecurrentDecoding
 from memlm.memory.encoder import ChunkEncoder
@@ -101,5 +101,4 @@ class RecurrentMemory(Generative):
         return (self.chunk_tokens + 1) * self.decoder.entry_bytes
 
 
-AutoConfig.register(RecurrentMemoryConfig.model_type, RecurrentMemoryConfig)
-AutoModel.register(RecurrentMemoryConfig, RecurrentMemory)
+register(RecurrentMemoryConfig, RecurrentMemory)

@@ -1,4 +1,4 @@
-"""Models of others: the only room beside memory/ that touches transformers' model classes.
+"""Models of others: opened, measured, and made decoders of memories.
 
 In reading order:
 

@@ -11,8 +11,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
+from memlm.huggingface import register
 from memlm.memory.autoencoder import AutoencoderOutput
 from memlm.memory.pretrained_shapes import SoftAutoencoderShape
 from memlm.memory.vocabulary import PAD
@@ -115,5 +115,4 @@ class SoftAutoencoder(OverBase):
         return SHARE * 2 * vectors_KW.var(0).sum()  # two tokens' mean squared distance is twice their variance
 
 
-AutoConfig.register(SoftAutoencoderConfig.model_type, SoftAutoencoderConfig)
-AutoModel.register(SoftAutoencoderConfig, SoftAutoencoder)
+register(SoftAutoencoderConfig, SoftAutoencoder)

@@ -7,10 +7,10 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from memlm.errors import UsageError, WorkError
 from memlm.files import read_json
+from memlm.huggingface import CONFIG_MAPPING, PreTrainedConfig
 
 _POINTER = b"version https://git-lfs"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}  # of a number

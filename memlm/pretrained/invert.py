@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from memlm import ui
 from memlm.errors import UsageError
+from memlm.huggingface import DynamicCache
 from memlm.pretrained.opening import Pretrained
 
 

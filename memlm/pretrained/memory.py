@@ -11,9 +11,9 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
 from memlm.errors import UsageError
+from memlm.huggingface import register
 from memlm.memory.decoding import Cached, Prompt
 from memlm.memory.decoding_chunks import MemoryDecoding
 from memlm.memory.memory_model import MemoryModel, MemoryOutput
@@ -165,5 +165,4 @@ class PretrainedDecoding(MemoryDecoding):
         return start_b1W + (count_r1 > 0)[..., None] * self.model.go_on
 
 
-AutoConfig.register(PretrainedMemoryConfig.model_type, PretrainedMemoryConfig)
-AutoModel.register(PretrainedMemoryConfig, PretrainedMemory)
+register(PretrainedMemoryConfig, PretrainedMemory)

@@ -13,7 +13,12 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
+
+from memlm.errors import UsageError
+from memlm.files import read_json
+from memlm.huggingface import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -22,10 +27,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-from memlm.errors import UsageError
-from memlm.files import read_json
 from memlm.memory.encoder import fingerprint
 from memlm.memory.loading import quiet
 from memlm.pretrained.checks import check_folder, refuse_encoder_decoder, refuse_full_memory, weights_bytes

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from memlm import ui
 from memlm.data.wheels import cache_folder, fetched_wheel
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
+from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer
 from memlm.memory.loading import quiet
 from memlm.pretrained.checks import refuse_pointer
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache as TheirCache
-from transformers.cache_utils import CacheLayerMixin
 
+from memlm.huggingface import Cache as TheirCache
+from memlm.huggingface import CacheLayerMixin
 from memlm.nn.cache import Cache, LayerCache
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
