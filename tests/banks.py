@@ -26,6 +26,15 @@ PERFECT = AutoencoderShape(
 )
 
 
+TEXTS = {
+    "sea": "the sea was calm and a cold wind came from the north " * 40,
+    "brief": "a",
+    "bären": "Naïve Bären in 東京 \U0001f30a say <|end|> and <|pad|>.\r\n\x00\ttail",
+    "empty": "",
+    "whole": "the sea was calm and a cold wind",
+}
+
+
 @cache
 def tokenizer(vocab_size: int = V) -> Tokenizer:
     text = "the sea was calm and a cold wind came from the north, wasn't it?\n\nNaïve Bären, 東京 1984. " * 20

@@ -109,3 +109,7 @@ def ordinary(any_shape, vocab_size: int) -> TextMemory:
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
     return model
+
+
+def text(rows, tokens, vocab_size=300, seed=0):
+    return torch.randint(2, vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(seed))

@@ -16,10 +16,8 @@ from memlm.measure.access_table import access_table
 from memlm.measure.config import AccessConfig, MeasureConfig
 from memlm.measure.controls import derangement
 from memlm.measure.figures import PlaceScores, places, sums
-from memlm.measure.freerun import write_marked
-from memlm.measure.reading import logits_of, memories_read, spliced
+from memlm.measure.reading import memories_read
 from memlm.measure.run import measure
-from memlm.measure.tasks import Needle, recall, with_needles
 from memlm.memory.loading import build_model, save_model
 from memlm.memory.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
@@ -50,10 +48,6 @@ def found(rows, task, metric="token_accuracy", memory="own", mode=None, at=None)
     wanted = {"task": task, "metric": metric, "memory": memory, "mode": mode, "at": at}
     (row,) = [r for r in rows if all(r[key] == item for key, item in wanted.items())]
     return row
-
-
-def text(rows, tokens, vocab_size=300, seed=0):
-    return torch.randint(2, vocab_size, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
 # Models whose figures are known
@@ -230,111 +224,7 @@ def test_a_derangement_leaves_nobody_in_place():
         assert (order != np.arange(n)).all()
 
 
-@pytest.mark.parametrize("reader", ["vector", "slots"])
-def test_other_memories_are_another_text_before_ones_own_chunk(reader):
-    model, x, other = ordinary(shape(reader), 300), text(3, C * T - 1), text(3, C * T - 1, seed=1)
-    marks = torch.tensor([[False, False, True, True]] * 3)
-    with torch.inference_mode():
-        got = logits_of(model, x, marks, "other", other)
-        torch.testing.assert_close(got, spliced(model, x, marks, other), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(spliced(model, x, marks, x), logits_of(model, x, marks, "own"), rtol=1e-5, atol=1e-5)
-        assert not torch.allclose(got, logits_of(model, x, marks, "own"))
-
-
-def test_a_model_of_all_tokens_without_them_reads_each_chunk_by_itself():
-    model, x = ordinary(shape("full"), 300), text(2, 2 * T + 1)
-    marks = torch.tensor([[False, True, True]] * 2)
-    with torch.inference_mode():
-        got = logits_of(model, x, marks, "none")
-        for c in range(3):
-            alone = model(x[:, c * T : (c + 1) * T], marks=marks[:, c : c + 1]).logits
-            torch.testing.assert_close(got[:, c * T : (c + 1) * T], alone, rtol=1e-5, atol=1e-5)
-
-
-# Without a teacher
-
-
-@pytest.mark.parametrize(
-    "any_shape", [shape("vector"), shape("slots"), shape("none"), shape("full"), recurrent_shape()]
-)
-def test_writing_is_predicting_token_by_token_from_what_was_written(any_shape):
-    model, x = ordinary(any_shape, 60), text(3, C * T, 60)
-    marks = torch.tensor([[False, False, True, True]] * 3)
-    for memory in ("own", "none"):
-        written = write_marked(model, x, marks, memory)
-        assert torch.equal(written[:, : 2 * T], x[:, : 2 * T])
-        # What was written is what the model, reading it, predicts: at every place, in one pass.
-        predicted = logits_of(model, written, marks, memory).argmax(-1)
-        assert torch.equal(written[:, 2 * T :], predicted[:, 2 * T :])
-        other = torch.cat([x[:, : 2 * T], text(3, 2 * T, 60, seed=5)], 1)
-        assert torch.equal(write_marked(model, other, marks, memory), written)
-
-
-def test_written_chunks_are_remembered():
-    """A model that repeats the last chunk goes on with the one that it wrote itself."""
-    x, marks = text(2, C * T), torch.tensor([[False, False, True, True]] * 2)
-    written = write_marked(verbatim("repeats the last chunk", 300), x, marks)
-    assert torch.equal(written, torch.cat([x[:, : 2 * T], x[:, T : 2 * T], x[:, T : 2 * T]], 1))
-
-
-@pytest.mark.parametrize("any_shape", [shape("vector"), shape("slots"), shape("full"), recurrent_shape()])
-def test_a_blank_copy_needs_no_teacher(any_shape):
-    """What it reads at a place does not depend on what was predicted before: place by place is all at once."""
-    model = ordinary(any_shape, 60)
-    batch = build_objective("blank", 60)(text(2, C * T // 2, 60), T)
-    with torch.inference_mode():
-        at_once = model(batch.input_ids, marks=batch.marks).logits
-        for n in range(C * T // 2, C * T):
-            so_far = model(batch.input_ids[:, : n + 1], marks=batch.marks[:, : n // T + 1]).logits[:, -1]
-            torch.testing.assert_close(so_far, at_once[:, n], rtol=1e-5, atol=1e-5)
-
-
-# Tasks and figures by hand
-
-
-def test_needles_by_hand():
-    words = torch.arange(10, 18).expand(2, -1)
-    batch = with_needles(words, 4, torch.tensor([2, 4]), torch.tensor([50, 60]), torch.tensor([51, 61]))
-    assert batch.input_ids.tolist() == [
-        [10, 11, 50, 51, 14, 15, 16, 17, 50, 51],
-        [10, 11, 12, 13, 60, 61, 16, 17, 60, 61],
-    ]
-    assert batch.labels.tolist() == [[X] * 9 + [51], [X] * 9 + [61]]
-    assert batch.marks.tolist() == [[False, False, True]] * 2
-    assert words.tolist() == [list(range(10, 18))] * 2  # the text itself is left alone
-
-
-def test_needles_are_drawn_where_and_as_they_are_said_to_be():
-    V, text_tokens = 60, (C - 1) * T
-    needle, words = Needle(V), text(300, C * T, V)
-    keys = range(needle.pairs.first, needle.pairs.first + needle.pairs.symbols(C * T, T))
-    batch = needle(words, T)
-    assert batch.input_ids.shape == (300, text_tokens + 2)
-    spots, asked, told = set(), set(), set()
-    for i, (ids, before) in enumerate(zip(batch.input_ids.tolist(), words[:, :text_tokens].tolist(), strict=True)):
-        key, value = ids[-2:]
-        place = ids.index(key)
-        assert key not in before
-        assert ids[:-2] == [*before[:place], key, value, *before[place + 2 :]]
-        assert place // T == needle.depths(300, C)[i] == i % (C - 1)
-        spots.add(place)
-        asked.add(key)
-        told.add(value)
-    assert spots == set(range(0, text_tokens, 2))
-    assert asked == set(keys)
-    assert told == {key + len(keys) for key in keys}
-    assert torch.equal(needle(words, T).input_ids, batch.input_ids)
-    assert not torch.equal(Needle(V, seed=1)(words, T).input_ids, batch.input_ids)
-    with pytest.raises(UsageError):
-        needle(words[:, :T], T)
-
-
-def test_the_distance_of_a_recalled_pair_is_counted_in_chunks():
-    task = recall(text(5, C * T), T, 300, 0)
-    for ids, labels, distance in zip(task.batch.input_ids.tolist(), task.batch.labels, task.group_BN, strict=True):
-        for n in torch.nonzero(labels != IGNORED).flatten().tolist():
-            told = ids[: (C - 1) * T : 2].index(ids[n - 1]) * 2
-            assert distance[n] == n // T - told // T
+# Figures by hand
 
 
 def test_figures_by_hand():
