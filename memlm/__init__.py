@@ -11,20 +11,20 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Autoencoder": "memlm.memory.autoencoder",
-    "AutoencoderConfig": "memlm.memory.autoencoder",
-    "AutoencoderShape": "memlm.memory.shapes",
+    "Autoencoder": "memlm.models.autoencoder",
+    "AutoencoderConfig": "memlm.models.autoencoder",
+    "AutoencoderShape": "memlm.models.shapes",
     "Bank": "memlm.bank.bank",
-    "CausalLM": "memlm.memory.causal",
-    "CausalLMConfig": "memlm.memory.causal",
-    "CausalShape": "memlm.memory.shapes",
+    "CausalLM": "memlm.models.causal",
+    "CausalLMConfig": "memlm.models.causal",
+    "CausalShape": "memlm.models.shapes",
     "Corpus": "memlm.data.corpus",
     "Prepare": "memlm.data.prepare",
     "encode_documents": "memlm.bank.encode",
     "prepare": "memlm.data.prepare",
     "TrainConfig": "memlm.train.config",
     "train": "memlm.train.loop",
-    "load_model": "memlm.memory.loading",
+    "load_model": "memlm.loading",
 }
 
 __all__ = ["__version__", *_EXPORTS]  # pyright: ignore[reportUnsupportedDunderAll]

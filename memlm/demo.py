@@ -13,7 +13,7 @@ from typing import Any
 
 from memlm import presets
 from memlm.measure.config import MeasureConfig, ProbeConfig
-from memlm.memory.shapes import CausalShape
+from memlm.models.shapes import CausalShape
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 # One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape, ReaderKind, RecurrentShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 

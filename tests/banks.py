@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer
 
 from memlm.data.tokenizer import train_tokenizer
-from memlm.memory.autoencoder import Autoencoder
-from memlm.memory.loading import build_model
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.shapes import AutoencoderShape, MemoryShape
+from memlm.loading import build_model
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.memory_model import MemoryModel
+from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
 
 T, WIDTH, V = 8, 32, 300

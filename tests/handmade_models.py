@@ -4,12 +4,12 @@ from typing import Literal
 
 import torch
 
+from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.memory_model import MemoryModel, MemoryModelConfig, MemoryOutput, chunked
-from memlm.memory.model import TextMemory
-from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.memory.shapes import MemoryShape, ReaderKind, RecurrentShape
+from memlm.models.memory_model import MemoryModel, MemoryModelConfig, MemoryOutput, chunked
+from memlm.models.model import TextMemory
+from memlm.models.recurrent import RecurrentMemory, RecurrentMemoryConfig
+from memlm.models.shapes import MemoryShape, ReaderKind, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.recall import Recall
 

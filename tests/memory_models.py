@@ -4,12 +4,12 @@ from itertools import product
 
 import torch
 
+from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.reader import READERS
-from memlm.memory.shapes import MemoryShape
+from memlm.models.memory_model import MemoryModel
+from memlm.models.shapes import MemoryShape
 from memlm.nn.config import StackConfig
+from memlm.readers.reader import READERS
 
 T, M, V = 4, 12, 40
 MIXER = StackConfig(kind="mixer", width=8, layers=2, kernel=3)

@@ -21,7 +21,7 @@ from torch import Tensor
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.errors import UsageError
 from memlm.files import read_json
-from memlm.memory.model import TextMemory
+from memlm.models.model import TextMemory
 from memlm.records import from_dict
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from memlm.data.pieces import Document
 from memlm.data.tokenizer import tokenise_pieces
-from memlm.memory.vocabulary import PAD
+from memlm.nn.vocabulary import PAD
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

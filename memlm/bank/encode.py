@@ -17,8 +17,8 @@ from memlm.data.pieces import Document, cut_pieces
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_file, write_json
 from memlm.memory.encoder import NoEncoder
-from memlm.memory.model import TextMemory
-from memlm.memory.recurrent import RecurrentMemory
+from memlm.models.model import TextMemory
+from memlm.models.recurrent import RecurrentMemory
 from memlm.provenance import commit
 from memlm.records import to_dict
 

@@ -9,8 +9,8 @@ from memlm.bank.bank import Bank
 from memlm.cpu import tune_cpu
 from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
-from memlm.memory.loading import find_model, load_model
-from memlm.memory.model import TextMemory
+from memlm.loading import find_model, load_model
+from memlm.models.model import TextMemory
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

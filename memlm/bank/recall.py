@@ -18,12 +18,12 @@ from memlm.bank.chunks import Text, read_chunks
 from memlm.data.detokenise import TextStream
 from memlm.data.pieces import Document
 from memlm.errors import UsageError
-from memlm.memory.autoencoder import Autoencoder
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.model import TextMemory
-from memlm.memory.reader import Soft
-from memlm.memory.shapes import MemoryShape
-from memlm.memory.vocabulary import PAD
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.memory_model import MemoryModel
+from memlm.models.model import TextMemory
+from memlm.models.shapes import MemoryShape
+from memlm.nn.vocabulary import PAD
+from memlm.readers.reader import Soft
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

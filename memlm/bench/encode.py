@@ -12,8 +12,8 @@ from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import PRODUCT_FLOPS, in_turn, matrix_product, pair_ratio, rounds_for
 from memlm.cpu import tune_cpu
-from memlm.memory.loading import build_model
-from memlm.memory.model import TextMemory
+from memlm.loading import build_model
+from memlm.models.model import TextMemory
 from memlm.presets import preset
 
 MODELS = ("slots", "mixer", "mixer-heads", "transformer", "causal-mixer", "causal-transformer")

@@ -34,8 +34,8 @@ from memlm.bench.serving import (
 )
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
+from memlm.decoding.generate import Generative
 from memlm.errors import WorkError
-from memlm.memory.generate import Generative
 from memlm.nn.config import StackConfig
 from memlm.report.figures import SERIES
 

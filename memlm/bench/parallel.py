@@ -18,15 +18,15 @@ from memlm.bench.form import Options, Report
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.sampler import ChunkSampler
+from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.memory_model import MemoryModel, chunked
-from memlm.memory.placing import packed
-from memlm.memory.shapes import MemoryShape, ReaderKind
-from memlm.memory.vocabulary import PAD
+from memlm.models.memory_model import MemoryModel, chunked
+from memlm.models.shapes import MemoryShape, ReaderKind
 from memlm.nn.config import StackConfig
 from memlm.nn.loss import token_loss
+from memlm.nn.vocabulary import PAD
 from memlm.objectives.registry import build_objective
+from memlm.readers.placing import packed
 from memlm.train.memories import StreamMemories, keep_memories
 
 STACK = StackConfig(kind="transformer", width=256, layers=2, heads=4)  # of encoder and decoder

@@ -17,9 +17,9 @@ import torch
 
 from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
-from memlm.memory.loading import build_model
-from memlm.memory.model import TextMemory
-from memlm.memory.shapes import MemoryShape, RecurrentShape
+from memlm.loading import build_model
+from memlm.models.model import TextMemory
+from memlm.models.shapes import MemoryShape, RecurrentShape
 
 _AGAIN = 2.0  # seconds; a first step that took less is followed by three others, whose least time counts
 

@@ -7,11 +7,11 @@ from typing import cast
 import torch
 
 from memlm.bench.timing import in_turn
-from memlm.memory.decoding import Prompt
+from memlm.decoding.cached import Prompt
+from memlm.decoding.generate import Generative
+from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.generate import Generative
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import MemoryShape, RecurrentShape
+from memlm.models.shapes import MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 
 FULL, MEMORY, KEPT, RECURRENT = "full context", "memory", "memory, frozen and kept", "recurrent"

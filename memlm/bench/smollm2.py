@@ -20,19 +20,19 @@ from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
+from memlm.decoding.cached import Cached, Prompt
+from memlm.loading import build_model, load_model
 from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.controls import derangement
 from memlm.measure.freerun import write_marked
 from memlm.measure.reading import MEMORIES, score_places
 from memlm.measure.tasks import TASKS
-from memlm.memory.decoding import Cached, Prompt
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.pretrained_shapes import PretrainedShape
 from memlm.nn.loss import IGNORED
 from memlm.presets import smollm2_curriculum
 from memlm.pretrained.base import logits
 from memlm.pretrained.memory import PretrainedMemory
 from memlm.pretrained.opening import open_pretrained
+from memlm.pretrained.shapes import PretrainedShape
 from memlm.train.config import Curriculum
 from memlm.train.curriculum import train_curriculum
 from memlm.train.start import start_from

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     _check(call)
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
-    from memlm.memory.generate import Generative
+    from memlm.decoding.generate import Generative
 
     bank = None if call.memory is None else Bank.open(call.memory)
     if bank is not None and call.document is not None:
@@ -126,7 +126,7 @@ def _told(
     call: Call, bank: Any, tokenizer: "Tokenizer", prompt_tokens: int, new: list[int], seconds: float
 ) -> dict[str, Any]:
     from memlm.data.detokenise import TextStream
-    from memlm.memory.vocabulary import END
+    from memlm.nn.vocabulary import END
     from memlm.provenance import commit
 
     span = None if bank is None else slice(0, len(bank)) if call.document is None else bank.span(call.document)

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     from memlm.bank.opening import open_maker
     from memlm.bank.recall import Score, find_originals, own_decoder, recall_text
     from memlm.data.sources import open_source
-    from memlm.memory.memory_model import MemoryModel
+    from memlm.models.memory_model import MemoryModel
     from memlm.ui import say
 
     bank = Bank.open(call.bank)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memlm.errors import UsageError
-from memlm.memory.model import TextMemory
+from memlm.models.model import TextMemory
 
 Chunk = tuple[int, ...]  # the token ids of one full chunk
 _TOKENS = 2**15  # that are encoded at a time

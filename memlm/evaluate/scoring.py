@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from memlm import ui
+from memlm.decoding.generate import Generative
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Chunk, Memories
-from memlm.memory.generate import Generative
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.recurrent import RecurrentMemory
-from memlm.memory.vocabulary import PAD
+from memlm.models.memory_model import MemoryModel
+from memlm.models.recurrent import RecurrentMemory
+from memlm.nn.vocabulary import PAD
 from memlm.pretrained.memory import PretrainedMemory
 
 _TOKENS, _LOGITS = 2**14, 2**24  # tokens (of memories too), and numbers of logits, at a time

@@ -23,7 +23,7 @@ from memlm.measure.freerun import write_marked
 from memlm.measure.reading import MEMORIES, Memory, memories_read, score_places
 from memlm.measure.subject import Subject, examined
 from memlm.measure.tasks import TASKS, Task
-from memlm.memory.model import TextMemory
+from memlm.models.model import TextMemory
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 

@@ -19,7 +19,7 @@ from memlm.measure.occluded_texts import PLACES, TEXTS, Texts
 from memlm.measure.occlusion import METRICS, Attribution, attribute
 from memlm.measure.reading import memories_read
 from memlm.measure.subject import Subject, examined
-from memlm.memory.model import TextMemory
+from memlm.models.model import TextMemory
 
 Array = np.ndarray
 DIGITS = 4  # of what is kept of single tokens, to be looked at

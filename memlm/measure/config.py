@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from memlm.errors import UsageError
-from memlm.memory.shapes import BridgeKind
+from memlm.models.shapes import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.train.config import OptimConfig
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json
-from memlm.memory.autoencoder import Autoencoder
+from memlm.loading import build_model, load_model
 from memlm.memory.encoder import NoEncoder
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.model import TextMemory
-from memlm.memory.pretrained_shapes import BaseEncoderShape
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.model import TextMemory
+from memlm.pretrained.shapes import BaseEncoderShape
 
 # What an encoder was trained in, by the kind of model that it was saved with.
 TRAINING = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from memlm.measure.reading import Memory, logits_of, reads
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.model import TextMemory
-from memlm.memory.vocabulary import PAD
+from memlm.models.memory_model import MemoryModel
+from memlm.models.model import TextMemory
+from memlm.nn.vocabulary import PAD
 
 
 @torch.inference_mode()

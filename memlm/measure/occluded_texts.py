@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memlm.memory.vocabulary import END
+from memlm.nn.vocabulary import END
 from memlm.objectives.text import Copy
 
 PLACES = ("plain", "copied", "noise")

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.measure.reading import LOGITS, logits_of
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.model import TextMemory
-from memlm.memory.placing import hiding
+from memlm.models.memory_model import MemoryModel
+from memlm.models.model import TextMemory
+from memlm.readers.placing import hiding
 
 Array = np.ndarray
 METRICS = ("l1", "cosine", "loss")

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.measure.figures import PlaceScores
-from memlm.memory.memory_model import MemoryModel, chunked
-from memlm.memory.model import TextMemory
-from memlm.memory.recurrent import RecurrentMemory
+from memlm.models.memory_model import MemoryModel, chunked
+from memlm.models.model import TextMemory
+from memlm.models.recurrent import RecurrentMemory
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 

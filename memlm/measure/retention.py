@@ -19,7 +19,7 @@ from memlm.measure.encoders import AnyEncoder
 from memlm.measure.probe import Probe, train_floor, train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
-from memlm.memory.vocabulary import END
+from memlm.nn.vocabulary import END
 from memlm.provenance import commit, machine
 from memlm.records import to_dict
 

@@ -14,7 +14,7 @@ from memlm.errors import UsageError
 from memlm.measure.config import Device
 from memlm.measure.controls import device_of
 from memlm.measure.reading import readable, reads
-from memlm.memory.model import TextMemory
+from memlm.models.model import TextMemory
 from memlm.provenance import commit, machine
 
 

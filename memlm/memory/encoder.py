@@ -9,8 +9,8 @@ from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.readout import READOUTS
-from memlm.memory.vocabulary import END, PAD, token_embedding
 from memlm.nn.stack import build_stack
+from memlm.nn.vocabulary import END, PAD, token_embedding
 from memlm.records import to_dict
 
 

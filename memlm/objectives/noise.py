@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memlm.memory.vocabulary import END
+from memlm.nn.vocabulary import END
 from memlm.objectives.batch import Batch
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from memlm.errors import UsageError
-from memlm.memory.vocabulary import PAD
 from memlm.nn.loss import IGNORED
+from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch, same_chunks
 
 

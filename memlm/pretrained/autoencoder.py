@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from memlm.huggingface import register
-from memlm.memory.autoencoder import AutoencoderOutput
-from memlm.memory.pretrained_shapes import SoftAutoencoderShape
-from memlm.memory.vocabulary import PAD
+from memlm.models.autoencoder import AutoencoderOutput
 from memlm.nn.loss import IGNORED, token_loss
+from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
 from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
 
 SHARE = 1 / 16

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from memlm.errors import UsageError
-from memlm.memory.vocabulary import END, PAD
 from memlm.nn.cache import Cache
 from memlm.nn.layout import Layout
+from memlm.nn.vocabulary import END, PAD
 from memlm.pretrained.opening import Pretrained, open_pretrained
 from memlm.pretrained.stack import PretrainedStack
 from memlm.pretrained.transplant import SHIFT, tokenizer_of

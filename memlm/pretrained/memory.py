@@ -12,20 +12,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
 from memlm.huggingface import register
-from memlm.memory.decoding import Cached, Prompt
-from memlm.memory.decoding_chunks import MemoryDecoding
-from memlm.memory.memory_model import MemoryModel, MemoryOutput
-from memlm.memory.placing import Placing, folded, packed
-from memlm.memory.pretrained_shapes import BaseEncoderShape, PretrainedShape
-from memlm.memory.reader import Reader
+from memlm.models.memory_model import MemoryModel, MemoryOutput
 from memlm.nn.loss import token_loss
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Base, Head, Nowhere, Starts, Tokens
 from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape
 from memlm.pretrained.soft import BaseEncoder, EmbeddingEncoder, SoftSlots, SoftVector
 from memlm.pretrained.stack import PretrainedStack
+from memlm.readers.placing import Placing, folded, packed
+from memlm.readers.reader import Reader
 
 READERS: dict[str, Callable[[PretrainedShape, Base], Reader]] = {
     "vector": lambda shape, base: SoftVector(shape.vectors, shape.memory_dim, base),

@@ -27,8 +27,8 @@ from memlm.huggingface import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from memlm.loading import quiet
 from memlm.memory.encoder import fingerprint
-from memlm.memory.loading import quiet
 from memlm.pretrained.checks import check_folder, refuse_encoder_decoder, refuse_full_memory, weights_bytes
 from memlm.pretrained.places import Place, find, first_line
 from memlm.pretrained.rounding import round_weights

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memlm.memory.encoder import fingerprint
-from memlm.memory.model import ShapeConfig, TextMemory
-from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.models.model import ShapeConfig, TextMemory
 from memlm.pretrained.adapter import Adapter, is_adapter
 from memlm.pretrained.base import Base, open_base
+from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 
 S = TypeVar("S", SoftAutoencoderShape, PretrainedShape)
 

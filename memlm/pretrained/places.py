@@ -18,7 +18,7 @@ from memlm.data.wheels import cache_folder, fetched_wheel
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
 from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer
-from memlm.memory.loading import quiet
+from memlm.loading import quiet
 from memlm.pretrained.checks import refuse_pointer
 
 _ORIGIN = "origin.json"  # in folders that memlm made: what they were made of

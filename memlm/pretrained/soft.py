@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from memlm.memory.bridge import BRIDGES
 from memlm.memory.encoder import ChunkEncoder, fingerprint
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.pretrained_shapes import BaseEncoderShape, SoftConfig
-from memlm.memory.reader import Reader
 from memlm.memory.readout import READOUTS
 from memlm.nn.stack import build_stack
 from memlm.pretrained.base import Base, Tokens
+from memlm.pretrained.shapes import BaseEncoderShape, SoftConfig
+from memlm.readers.reader import Reader
 from memlm.records import to_dict
 
 

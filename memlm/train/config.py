@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
 from memlm.objectives.names import parse
+from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 
 _FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks ...
 _FROM_ITSELF = {"autoencode", "noise"}  # ... and also, where it knows what tokens a memory holds

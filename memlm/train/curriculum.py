@@ -15,7 +15,7 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import holds_files, read_json, write_json
-from memlm.memory.loading import build_model
+from memlm.loading import build_model
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
 from memlm.train.loop import build_accelerator, train

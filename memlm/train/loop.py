@@ -25,11 +25,11 @@ from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.pretrained_shapes import PretrainedShape
-from memlm.memory.shapes import MemoryShape, RecurrentShape
+from memlm.loading import build_model, save_model
+from memlm.models.shapes import MemoryShape, RecurrentShape
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
+from memlm.pretrained.shapes import PretrainedShape
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint

@@ -21,11 +21,11 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json
-from memlm.memory.model import TextMemory
-from memlm.memory.pretrained_shapes import PretrainedShape
-from memlm.memory.shapes import MemoryShape
-from memlm.memory.vocabulary import PAD
+from memlm.models.model import TextMemory
+from memlm.models.shapes import MemoryShape
+from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
+from memlm.pretrained.shapes import PretrainedShape
 from memlm.train.config import TrainConfig
 
 

@@ -20,11 +20,11 @@ from tokenizers import Tokenizer
 
 from memlm import ui
 from memlm.errors import UsageError
+from memlm.loading import load_model, load_tokenizer
 from memlm.memory.encoder import NoEncoder
-from memlm.memory.loading import load_model, load_tokenizer
-from memlm.memory.model import TextMemory
-from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
-from memlm.memory.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
+from memlm.models.model import TextMemory
+from memlm.models.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
+from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.records import to_dict
 
 

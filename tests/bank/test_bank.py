@@ -19,8 +19,8 @@ from memlm.bank.encode import encode_documents
 from memlm.bank.recall import recall_text
 from memlm.data.pieces import Document
 from memlm.errors import UsageError, WorkError
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import CausalShape, RecurrentShape
+from memlm.loading import build_model
+from memlm.models.shapes import CausalShape, RecurrentShape
 from memlm.nn.config import StackConfig
 
 

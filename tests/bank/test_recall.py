@@ -10,8 +10,8 @@ from memlm.bank.encode import encode_documents
 from memlm.bank.recall import Score, find_originals, recall, recall_text
 from memlm.data.pieces import Document
 from memlm.errors import UsageError
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import CausalShape
+from memlm.loading import build_model
+from memlm.models.shapes import CausalShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.text import Copy
 

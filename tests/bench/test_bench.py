@@ -23,13 +23,13 @@ from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
+from memlm.loading import build_model
 from memlm.measure.config import ProbeConfig
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.nn.config import StackConfig
 from memlm.nn.mixer import FlatMixing
 from memlm.presets import preset
+from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
 from memlm.train.config import Curriculum
 
 STACK = StackConfig(kind="transformer", width=8, layers=2, heads=2)

@@ -10,7 +10,7 @@ from banks import autoencoder, memory_model, tokenizer
 
 from memlm.bank.bank import Bank
 from memlm.cli import main
-from memlm.memory.loading import save_model
+from memlm.loading import save_model
 
 SEA = "The sea was calm, and a cold wind came from the north.\n" * 50
 BEAR = "Naïve Bären in 東京 \U0001f30a say <|end|> — and no more"

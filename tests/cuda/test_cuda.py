@@ -7,10 +7,10 @@ import torch
 from memory_models import READING, T, build, ident, ids
 from torch.nn import functional as F
 
+from memlm.loading import build_model
 from memlm.measure.config import ProbeConfig
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import MemoryShape
+from memlm.models.shapes import MemoryShape
 from memlm.nn.chunks import Chunks
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack

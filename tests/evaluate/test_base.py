@@ -12,10 +12,10 @@ pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'me
 from memlm.cli import main
 from memlm.evaluate.memories import Memories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
+from memlm.loading import build_model, save_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.pretrained_shapes import BaseConfig, PretrainedShape, SoftConfig
 from memlm.nn.config import StackConfig
+from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftConfig
 from memlm.pretrained.transplant import SHIFT, transplant
 
 T, KNOWN = 4, own_tokenizer().get_vocab_size() + SHIFT

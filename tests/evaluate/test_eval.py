@@ -12,8 +12,8 @@ from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.local import make_tasks
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.loading import build_model, save_model
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 
 needs_lm_eval = pytest.mark.skipif(

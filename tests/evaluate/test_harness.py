@@ -13,8 +13,8 @@ from texts import TEXT
 from memlm.data.corpus import Corpus
 from memlm.evaluate.harness import Harness
 from memlm.evaluate.memories import Memories
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import CausalShape, MemoryShape
+from memlm.loading import build_model
+from memlm.models.shapes import CausalShape, MemoryShape
 
 MEMORY = MemoryShape(encoder=ENCODERS[0], decoder=TRANSFORMER)
 CAUSAL = CausalShape(chunk_tokens=23, stack=HEADS)

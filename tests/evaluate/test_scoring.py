@@ -8,10 +8,10 @@ from memlm.errors import UsageError
 from memlm.evaluate import scoring
 from memlm.evaluate.memories import Memories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
+from memlm.loading import build_model
 from memlm.measure.reading import logits_of
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import CausalShape, MemoryShape, RecurrentShape
+from memlm.models.shapes import CausalShape, MemoryShape, RecurrentShape
 
 RECURRENT = RecurrentShape(
     encoder=EncoderShape(chunk_tokens=T, memory_dim=M, stack=TRANSFORMER, begins=True), decoder=TRANSFORMER

@@ -11,6 +11,7 @@ from handmade_models import ENCODER, TRANSFORMER, C, T, carrier, ordinary, recur
 from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
+from memlm.loading import build_model, save_model
 from memlm.measure.access import measure_access
 from memlm.measure.access_table import access_table
 from memlm.measure.config import AccessConfig, MeasureConfig
@@ -18,8 +19,7 @@ from memlm.measure.controls import derangement
 from memlm.measure.figures import PlaceScores, places, sums
 from memlm.measure.reading import memories_read
 from memlm.measure.run import measure
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import AutoencoderShape
+from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
 from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective

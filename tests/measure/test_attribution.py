@@ -11,14 +11,14 @@ from memory_models import READING, build, ident, ids
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.loading import build_model, save_model
 from memlm.measure.attribution import _TOLD, auc, measure_attribution, most_important
 from memlm.measure.config import AttributionConfig, MeasureConfig
 from memlm.measure.occluded_texts import PLACES, TEXTS
 from memlm.measure.occlusion import METRICS, attribute
 from memlm.measure.run import measure
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.placing import hiding
-from memlm.memory.shapes import AutoencoderShape
+from memlm.models.shapes import AutoencoderShape
+from memlm.readers.placing import hiding
 
 QUICK = AttributionConfig(texts=30)
 CPU = torch.device("cpu")

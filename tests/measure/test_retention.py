@@ -8,14 +8,14 @@ import torch
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.loading import build_model, save_model
 from memlm.measure import retention
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder, open_encoder
 from memlm.measure.probe import train_probe
 from memlm.measure.run import measure
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.train.config import TrainConfig
 from memlm.train.loop import train

@@ -7,11 +7,11 @@ from foreign_models import LAYERS, WIDTH, save_foreign
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.loading import build_model, save_model
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.run import measure
 from memlm.measure.table import ceilings_table, retention_table
-from memlm.memory.loading import build_model, save_model
-from memlm.memory.shapes import AutoencoderShape
+from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 
 TINY = StackConfig(kind="pointwise", width=8, layers=1)

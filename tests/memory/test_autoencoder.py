@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from memlm.errors import UsageError
-from memlm.memory.autoencoder import Autoencoder
+from memlm.loading import build_model, load_model
 from memlm.memory.bridge import BRIDGES, Unroll
-from memlm.memory.loading import build_model, load_model
 from memlm.memory.readout import READOUTS
-from memlm.memory.shapes import AutoencoderShape
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 
 T, M, V = 8, 16, 50

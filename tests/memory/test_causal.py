@@ -3,8 +3,8 @@
 import torch
 from transformers import AutoModelForCausalLM
 
-from memlm.memory.loading import build_model
-from memlm.memory.shapes import CausalShape
+from memlm.loading import build_model
+from memlm.models.shapes import CausalShape
 from memlm.nn.config import StackConfig
 
 T, V = 8, 50

@@ -8,10 +8,10 @@ from memory_models import ENCODERS, HEADS, MIXER, READING, SHAPES, TRANSFORMER, 
 from transformers import MaxLengthCriteria, StoppingCriteria, SuppressTokensLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
+from memlm.decoding.cached import Prompt, Recomputed, cache_entries
+from memlm.decoding.generate import generate
 from memlm.errors import UsageError
-from memlm.memory.decoding import Prompt, Recomputed, cache_entries
-from memlm.memory.generate import generate
-from memlm.memory.shapes import CausalShape, MemoryShape, RecurrentShape
+from memlm.models.shapes import CausalShape, MemoryShape, RecurrentShape
 
 LENGTHS = [(T, T), (2 * T + 1, T, 3, 0), (1, T + 1)]  # the same, all different, different but full at the same time
 STEPS = 2 * T

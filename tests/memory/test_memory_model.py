@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from memlm.errors import UsageError
-from memlm.memory.loading import load_model
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.select import Look
-from memlm.memory.shapes import MemoryShape
+from memlm.loading import load_model
+from memlm.models.memory_model import MemoryModel
+from memlm.models.shapes import MemoryShape
 from memlm.nn.layout import Layout
+from memlm.readers.select import Look
 
 
 def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None, memories=None) -> torch.Tensor:

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModel
 
 from memlm.errors import UsageError
+from memlm.loading import build_model, load_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.oracle import Oracle
-from memlm.memory.shapes import OracleShape
+from memlm.models.oracle import Oracle
+from memlm.models.shapes import OracleShape
 from memlm.nn.config import StackConfig
 
 T, M, V = 6, 10, 40

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModel
 
 from memlm.errors import UsageError
+from memlm.loading import build_model, load_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.recurrent import RecurrentMemory
-from memlm.memory.shapes import RecurrentShape
+from memlm.models.recurrent import RecurrentMemory
+from memlm.models.shapes import RecurrentShape
 from memlm.nn.config import StackConfig
 
 T, M, C, V = 4, 12, 4, 40

@@ -10,16 +10,16 @@ import torch
 from tiny_models import FAMILIES, LAYERS, V, W, own_tokenizer, save_tiny
 from transformers import AutoModel, AutoModelForCausalLM
 
+from memlm.decoding.cached import Prompt
 from memlm.errors import UsageError
-from memlm.memory.decoding import Prompt
+from memlm.loading import build_model, load_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.placing import hiding
-from memlm.memory.pretrained_shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftConfig
-from memlm.memory.vocabulary import END, PAD
 from memlm.nn.config import StackConfig
+from memlm.nn.vocabulary import END, PAD
 from memlm.pretrained.memory import PretrainedMemory
+from memlm.pretrained.shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftConfig
 from memlm.pretrained.transplant import SHIFT
+from memlm.readers.placing import hiding
 
 T, M, KNOWN = 4, 12, own_tokenizer().get_vocab_size() + SHIFT
 SLOTS = EncoderShape(

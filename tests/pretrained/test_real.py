@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from memlm.memory.loading import build_model
-from memlm.memory.pretrained_shapes import PretrainedShape
-from memlm.memory.vocabulary import END
+from memlm.loading import build_model
+from memlm.nn.vocabulary import END
 from memlm.pretrained.opening import open_pretrained
+from memlm.pretrained.shapes import PretrainedShape
 from memlm.pretrained.transplant import SHIFT, tokenizer_for
 
 

@@ -14,20 +14,20 @@ from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError
+from memlm.loading import build_model, load_model
 from memlm.measure.access import measure_access
 from memlm.measure.config import AccessConfig, MeasureConfig, ProbeConfig
 from memlm.measure.run import measure
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.pretrained_shapes import (
+from memlm.nn.config import StackConfig
+from memlm.presets import smollm2_curriculum
+from memlm.pretrained.shapes import (
     BaseConfig,
     BaseEncoderShape,
     PretrainedShape,
     SoftAutoencoderShape,
     SoftConfig,
 )
-from memlm.nn.config import StackConfig
-from memlm.presets import smollm2_curriculum
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from memlm.data.prepare import Prepare, prepare
 from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
-from memlm.memory.vocabulary import END, PAD
+from memlm.nn.vocabulary import END, PAD
 from memlm.pretrained.transplant import SHIFT, tokenizer_for, transplant
 
 

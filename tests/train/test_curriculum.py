@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from memlm.cli import main
 from memlm.errors import UsageError
 from memlm.files import read_json
-from memlm.memory.loading import find_model, load_model
-from memlm.memory.shapes import AutoencoderShape, MemoryShape
+from memlm.loading import find_model, load_model
+from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.presets import CURRICULA
 from memlm.records import from_dict, to_dict

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from memlm.errors import UsageError, WorkError
 from memlm.files import write_json
-from memlm.memory.loading import load_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.loading import load_model
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints

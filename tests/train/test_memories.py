@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
+from memlm.loading import build_model, load_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.loading import build_model, load_model
-from memlm.memory.memory_model import MemoryModel
-from memlm.memory.shapes import AutoencoderShape, MemoryShape, RecurrentShape
+from memlm.models.memory_model import MemoryModel
+from memlm.models.shapes import AutoencoderShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.registry import build_objective
 from memlm.train.checkpoint import list_checkpoints

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.memory.loading import build_model, load_model, save_model
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.loading import build_model, load_model, save_model
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.memory.shapes import MemoryShape
+from memlm.models.shapes import MemoryShape
 from memlm.nn.layout import rotary_tables
 from memlm.nn.transformer import ROPE_BASE, rotate
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.memory.memory_model import MemoryOutput
-from memlm.memory.model import ShapeConfig, TextMemory
-from memlm.memory.shapes import OracleShape
-from memlm.memory.vocabulary import END, token_embedding
+from memlm.models.memory_model import MemoryOutput
+from memlm.models.model import ShapeConfig, TextMemory
+from memlm.models.shapes import OracleShape
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
+from memlm.nn.vocabulary import END, token_embedding
 
 
 class OracleConfig(ShapeConfig[OracleShape]):

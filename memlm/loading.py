@@ -13,14 +13,14 @@ from tokenizers import Tokenizer
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
 from memlm.huggingface import PreTrainedTokenizerFast, logging
-from memlm.memory.autoencoder import Autoencoder, AutoencoderConfig
-from memlm.memory.causal import CausalLM, CausalLMConfig
-from memlm.memory.memory_model import MemoryModel, MemoryModelConfig
-from memlm.memory.model import TextMemory
-from memlm.memory.oracle import Oracle, OracleConfig
-from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
-from memlm.memory.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.memory.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.models.autoencoder import Autoencoder, AutoencoderConfig
+from memlm.models.causal import CausalLM, CausalLMConfig
+from memlm.models.memory_model import MemoryModel, MemoryModelConfig
+from memlm.models.model import TextMemory
+from memlm.models.oracle import Oracle, OracleConfig
+from memlm.models.recurrent import RecurrentMemory, RecurrentMemoryConfig
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 
 _CLASSES: dict[type, tuple[type, type]] = {
     AutoencoderShape: (AutoencoderConfig, Autoencoder),

@@ -10,18 +10,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.chunks import RecurrentDecoding
+from memlm.decoding.generate import Generative
 from memlm.huggingface import register
-from memlm.memory.decoding import Cached, Prompt
-from memlm.memory.decoding_chunks import RecurrentDecoding
 from memlm.memory.encoder import ChunkEncoder
-from memlm.memory.generate import Generative
-from memlm.memory.memory_model import MemoryOutput, chunked
-from memlm.memory.model import ShapeConfig
-from memlm.memory.placing import Placing
-from memlm.memory.shapes import RecurrentShape
-from memlm.memory.vocabulary import PAD, token_embedding
+from memlm.models.memory_model import MemoryOutput, chunked
+from memlm.models.model import ShapeConfig
+from memlm.models.shapes import RecurrentShape
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
+from memlm.nn.vocabulary import PAD, token_embedding
+from memlm.readers.placing import Placing
 
 
 class RecurrentMemoryConfig(ShapeConfig[RecurrentShape]):

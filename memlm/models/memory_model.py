@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.decoding.cached import Cached, Prompt, cache_entries
+from memlm.decoding.chunks import MemoryDecoding, SelectDecoding
+from memlm.decoding.flat import FullDecoding
+from memlm.decoding.generate import Generative
 from memlm.errors import UsageError
 from memlm.huggingface import ModelOutput, register
-from memlm.memory.decoding import Cached, Prompt, cache_entries
-from memlm.memory.decoding_chunks import MemoryDecoding, SelectDecoding
-from memlm.memory.decoding_flat import FullDecoding
 from memlm.memory.encoder import ChunkEncoder, NoEncoder
-from memlm.memory.generate import Generative
-from memlm.memory.model import ShapeConfig
-from memlm.memory.placing import Placing, folded, packed
-from memlm.memory.reader import READERS, Select, Soft
-from memlm.memory.select import Where
-from memlm.memory.shapes import MemoryShape
-from memlm.memory.vocabulary import PAD, token_embedding
+from memlm.models.model import ShapeConfig
+from memlm.models.shapes import MemoryShape
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import Beside, build_stack
+from memlm.nn.vocabulary import PAD, token_embedding
+from memlm.readers.placing import Placing, folded, packed
+from memlm.readers.reader import READERS, Select, Soft
+from memlm.readers.select import Where
 
 Form = Literal["packed", "folded"]
 

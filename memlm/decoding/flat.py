@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.memory.decoding import Cached, Prompt, cache_entries, last_entry
-from memlm.memory.vocabulary import END
+from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
+from memlm.nn.vocabulary import END
 
 if TYPE_CHECKING:
-    from memlm.memory.causal import CausalLM
-    from memlm.memory.memory_model import MemoryModel
+    from memlm.models.causal import CausalLM
+    from memlm.models.memory_model import MemoryModel
 
 
 class FlatDecoding(Cached):

@@ -14,8 +14,8 @@ from torch import Tensor
 from memlm.huggingface import ModelOutput, register
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
-from memlm.memory.model import ShapeConfig, TextMemory
-from memlm.memory.shapes import AutoencoderShape
+from memlm.models.model import ShapeConfig, TextMemory
+from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import token_loss
 
 

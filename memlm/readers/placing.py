@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from memlm.memory.reader import spread
-from memlm.memory.shapes import PositionScheme
+from memlm.models.shapes import PositionScheme
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
+from memlm.readers.reader import spread
 
 
 @dataclass(frozen=True)

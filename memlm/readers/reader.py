@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from memlm.memory.bridge import BRIDGES
 from memlm.memory.chunk_decoder import ChunkDecoder
-from memlm.memory.select import SLOT_KEY, Held, Look, Where
-from memlm.memory.shapes import MemoryShape
-from memlm.memory.vocabulary import token_embedding
+from memlm.models.shapes import MemoryShape
 from memlm.nn.stack import Beside
+from memlm.nn.vocabulary import token_embedding
+from memlm.readers.select import SLOT_KEY, Held, Look, Where
 
 
 class Reader(nn.Module):

@@ -8,8 +8,8 @@ from typing import Literal
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderShape, OfChunks, OfEncoder, ReadoutKind
-from memlm.memory.pretrained_shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.nn.config import StackConfig
+from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 
 BridgeKind = Literal["repeat", "unroll", "slots"]
 ReaderKind = Literal["vector", "slots", "soft", "select", "none", "full"]

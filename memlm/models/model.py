@@ -10,8 +10,8 @@ from torch import Tensor
 
 from memlm.huggingface import PreTrainedConfig, PreTrainedModel
 from memlm.memory.encoder import ChunkEncoder, fingerprint
-from memlm.memory.shapes import ModelShape
-from memlm.memory.vocabulary import END, PAD
+from memlm.models.shapes import ModelShape
+from memlm.nn.vocabulary import END, PAD
 from memlm.records import from_dict, to_dict
 
 S = TypeVar("S", bound=ModelShape)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import LongTensor, Tensor
 
+from memlm.decoding.cached import Cached, Prompt, Recomputed
 from memlm.errors import UsageError
 from memlm.huggingface import (
     BaseStreamer,
@@ -22,9 +23,8 @@ from memlm.huggingface import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from memlm.memory.decoding import Cached, Prompt, Recomputed
-from memlm.memory.model import TextMemory
-from memlm.memory.vocabulary import END, PAD
+from memlm.models.model import TextMemory
+from memlm.nn.vocabulary import END, PAD
 
 
 @torch.inference_mode()

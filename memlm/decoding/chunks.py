@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.memory.decoding import Cached, Prompt, cache_entries, last_entry
-from memlm.memory.placing import Placing
-from memlm.memory.reader import Select
-from memlm.memory.select import Held, Where
+from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.nn.stack import Beside
+from memlm.readers.placing import Placing
+from memlm.readers.reader import Select
+from memlm.readers.select import Held, Where
 
 if TYPE_CHECKING:
-    from memlm.memory.memory_model import MemoryModel
-    from memlm.memory.recurrent import RecurrentMemory
+    from memlm.models.memory_model import MemoryModel
+    from memlm.models.recurrent import RecurrentMemory
 
 Model = TypeVar("Model", "MemoryModel", "RecurrentMemory")
 

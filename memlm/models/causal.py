@@ -10,15 +10,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.flat import CausalDecoding
+from memlm.decoding.generate import Generative
 from memlm.huggingface import CausalLMOutput, register
-from memlm.memory.decoding import Cached, Prompt
-from memlm.memory.decoding_flat import CausalDecoding
 from memlm.memory.encoder import ChunkEncoder
-from memlm.memory.generate import Generative
-from memlm.memory.model import ShapeConfig
-from memlm.memory.shapes import CausalShape
-from memlm.memory.vocabulary import END
+from memlm.models.model import ShapeConfig
+from memlm.models.shapes import CausalShape
 from memlm.nn.loss import token_loss
+from memlm.nn.vocabulary import END
 
 
 class CausalLMConfig(ShapeConfig[CausalShape]):
