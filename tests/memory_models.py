@@ -1,8 +1,7 @@
-"""Small memory models of every shape, for the tests that go through all of them."""
-
-from itertools import product
+"""Small memory models: of encoders, decoders with positions, and readers every two together, in few shapes."""
 
 import torch
+from pairwise import pairwise
 
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
@@ -22,26 +21,30 @@ ENCODERS = [
 ]
 
 
-def shapes():
-    decoders = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
-    for encoder, (decoder, positions), reader in product(ENCODERS, decoders, READERS):
-        if reader != "full" or decoder is TRANSFORMER:
-            vectors = 2 if reader == "vector" and positions == "variable" else 1
-            yield MemoryShape(
-                chunks=6,
-                encoder=encoder,
-                decoder=decoder,
-                positions=positions,
-                reader=reader,
-                vectors=vectors,
-                bridge_width=6,
-                key_width=6,
-                select=0 if positions == "variable" else 2,
-            )
+DECODERS = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
+# Of readers that read no memory, and so have no encoder, a shape or two tell all that they can do wrong.
+BASELINES = [("none", *DECODERS[0]), ("none", TRANSFORMER, "original"), ("full", TRANSFORMER, "original")]
 
 
-SHAPES = list(shapes())
-READING = [shape for shape in SHAPES if shape.reader not in ("none", "full")]
+def shape_of(encoder, decoder, positions, reader) -> MemoryShape:
+    return MemoryShape(
+        chunks=6,
+        encoder=encoder,
+        decoder=decoder,
+        positions=positions,
+        reader=reader,
+        vectors=2 if reader == "vector" and positions == "variable" else 1,
+        bridge_width=6,
+        key_width=6,
+        select=0 if positions == "variable" else 2,
+    )
+
+
+READING = [
+    shape_of(encoder, *decoder, reader)
+    for encoder, decoder, reader in pairwise(ENCODERS, DECODERS, [name for name, kind in READERS.items() if kind.reads])
+]
+SHAPES = READING + [shape_of(ENCODERS[0], decoder, positions, reader) for reader, decoder, positions in BASELINES]
 
 
 def ident(shape: MemoryShape) -> str:

@@ -19,7 +19,7 @@ from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
 from memlm.loading import build_model
 from memlm.models.model import TextMemory
-from memlm.models.shapes import MemoryShape, RecurrentShape
+from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 
 _AGAIN = 2.0  # seconds; a first step that took less is followed by three others, whose least time counts
 
@@ -43,7 +43,7 @@ class Step:
         kept: memories are given, and the encoder that formed them is frozen.
     """
 
-    shape: MemoryShape | RecurrentShape
+    shape: MemoryShape | FullContextShape | RecurrentShape
     vocab_size: int
     tokens: int
     kept: bool = False

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     _check(call)
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
-    from memlm.decoding.generate import Generative
+    from memlm.models.model import Generative
 
     bank = None if call.memory is None else Bank.open(call.memory)
     if bank is not None and call.document is not None:

@@ -1,6 +1,6 @@
 """The cache of models that read every token: entry n, which predicts token n, stands at place n and is never given up.
 
-These are the baseline that reads all tokens (reader `full`) and the causal language model.
+These are the baseline that reads all tokens and the causal language model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from memlm.nn.vocabulary import END
 
 if TYPE_CHECKING:
     from memlm.models.causal import CausalLM
-    from memlm.models.memory_model import MemoryModel
+    from memlm.models.full_context import FullContext
 
 
 class FlatDecoding(Cached):
@@ -32,7 +32,7 @@ class FlatDecoding(Cached):
         prompt: what is continued.
     """
 
-    def __init__(self, model: MemoryModel | CausalLM, stack: Stack, prompt: Prompt):
+    def __init__(self, model: FullContext | CausalLM, stack: Stack, prompt: Prompt):
         super().__init__(stack, model.chunk_tokens, prompt)
         self.head = model.head
         self.cache = stack.new_cache(self.places())
@@ -77,10 +77,10 @@ class FlatDecoding(Cached):
 
 
 class FullDecoding(FlatDecoding):
-    """Of a memory model that reads all tokens: chunks only say where start slots are. Grows by T places."""
+    """Of a model that reads all tokens: chunks only say where start slots are. Grows by T places."""
 
     @torch.inference_mode()
-    def __init__(self, model: MemoryModel, prompt: Prompt):
+    def __init__(self, model: FullContext, prompt: Prompt):
         self.model = model
         super().__init__(model, model.decoder, prompt)
 
@@ -95,15 +95,13 @@ class FullDecoding(FlatDecoding):
         if self.marks_BC is not None:
             chunks = ids_BCT.shape[1]
             marks_BC = F.pad(self.marks_BC, (0, max(0, chunks - self.marks_BC.shape[1])))[:, :chunks]
-        return self.model.embed_all(self.model.embed_chunks(ids_BCT, marks_BC), ids_BCT)
+        return self.model.embed_chunks(ids_BCT, marks_BC).flatten(1, 2)
 
     def embed_next(self, tokens_B: Tensor) -> Tensor:
-        """As of `FlatDecoding`: a start slot also holds the token before it."""
-        x_B1W = self.model.embed(tokens_B)[:, None]
+        """As of `FlatDecoding`."""
         if (rows_r := self.filled()) is not None:
             self.chunk_R1[rows_r] += 1
-            x_B1W[self.of_batch(rows_r)] += self.start(self.model.start, rows_r)
-        return x_B1W + self.model.place(self.slot_R1 % self.T)
+        return self.model.inputs(tokens_B[:, None], self.slot_R1 % self.T, self.marks())
 
 
 class CausalDecoding(FlatDecoding):

@@ -22,12 +22,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from memlm import ui
-from memlm.decoding.generate import Generative
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Chunk, Memories
-from memlm.models.memory_model import MemoryModel
-from memlm.models.recurrent import RecurrentMemory
+from memlm.models.model import Generative
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.memory import PretrainedMemory
 
@@ -68,20 +66,13 @@ def conditions_of(model: Generative) -> tuple[Condition, ...]:
         return ("own", "none", "random", "base")
     if model.reads_given_memories:
         return ("own", "none", "random")
-    reads_chunks = isinstance(model, RecurrentMemory) or (
-        isinstance(model, MemoryModel) and model.reader_kind == "full"
-    )
-    return ("own", "none") if reads_chunks else ("own",)
+    return ("own", "none") if model.reads_earlier else ("own",)
 
 
 def memories_read(model: Generative, place: np.ndarray, condition: Condition) -> np.ndarray:
     """How many memories the tokens at these places of a text can read."""
     chunk = place // model.chunk_tokens
-    if condition not in ("none", "base") and model.reads_given_memories:
-        return chunk
-    if condition != "none" and isinstance(model, RecurrentMemory):
-        return np.minimum(chunk, 1)  # the one that is carried
-    return np.zeros_like(chunk)
+    return np.zeros_like(chunk) if condition in ("none", "base") else model.memories_before(chunk)
 
 
 def room(model: Generative, condition: Condition) -> int | None:

@@ -1,6 +1,6 @@
 """A language model's own tokenizer with our two special ids: every id moves up by two, `<|pad|>` is 0, `<|end|>` is 1.
 
-All of memlm takes these two for granted (memory/vocabulary.py). Merges and words stay as they are, so that a text is
+All of memlm takes these two for granted (nn/vocabulary.py). Merges and words stay as they are, so that a text is
 cut exactly as the language model's own tokenizer cuts it, and its ids are ours less `SHIFT`.
 """
 

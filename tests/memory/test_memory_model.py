@@ -189,7 +189,7 @@ def test_a_reader_that_tells_no_tokens_cannot_be_asked_for_them():
         build(next(s for s in READING if s.reader == "vector"))(ids(1, 2 * T), own=torch.ones(1, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("shape", SHAPES[::3], ids=ident)
+@pytest.mark.parametrize("shape", SHAPES, ids=ident)
 def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_path):
     model = build(shape).train()
     x = ids(2, 3 * T)
