@@ -59,9 +59,10 @@ def from_dict(cls: type[T], value: Any, where: str = "config") -> T:
     known = [f.name for f in fields(cls)]  # pyright: ignore[reportArgumentType]
     if unknown := sorted(value.keys() - set(known)):
         raise UsageError(f"{where} has no field {unknown[0]!r}; there are {', '.join(known)}.")
+    made = {name: _convert(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     if missing := [name for name in known if name not in value]:
         raise UsageError(f"{where} lacks the field {missing[0]!r}.")
-    return cls(**{name: _convert(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+    return cls(**made)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -30,6 +30,7 @@ from memlm.nn.config import StackConfig
 from memlm.nn.mixer import FlatMixing
 from memlm.presets import preset
 from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
+from memlm.readers.config import SoftReader, VectorReader
 from memlm.train.config import Curriculum
 
 STACK = StackConfig(kind="transformer", width=8, layers=2, heads=2)
@@ -198,7 +199,7 @@ def test_a_step_s_peak_is_its_own_process_s(monkeypatch):
         peak.step_cost(peak.Step(shape=shape, vocab_size=50, tokens=64), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("reader", ["vector", "slots"])
+@pytest.mark.parametrize("reader", [VectorReader(), SoftReader()])
 def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
     device, gradients = torch.device("cpu"), []
     model = parallel._built(STACK, 20, 3, 4, reader, device)

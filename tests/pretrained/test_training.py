@@ -28,6 +28,7 @@ from memlm.pretrained.shapes import (
     SoftAutoencoderShape,
     SoftConfig,
 )
+from memlm.readers.config import VectorReader
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train
@@ -96,7 +97,7 @@ def test_checkpoints_hold_what_is_trained_and_resume_exactly(place, tmp_path):
     model = PretrainedShape(
         encoder=BaseEncoderShape(chunk_tokens=T, memory_dim=16),
         chunks=2,
-        reader="vector",
+        reader=VectorReader(),
         decoder=BaseConfig(name=str(place / "lm"), lora_rank=2),
     )
     config = TrainConfig(
