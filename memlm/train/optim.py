@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from memlm.train.config import OptimConfig
 from memlm.train.muon import Muon
 
+# Parts whose rows are tokens or places: as ours are named, and in models of others (Llama, GPT-2, NeoX, BERT).
+_TABLES = {"embed", "head", "start", "place"} | {
+    *("embed_tokens", "lm_head", "embed_out", "wte", "wpe", "embed_positions"),
+    *("word_embeddings", "position_embeddings", "token_type_embeddings", "embed_in"),
+}
+
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     """The factor on every learning rate at `step` of `steps`: linear warm-up, constant, linear decay to `final`."""
@@ -72,4 +78,4 @@ def _named_state(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str,
 
 
 def _is_hidden_matrix(name: str, param: Tensor) -> bool:
-    return param.ndim == 2 and not {"embed", "head", "start", "place"} & set(name.split("."))
+    return param.ndim == 2 and not _TABLES & set(name.split("."))
