@@ -113,7 +113,6 @@ class MemoryShape(OfEncoder, OfChunks):
     kind: ClassVar[str] = "memory"
     model: ClassVar[str] = "memlm.models.memory_model:MemoryModel"
     trained_as: ClassVar[str] = "memory-model"
-    meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
     chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
@@ -180,6 +179,7 @@ class RecurrentShape(OfEncoder, OfChunks):
     kind: ClassVar[str] = "recurrent"
     model: ClassVar[str] = "memlm.models.recurrent:RecurrentMemory"
     trained_as: ClassVar[str] = "recurrent"
+    meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
     encoder: EncoderShape = field(default_factory=lambda: EncoderShape(begins=True))
