@@ -33,7 +33,6 @@ def main(argv: list[str]) -> None:
     from memlm.bank.opening import open_maker
     from memlm.bank.recall import Score, find_originals, own_decoder, recall_text
     from memlm.data.sources import open_source
-    from memlm.models.memory_model import MemoryModel
     from memlm.ui import say
 
     bank = Bank.open(call.bank)
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> None:
     originals = None if source is None else find_originals(entries, source, source.name)
     model, tokenizer = open_maker(bank, call.model, call.device)
     own_decoder(model)  # refused before anything is printed
-    by_copy = isinstance(model, MemoryModel)
+    by_copy = model.recall is None
     if by_copy:
         say("a memory model recalls by blank copy: only as well as it was trained to (objective blank)")
 

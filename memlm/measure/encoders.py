@@ -16,21 +16,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json
 from memlm.loading import build_model, load_model
-from memlm.memory.encoder import NoEncoder
-from memlm.models.autoencoder import Autoencoder
 from memlm.models.model import TextMemory
-from memlm.pretrained.shapes import BaseEncoderShape
-
-# What an encoder was trained in, by the kind of model that it was saved with.
-TRAINING = {
-    "memlm-autoencoder": "autoencoder",
-    "memlm-causal": "causal",
-    "memlm-memory": "memory-model",
-    "memlm-recurrent": "recurrent",
-    "memlm-oracle": "oracle",
-    "memlm-soft": "soft-autoencoder",
-    "memlm-pretrained": "pretrained-memory-model",
-}
 
 
 class AnyEncoder(Protocol):
@@ -133,12 +119,12 @@ class Encoder:
     @property
     def parameters(self) -> int:
         """How many weights form a memory."""
-        return sum(p.numel() for p in self.model.encoder.parameters())
+        return sum(p.numel() for p in self.model.encoder.parameters()) if self.model.encoder else 0
 
     @property
     def forms_memories(self) -> bool:
         """Whether there is an encoder at all: baselines that read no memories have none."""
-        return not isinstance(self.model.encoder, NoEncoder)
+        return self.model.forms_memories
 
     @property
     def architecture(self) -> str:
@@ -155,8 +141,8 @@ class Encoder:
 
     def kinds(self) -> list[tuple[dict[str, Any], int]]:
         """What its memories depend on, and M: models that share a frozen encoder share what is kept of it."""
-        alone = type(self.model).encode is TextMemory.encode
-        return [({"encoder": (self.model.encoder if alone else self.model).fingerprint()}, self.memory_dim)]
+        alone = self.model.encoder if self.model.of_one_chunk else None
+        return [({"encoder": (alone or self.model).fingerprint()}, self.memory_dim)]
 
     def fits(self, corpus: Corpus, tokens: int) -> None:
         """Refuse another vocabulary or chunk length.
@@ -174,9 +160,7 @@ class Encoder:
 
     def own_decoder(self) -> Callable[[Tensor], Tensor] | None:
         """An autoencoder's decoder."""
-        if isinstance(self.model, Autoencoder) and self.training == "autoencoder":
-            return self.model.decode
-        return None
+        return self.model.recall if self.training == "autoencoder" else None
 
     def told(self, tokens_NT: np.ndarray) -> dict[str, Any]:
         """Nothing beside the figures."""
@@ -210,6 +194,6 @@ def open_encoder(path: str) -> Encoder:
         UsageError: there is no model of ours.
     """
     model = load_model(path).requires_grad_(False)
-    shape = model.config.read_shape().encoder_shape
-    kind = shape.readout if isinstance(shape, BaseEncoderShape) or shape.readout == "slots" else shape.stack.kind
-    return Encoder(Path(path).name, kind, TRAINING[model.config.model_type], model)
+    shape = model.config.read_shape()
+    kind = shape.encoder_shape.label if model.forms_memories else shape.decoder.kind
+    return Encoder(Path(path).name, kind, shape.trained_as, model)
