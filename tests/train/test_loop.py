@@ -16,8 +16,10 @@ from memlm.cli import main
 from memlm.errors import UsageError, WorkError
 from memlm.files import write_json
 from memlm.loading import load_model
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import SoftReader, VectorReader
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
@@ -119,12 +121,25 @@ def test_two_half_batches_are_one_batch(config, tmp_path):
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
 
 
+TRANSFORMER = StackConfig(kind="transformer", width=16, layers=1, heads=2)
+ENCODER = EncoderShape(chunk_tokens=4, memory_dim=12, stack=SLOTS.encoder, readout="slots")
 GOLDEN = {
     "slots": (SLOTS, "autoencode"),
     "mixer": (AutoencoderShape(chunk_tokens=8, memory_dim=16, encoder=MIXER, decoder=MIXER), "autoencode"),
-    "causal": (
-        CausalShape(chunk_tokens=8, stack=StackConfig(kind="transformer", width=16, layers=1, heads=2)),
+    "causal": (CausalShape(chunk_tokens=8, stack=TRANSFORMER), "causal"),
+    "vector": (
+        MemoryShape(
+            encoder=EncoderShape(chunk_tokens=4, memory_dim=16, stack=MIXER), decoder=TRANSFORMER, reader=VectorReader()
+        ),
         "causal",
+    ),
+    "soft": (
+        MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=SoftReader(unroll=POINTWISE)),
+        "causal+0.5*blank/2+0.25*copy/4+recall+autoencode",
+    ),
+    "recurrent": (
+        RecurrentShape(encoder=replace(ENCODER, begins=True, readout="last"), decoder=TRANSFORMER),
+        "causal+0.5*blank",
     ),
 }
 
