@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from memlm.bank.bank import Bank
-from memlm.cpu import tune_cpu
 from memlm.errors import UsageError
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
+from memlm.precision import settle
 from memlm.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    tune_cpu()
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    settle(torch.device("cuda" if on_gpu else "cpu"))
     model = load_model(path).requires_grad_(False)
     tokenizer = load_tokenizer(find_model(Path(path)))
-    if device != "cpu" and torch.cuda.is_available():
+    if on_gpu:
         torch.nn.Module.to(model, "cuda")
     return model, tokenizer
 

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from memlm import ui
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import sha256_json
@@ -20,6 +19,7 @@ from memlm.measure.probe import Probe, train_floor, train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
 from memlm.nn.vocabulary import END
+from memlm.precision import settle
 from memlm.provenance import commit, machine
 from memlm.records import to_dict
 
@@ -41,7 +41,7 @@ class Measurement:
     """
 
     def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
-        tune_cpu()
+        settle(device_of(config.device))
         self.config, self.corpus, self.cache = config, corpus, cache
         self.device = device_of(config.device)
         self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]

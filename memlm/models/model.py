@@ -67,6 +67,7 @@ class TextMemory(PreTrainedModel):
     memory_dim = 0  # M
     chunk_tokens: int  # T
     encoder: Any  # a `MemoryEncoder`; None if it forms no memories
+    token_loss = staticmethod(token_loss)  # or the same, compiled
     of_one_chunk = True  # whether a memory is of one chunk alone, not of all before it too
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -108,8 +109,10 @@ class TextMemory(PreTrainedModel):
             predicted, memory_BKM = self.predict(input_ids[own_rows:], marks, memories, own_memories, read)
             parts.append(predicted)
         logits_BNV = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[-1]) for part in parts])
-        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
-        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+        loss = None if labels is None else self.token_loss(logits_BNV, labels, weights)
+        # In training the loss alone is asked for: the logits of a batch are large.
+        shown_BNV = None if self.training and loss is not None else logits_BNV
+        return MemoryOutput(loss=loss, logits=shown_BNV, memories=memory_BKM)
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool

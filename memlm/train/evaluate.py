@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from memlm.nn.compiled import uncompiled
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Objective
 
@@ -53,7 +54,8 @@ def evaluate(
     nats = right = whole = scored = 0.0
     for tokens_BW in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / rows)):
         batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
-        logits_BTV = model(**batch.asked(), **options).logits.float()
+        with uncompiled():
+            logits_BTV = model(**batch.asked(), **options).logits.float()
         mask_BT = batch.labels != IGNORED
         right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")

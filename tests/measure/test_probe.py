@@ -11,7 +11,7 @@ from memlm.errors import UsageError
 from memlm.measure.config import ProbeConfig
 from memlm.measure.probe import kept_aside, train_floor, train_probe
 from memlm.measure.scores import score_chunks
-from memlm.memory.bridge import BRIDGES
+from memlm.memory.encoder_shape import BRIDGES
 from memlm.nn.config import StackConfig
 
 V, T, M = 30, 4, 64

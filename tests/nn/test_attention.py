@@ -105,7 +105,7 @@ def test_the_one_kernel_visits_the_blocks_that_are_seen(rule):
 
 
 def test_biases_that_were_made_while_evaluating_serve_training():
-    attention._made_bias.cache_clear()
+    attention.biases_of.cache_clear()
     tensors = made(RULES["slots"])
     with torch.inference_mode():
         evaluated = attend(*tensors, RULES["slots"])
