@@ -106,11 +106,6 @@ def _classes_over_others(kind: str) -> tuple[type, type]:
     return model_class.config_class, model_class
 
 
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer saved beside a model."""
-    return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and load reports for files that take milliseconds; what matters is raised."""

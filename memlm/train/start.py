@@ -19,8 +19,9 @@ import torch
 from tokenizers import Tokenizer
 
 from memlm import ui
+from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
-from memlm.loading import load_model, load_tokenizer
+from memlm.loading import find_model, load_model
 from memlm.memory.encoder import NoEncoder
 from memlm.models.model import TextMemory
 from memlm.models.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
@@ -56,7 +57,7 @@ def start_from(
             f"{folder} knows {source.config.vocab_size} tokens and the data has {model.config.vocab_size}: "
             "start from a model that was trained on the same tokenizer."
         )
-    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(find_model(folder)).get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
     if getattr(source.config, "base_fingerprint", None) != getattr(model.config, "base_fingerprint", None):
         raise UsageError(f"{folder} was made for another language model: start from one for the same model.")
