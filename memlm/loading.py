@@ -76,6 +76,16 @@ def find_model(path: Path) -> Path:
     raise UsageError(f"{path} holds no model: there is no model.safetensors in it.")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a run or folder, finished or not, is of ours; a name that is no folder is for models of others."""
+    if not path.is_dir():
+        return False
+    if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
+        return True
+    config = path / "config.json"
+    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
+
+
 def load_model(path: Path | str) -> TextMemory:
     """Load a saved model of ours in evaluation mode, exactly as it was saved.
 

@@ -92,8 +92,9 @@ def decode_texts(memories: Memories, model: TextMemory, tokenizer: "Tokenizer", 
     spans = [memories.span(number) for number in range(len(memories.texts))]
     parts = []
     for span in spans if together > 1 else [slice(0, len(memories))]:
-        vectors_KM = torch.from_numpy(memories.vectors[span])
-        parts += [decode(part_BM.to(model.device)).argmax(-1).cpu() for part_BM in vectors_KM.split(batch) if len(part_BM)]
+        for start in range(span.start, span.stop, batch):
+            memory_BM = torch.from_numpy(memories.vectors[start : min(start + batch, span.stop)])
+            parts.append(decode(memory_BM.to(model.device)).argmax(-1).cpu())
     ids_KT, text = torch.cat(parts).numpy() if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
     held = [int(memories.chunks[span, 2].sum()) for span in spans]
     return [text.feed(ids_KT[s].flatten()[:tokens].tolist(), last=True) for s, tokens in zip(spans, held, strict=True)]
