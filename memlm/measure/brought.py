@@ -122,7 +122,7 @@ def as_vectors(returned: Any, count: int, name: str) -> np.ndarray:
     if isinstance(returned, Tensor):
         returned = returned.detach().float().cpu().numpy()
     try:
-        array = np.ascontiguousarray(returned, dtype=np.float32)
+        array = np.asarray(returned if returned is not None else "nothing", dtype=np.float32)
     except (ValueError, TypeError):
         raise UsageError(
             f"{name} gives {type(returned).__name__}, not vectors: one for each text, all of one length, in numbers."
@@ -134,7 +134,7 @@ def as_vectors(returned: Any, count: int, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         row = int((~np.isfinite(array)).any(1).argmax())
         raise UsageError(f"{name} has a number that is not finite in the vector of text {row} (counted from 0).")
-    return array
+    return np.ascontiguousarray(array)
 
 
 def read_vectors(vectors: Any) -> Any:
