@@ -154,17 +154,21 @@ class Model:
 
 
 class OthersModel(Model):
-    """A model of others, whose hidden states of one layer are read out as one vector."""
+    """A model of others.
+
+    Attributes:
+        reader: reads one vector out of the hidden states of one layer.
+    """
 
     def __init__(self, name: str, reader: "HiddenReader"):
         super().__init__(name, reader.opened.most_tokens, reader.dims[0])
         view = reader.views[0]
         encoder = f"{reader.opened.fingerprint()} layer {view.layer} {view.readout}"
-        self._reader, self._origin = reader, Origin(encoder, "its own", self.chunk_tokens, self.memory_dim)
+        self.reader, self._origin = reader, Origin(encoder, "its own", self.chunk_tokens, self.memory_dim)
 
     def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
         """As `Model.encode`."""
-        told, reader = checked_texts(texts), replace(self._reader, batch=batch)
+        told, reader = checked_texts(texts), replace(self.reader, batch=batch)
         rows, chunks = reader.windows(told)
         empty_0M = np.empty((0, self.memory_dim), np.float32)
         vectors_KM = reader.read(rows, reader.views)[0].numpy() if rows else empty_0M

@@ -24,8 +24,9 @@ def measure(
 
     Args:
         encoders: one, or several to compare: a run or folder of ours; a model of others by hub name, folder, `smollm2`
-            or `minilm`; any function from a list of texts to vectors (an array, a tensor or lists [texts, M]), or an
-            object with such an `encode`; an .npy or .safetensors file, or an array, of vectors [K, M] of `texts`.
+            or `minilm`; what `memlm.load` returns; any function from a list of texts to vectors (an array, a tensor or
+            lists [texts, M]), or an object with such an `encode`; an .npy or .safetensors file, or an array, of vectors
+            [K, M] of `texts`.
         data: a folder made by `memlm prepare`, whose held-out text is asked for. With `texts` it only says whose tokens
             are asked for, and may be left out.
         chunk_tokens: tokens of a chunk, one length or several; runs are measured at their own. 64 if not given.

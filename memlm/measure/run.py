@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from memlm import ui
+from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
@@ -20,16 +22,16 @@ from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors
 from memlm.measure.ceilings import ceilings
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import device_of
-from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.encoders import TRAINING, Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
 from memlm.measure.table import Results
 from memlm.measure.texts import GivenTexts
-from memlm.measure.theirs import open_theirs
+from memlm.measure.theirs import encoders_of, open_theirs
 from memlm.provenance import environment
 from memlm.records import to_dict
 
-Measurable = Path | str | Vectors | np.ndarray | Tensor
+Measurable = Path | str | Model | Vectors | np.ndarray | Tensor
 
 
 def measure(
@@ -49,8 +51,8 @@ def measure(
     is that of its memory after the first chunk.
 
     Args:
-        encoders: runs or saved folders of ours; models of others (`open_pretrained` tells what can be named); functions
-            from a list of texts to vectors; vectors of `texts`, as arrays or files.
+        encoders: runs or saved folders of ours; models of others (`open_pretrained` tells what can be named); loaded
+            ones; functions from a list of texts to vectors; vectors of `texts`, as arrays or files.
         data: a folder made by memlm prepare, or, with `texts`, where their tokenizer is; with these it may be None.
         out: the measurement's folder; None: nothing is kept.
         config: what is scored and the probe's budget.
@@ -110,6 +112,11 @@ def measure(
 
 def _open(one: Measurable, source: Corpus | GivenTexts, config: MeasureConfig, name: str | None) -> list[Encoder]:
     """An encoder, or of a model of others one for every layer and readout."""
+    if isinstance(one, OwnModel):
+        training = TRAINING[one.model.config.model_type]
+        return [encoder_of(one.model, name or Path(one.name).name, training, device_of(config.device))]
+    if isinstance(one, OthersModel):
+        return encoders_of(replace(one.reader, data=source.tokenizer), [name or one.name], one.reader.opened.kind)
     if isinstance(one, str | Path) and Path(one).suffix not in SUFFIXES:
         if is_ours(Path(one)):
             return [open_encoder(str(one), device_of(config.device))]

@@ -161,6 +161,12 @@ def test_runs_stand_beside_vectors_on_the_same_texts(texts, data, tmp_path):
     )
     assert {row["model"] for row in report["results"]} == {"no memory", "run", "slots-untrained", "vectors"}
     assert len({row["data"] for row in report["results"]}) == 1
+    same = memlm.measure(
+        memlm.load(tmp_path / "run", device="cpu"), data=data, texts=texts, config=replace(BRIEF, chunk_tokens=())
+    )
+    assert [row["cross_entropy"] for row in same["results"]] == [
+        row["cross_entropy"] for row in report["results"] if row["model"] != "vectors"
+    ]
     with pytest.raises(memlm.UsageError, match="use the data it was trained on"):
         memlm.measure(tmp_path / "run", texts=texts, config=replace(BRIEF, chunk_tokens=()))
 
@@ -214,7 +220,7 @@ def test_a_function_that_fails_is_told_and_the_cause_is_kept(data):
     def broken(texts):
         raise KeyError("no such model")
 
-    with pytest.raises(memlm.WorkError, match="broken failed on 2 texts .KeyError: 'no such model'.") as caught:
+    with pytest.raises(memlm.WorkError, match=r"broken failed on 2 texts \(KeyError: 'no such model'\)") as caught:
         memlm.measure(broken, data=data, config=BRIEF)
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -288,7 +294,7 @@ def test_files_of_texts_keep_every_place(tmp_path):
             read_texts(tmp_path / name)
 
 
-def test_the_command_measures_vectors_beside_their_texts(texts, tmp_path, capsys):
+def test_the_command_measures_vectors_beside_their_texts(texts, data, tmp_path, capsys):
     np.save(tmp_path / "mine.npy", np.ones((len(texts), 2)))
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     quick = ["--chunk-tokens", "4", "--probe.steps", "2", "--probe.train-chunks", "50", "--chunks", "20"]
@@ -298,5 +304,7 @@ def test_the_command_measures_vectors_beside_their_texts(texts, tmp_path, capsys
     assert main([*call, "--out", str(tmp_path / "out"), "--json"]) == 0
     assert one(json.loads(capsys.readouterr().out))["texts"] == len(texts)
     for wrong, expected in ((call[:3], "beside the texts"), (call[:1] + call[3:5], "name at least one")):
-        assert main([*wrong, "--data", str(tmp_path), "--out", str(tmp_path / "none")]) == 2
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert main([*wrong, "--data", str(data), "--out", str(tmp_path / "none")]) == 2
+        err = capsys.readouterr().err
+        assert expected in err
+        assert err.count("\n") == 1
