@@ -22,13 +22,13 @@ from memlm.bank.encode import encode_documents, encode_texts
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import Device, device_for, open_model
 from memlm.bank.recall import decode_texts
-from memlm.data.detokenise import TextStream
-from memlm.data.pieces import Document, cut_pieces
-from memlm.data.tokenizer import tokenise_pieces
-from memlm.decoding.generate import Generative
 from memlm.errors import UsageError
 from memlm.loading import is_ours
+from memlm.models.model import Generative
 from memlm.nn.vocabulary import END
+from memlm.tokens.detokenise import TextStream
+from memlm.tokens.pieces import Document, cut_pieces
+from memlm.tokens.tokenizer import tokenise_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

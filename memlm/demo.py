@@ -7,13 +7,13 @@ curriculum over a frozen encoder gets there in fewer steps (C6). Every step is k
 was stopped goes on where it was. Whatever the numbers are, they are shown as they are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from memlm import presets
 from memlm.measure.config import MeasureConfig, ProbeConfig
-from memlm.models.shapes import CausalShape
+from memlm.nn.config import StackConfig
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 # One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
@@ -45,7 +45,7 @@ def memory_runs(autoencoder: Path) -> dict[str, Run]:
     many decoder steps, all on the last stage's objective.
     """
     curriculum = presets.memory_curriculum()
-    last = replace(curriculum.stages["combined"], start=autoencoder, renew=0.0)
+    last = replace(curriculum.stages["combined"], start=autoencoder, shrink_perturb=0.0)
     return {
         "memory-vector": presets.memory_vector(),
         "memory-curriculum": curriculum,
@@ -70,13 +70,9 @@ def full_runs(autoencoder: Path) -> dict[str, Run]:
     }
 
 
-def single_runs(autoencoder: Path) -> dict[str, Run]:
-    """What `--full` adds of one seed: a reader with a small cache, and the baselines."""
-    stages = dict(presets.memory_select().stages)
-    del stages["autoencoder"]
-    stages["read"] = replace(stages["read"], start=autoencoder)
+def single_runs() -> dict[str, Run]:
+    """What `--full` adds of one seed: the baselines."""
     return {
-        "memory-select": Curriculum(stages=stages),
         "memory-none": presets.memory_none(),
         "memory-full": presets.memory_full(),
         "memory-recurrent": presets.memory_recurrent(),
@@ -155,7 +151,7 @@ def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
         every = memory_runs(autoencoder) | (full_runs(autoencoder) if config.full else {})
         named[seed] = {f"{name}{mark}": run for name, run in every.items()}
     if config.full:
-        named[config.seed] |= single_runs(config.out / "memory-curriculum" / "autoencoder")
+        named[config.seed] |= single_runs()
     return named
 
 
@@ -180,10 +176,9 @@ def _train_all(config: Demo, named: dict[str, Any], seed: int) -> dict[str, floa
 def _small(config: TrainConfig) -> TrainConfig:
     """A paper's model at the demo's size."""
     config = replace(config, steps=100, batch=32, optim=MUON)
-    if isinstance(config.model, CausalShape):
-        return replace(config, model=replace(config.model, stack=replace(config.model.stack, expansion=2)))
-    encoder, decoder = (replace(stack, expansion=2) for stack in (config.model.encoder, config.model.decoder))
-    return replace(config, model=replace(config.model, encoder=encoder, decoder=decoder))
+    stacks = {f.name: f for f in fields(config.model) if f.type in (StackConfig, "StackConfig")}
+    smaller = {name: replace(getattr(config.model, name), expansion=2) for name in stacks}
+    return replace(config, model=replace(config.model, **smaller))
 
 
 def _scaled(config: TrainConfig, scale: float) -> TrainConfig:

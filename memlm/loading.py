@@ -1,10 +1,9 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,37 +11,23 @@ from tokenizers import Tokenizer
 
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
-from memlm.huggingface import PreTrainedTokenizerFast, logging
-from memlm.models.autoencoder import Autoencoder, AutoencoderConfig
-from memlm.models.causal import CausalLM, CausalLMConfig
-from memlm.models.memory_model import MemoryModel, MemoryModelConfig
+from memlm.huggingface import PreTrainedTokenizerFast, quiet
+from memlm.kinds import ModelShape
+from memlm.legacy import modern_shape
 from memlm.models.model import TextMemory
-from memlm.models.oracle import Oracle, OracleConfig
-from memlm.models.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.records import from_dict, to_dict
 
-_CLASSES: dict[type, tuple[type, type]] = {
-    AutoencoderShape: (AutoencoderConfig, Autoencoder),
-    CausalShape: (CausalLMConfig, CausalLM),
-    MemoryShape: (MemoryModelConfig, MemoryModel),
-    RecurrentShape: (RecurrentMemoryConfig, RecurrentMemory),
-    OracleShape: (OracleConfig, Oracle),
-}
-_BY_TYPE = {config.model_type: model for config, model in _CLASSES.values()}
-_OVER_OTHERS: dict[str, tuple[type, str]] = {  # models over those of others, imported when one is asked for
-    "memlm-soft": (SoftAutoencoderShape, "memlm.pretrained.autoencoder:SoftAutoencoder"),
-    "memlm-pretrained": (PretrainedShape, "memlm.pretrained.memory:PretrainedMemory"),
-}
+for _shape in ModelShape.kinds.values():  # so that transformers' AutoModel knows ours; those of others import more
+    if _shape.model.startswith("memlm.models."):
+        import_module(_shape.model.split(":")[0])
 
 
 def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
     """A freshly initialised model; the same seed gives the same weights and the global generator is untouched."""
-    kind = next((kind for kind, (of, _) in _OVER_OTHERS.items() if of is type(shape)), None)
-    config_class, model_class = _classes_over_others(kind) if kind else _CLASSES[type(shape)]
+    model_class = _class_of(shape)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return model_class(config_class.of(shape, vocab_size))
+        return model_class(model_class.config_class.of(shape, vocab_size))
 
 
 def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
@@ -93,15 +78,15 @@ def load_model(path: Path | str) -> TextMemory:
         UsageError: no model there, a model of another kind, or a damaged file.
     """
     folder = find_model(Path(path))
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind not in _BY_TYPE and kind not in _OVER_OTHERS:
-        raise UsageError(
-            f"{folder} holds a model of kind {kind!r}; memlm reads {', '.join([*_BY_TYPE, *_OVER_OTHERS])}."
-        )
-    model_class = _classes_over_others(kind)[1] if kind in _OVER_OTHERS else _BY_TYPE[kind]
+    told = read_json(folder / "config.json")
+    if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
+        raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
+    shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
+    model_class = _class_of(shape)
+    config = model_class.config_class.from_dict({**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"})
     try:
         with quiet():
-            model, info = model_class.from_pretrained(folder, output_loading_info=True)
+            model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
         return model.eval()
@@ -110,21 +95,6 @@ def load_model(path: Path | str) -> TextMemory:
         raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
 
 
-def _classes_over_others(kind: str) -> tuple[type, type]:
-    module, name = _OVER_OTHERS[kind][1].split(":")
-    model_class = getattr(import_module(module), name)
-    return model_class.config_class, model_class
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and load reports for files that take milliseconds; what matters is raised."""
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+def _class_of(shape: ModelShape) -> Any:
+    module, name = shape.model.split(":")
+    return getattr(import_module(module), name)

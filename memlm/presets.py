@@ -6,26 +6,38 @@ The small ones take minutes on two CPU cores; the `paper_` ones are the paper's 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape, ReaderKind, RecurrentShape
+from memlm.models.shapes import (
+    AutoencoderShape,
+    CausalShape,
+    FullContextShape,
+    MemoryShape,
+    OracleShape,
+    RecurrentShape,
+)
 from memlm.nn.config import StackConfig
 from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
+from memlm.readers.config import NoReader, ReaderConfig, SoftReader, VectorReader
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
+
+SLOTS = AutoencoderShape(
+    chunk_tokens=64,
+    memory_dim=256,
+    encoder=StackConfig(kind="pointwise", width=64, layers=0),
+    readout="slots",
+    bridge="slots",
+    decoder=StackConfig(kind="pointwise", width=64, layers=1),
+)
+SOFT = SoftReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder)
 
 
 def slots() -> TrainConfig:
     """64 tokens (about 160 characters) in one 256-number vector, almost perfectly, in minutes on two cores."""
     return TrainConfig(
-        model=AutoencoderShape(
-            chunk_tokens=64,
-            memory_dim=256,
-            encoder=StackConfig(kind="pointwise", width=64, layers=0),
-            readout="slots",
-            bridge="slots",
-            decoder=StackConfig(kind="pointwise", width=64, layers=1),
-        ),
+        model=SLOTS,
         steps=800,
         batch=64,
         optim=OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0),
@@ -89,43 +101,45 @@ def paper_transformer() -> TrainConfig:
 
 def memory_vector() -> TrainConfig:
     """The paper's memory model on next tokens alone: a mixer's last hidden state, read as one vector; 4 x 16 tokens."""
-    base = _memory("vector", "causal")
-    assert isinstance(base.model, MemoryShape)
+    base = _memory(VectorReader(), "causal")
     stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4, expansion=2)
     encoder = EncoderShape(chunk_tokens=16, memory_dim=256, memory_norm=False, stack=stack)
-    return replace(base, model=replace(base.model, encoder=encoder))
+    return replace(base, model=replace(_model(VectorReader()), encoder=encoder))
 
 
 def memory_soft() -> TrainConfig:
     """Our memory model from scratch: all objectives together, memories read as soft tokens."""
-    base = _memory("soft", f"{RETAINING}+autoencode+0.25*noise")  # which form memories that can be taken apart
+    base = _memory(SOFT, f"{RETAINING}+autoencode+0.25*noise")  # which form memories that can be taken apart
     return replace(base, steps=500, optim=replace(base.optim, matrix_lr=1e-2))
 
 
 def memory_none() -> TrainConfig:
     """The memory model's baseline without memories: each chunk by itself."""
-    return _memory("none", "causal")
+    return _memory(NoReader(), "causal")
 
 
 def memory_full() -> TrainConfig:
     """The memory model's baseline with all earlier tokens: a plain transformer."""
-    return _memory("full", "causal")
+    base = memory_none()
+    shape = _model(NoReader())
+    model = FullContextShape(chunks=shape.chunks, chunk_tokens=shape.chunk_tokens, decoder=shape.decoder)
+    return replace(base, model=model)
 
 
 def memory_oracle() -> TrainConfig:
     """The oracle: a decoder that is given the memory of the very chunk that it predicts, with its own future."""
     base = memory_vector()
-    assert isinstance(base.model, MemoryShape)
-    model = OracleShape(encoder=base.model.encoder, decoder=base.model.decoder)
-    return replace(base, model=model, batch=base.batch * base.model.chunks)  # of a chunk each: as many tokens
+    shape = cast(MemoryShape, base.model)
+    model = OracleShape(encoder=shape.encoder, decoder=shape.decoder)
+    return replace(base, model=model, batch=base.batch * shape.chunks)  # of a chunk each: as many tokens
 
 
 def memory_recurrent() -> TrainConfig:
     """The recurrent baseline: one carried memory, back-propagation through time."""
-    base = _memory("soft", RETAINING)
-    assert isinstance(base.model, MemoryShape)
-    encoder = replace(base.model.encoder, begins=True)
-    return replace(base, model=RecurrentShape(chunks=base.model.chunks, encoder=encoder, decoder=base.model.decoder))
+    shape = _model(NoReader())
+    encoder = replace(shape.encoder, begins=True)
+    model = RecurrentShape(chunks=shape.chunks, encoder=encoder, decoder=shape.decoder)
+    return replace(_memory(SOFT, RETAINING), model=model)
 
 
 def paper_memory() -> TrainConfig:
@@ -135,7 +149,7 @@ def paper_memory() -> TrainConfig:
         model=MemoryShape(
             chunks=4,
             encoder=EncoderShape(chunk_tokens=256, memory_dim=512, memory_norm=False, stack=stack),
-            reader="vector",
+            reader=VectorReader(),
             decoder=stack,
             positions="fixed",
         ),
@@ -153,14 +167,14 @@ def memory_curriculum() -> Curriculum:
     first = slots()
     autoencoder = replace(
         first,
-        model=replace(first.model, chunk_tokens=16),
+        model=replace(SLOTS, chunk_tokens=16),
         objective="autoencode+0.25*noise",  # random tokens too: keys and values are no text
         steps=250,
         batch=128,
         eval_every=50,
         checkpoint_every=125,
     )
-    reader = _memory("soft", "blank/2+copy/4+recall")
+    reader = _memory(SOFT, "blank/2+copy/4+recall")
     read = replace(
         reader,
         start=Path("autoencoder"),
@@ -172,29 +186,12 @@ def memory_curriculum() -> Curriculum:
         checkpoint_every=65,
     )
     combined = replace(
-        _memory("soft", "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"),
+        _memory(SOFT, "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"),
         start=Path("read"),
-        renew=0.9,  # from weights that are set on reading, next tokens are learnt worse (LOG.md: by 3 %)
+        shrink_perturb=0.9,  # from weights that are set on reading, next tokens are learnt worse (LOG.md: by 3 %)
         frozen=read.frozen,
     )
     return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
-
-
-def memory_select() -> Curriculum:
-    """The curriculum for a reader that keeps a memory's vector and keys alone, and unrolls two memories for a token."""
-    stages = dict(memory_curriculum().stages)
-    read, combined = (stages[name] for name in ("read", "combined"))
-    assert isinstance(read.model, MemoryShape)
-    frozen, model = ("encoder", "reader.bridge"), replace(read.model, reader="select", select=0)
-    stages["read"] = replace(
-        read,
-        model=model,  # all memories, so that all keys learn
-        objective=f"{read.objective}+0.5*causal/4",  # without any text to predict, it reads where nothing is asked too
-        steps=200,
-        frozen=(*frozen, "decoder"),  # which waits for next tokens: reading is learnt beside it
-    )
-    stages["combined"] = replace(combined, model=replace(model, select=2), frozen=frozen)
-    return Curriculum(stages=stages)
 
 
 def smollm2_soft() -> TrainConfig:
@@ -214,7 +211,9 @@ def smollm2_soft() -> TrainConfig:
 def smollm2_memory() -> TrainConfig:
     """SmolLM2 reads its own last hidden state of earlier chunks, each as four soft tokens (paper: Llama as decoder)."""
     encoder = BaseEncoderShape(chunk_tokens=16)
-    return _smollm2(PretrainedShape(encoder=encoder, chunks=2, reader="vector", vectors=4), "causal/2+blank+0.5*copy/2")
+    return _smollm2(
+        PretrainedShape(encoder=encoder, chunks=2, reader=VectorReader(vectors=4)), "causal/2+blank+0.5*copy/2"
+    )
 
 
 def smollm2_curriculum() -> Curriculum:
@@ -250,7 +249,6 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
 
 CURRICULA: dict[str, Callable[[], Curriculum]] = {
     "memory-curriculum": memory_curriculum,
-    "memory-select": memory_select,
     "smollm2-curriculum": smollm2_curriculum,
 }
 
@@ -270,22 +268,18 @@ def _with_stacks(config: TrainConfig, stack: StackConfig) -> TrainConfig:
     return replace(config, model=replace(config.model, encoder=stack, decoder=stack))
 
 
-def _memory(reader: ReaderKind, objective: str) -> TrainConfig:
+def _model(reader: ReaderConfig) -> MemoryShape:
     """A memory model at laptop size: a slots encoder of 16 tokens, a transformer decoder of two layers."""
-    first = slots().model
-    assert isinstance(first, AutoencoderShape)
-    encoder = replace(first, chunk_tokens=16).encoder_shape
-    decoder = StackConfig(kind="transformer", width=128, layers=2, heads=4)
+    encoder = replace(SLOTS, chunk_tokens=16).encoder_shape
+    return MemoryShape(
+        chunks=4, encoder=encoder, reader=reader, decoder=StackConfig(kind="transformer", width=128, heads=4)
+    )
+
+
+def _memory(reader: ReaderConfig, objective: str) -> TrainConfig:
+    """A run of such a model."""
     return TrainConfig(
-        model=MemoryShape(
-            chunks=4,
-            encoder=encoder,
-            reader=reader,
-            bridge="slots",
-            bridge_width=first.decoder.width,
-            unroll=first.decoder,
-            decoder=decoder,
-        ),
+        model=_model(reader),
         objective=objective,
         steps=350,
         batch=16,

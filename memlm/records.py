@@ -1,19 +1,34 @@
-"""Frozen dataclasses to JSON and back, strictly: an unknown or missing name is a sentence, not a surprise."""
+"""Frozen dataclasses to JSON and back, strictly: what is missing, unknown or of another type is a sentence.
+
+A family of dataclasses of which any may stand in a field is a `Kinds`: saved with its `kind`, and read by it.
+"""
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from memlm.errors import UsageError
 
 T = TypeVar("T")
 
 
+class Kinds:
+    """The root of a family gives it an empty `kinds`; every dataclass below it that names its `kind` is a row there."""
+
+    kind: ClassVar[str]
+    kinds: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            cls.kinds[cls.kind] = cls
+
+
 def to_dict(value: Any) -> Any:
     """A dataclass as plain JSON values (paths as text, tuples as lists), nested ones too."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_dict(getattr(value, f.name)) for f in fields(value)}
+        kind = {"kind": value.kind} if isinstance(value, Kinds) else {}
+        return {**kind, **{f.name: to_dict(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, dict):
         return {key: to_dict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -22,46 +37,70 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(cls: type[T], value: Any, where: str = "config") -> T:
-    """Make a dataclass from plain JSON values; what is left out takes its default.
+    """Make a dataclass from plain JSON values.
+
+    Args:
+        cls: the dataclass, or the root of a family.
+        value: what `to_dict` gave.
+        where: what the value is called in a refusal.
 
     Raises:
-        UsageError: a name that `cls` does not have, or a value it refuses.
+        UsageError: a field that is missing, unknown or of another type, or a value that `cls` refuses.
     """
     if not isinstance(value, dict):
         raise UsageError(f"{where} must be an object, not {value!r}.")
+    if issubclass(cls, Kinds):
+        value = dict(value)
+        if (kind := value.pop("kind", None)) not in cls.kinds or not issubclass(cls.kinds[kind], cls):
+            known = [name for name, one in cls.kinds.items() if issubclass(one, cls)]
+            raise UsageError(f"{where}.kind must be one of {', '.join(known)}, not {kind!r}.")
+        cls = cls.kinds[kind]
     hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(value.keys() - known):
-        raise UsageError(f"{where} has no field {unknown[0]!r}; there are {', '.join(sorted(known))}.")
-    try:
-        return cls(**{name: _convert(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-    except TypeError as error:
-        raise UsageError(f"{where} cannot be read: {error}.") from None
+    known = [f.name for f in fields(cls)]  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(value.keys() - set(known)):
+        raise UsageError(f"{where} has no field {unknown[0]!r}; there are {', '.join(known)}.")
+    made = {name: _convert(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    if missing := [name for name in known if name not in value]:
+        raise UsageError(f"{where} lacks the field {missing[0]!r}.")
+    return cls(**made)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    records = [option for option in options if is_dataclass(option)]
-    if len(records) == len(options) and not isinstance(value, dict):
-        raise UsageError(f"{where} must be an object, not {value!r}.")
-    if records and isinstance(value, dict):
-        # Of several possible records, the one with exactly these names, or the first that knows them all.
-        names = [{f.name for f in fields(r)} for r in records]  # pyright: ignore[reportArgumentType]
-        exact = [r for r, known in zip(records, names, strict=True) if value.keys() == known]
-        fitting = [r for r, known in zip(records, names, strict=True) if value.keys() <= known]
-        return from_dict((exact or fitting or records)[0], value, where)  # pyright: ignore[reportArgumentType]
-    if Path in options and isinstance(value, str):
-        return Path(value)
-    for option in options:
-        inside = get_args(option)
-        if get_origin(option) is tuple and isinstance(value, list):
-            kinds = inside[:1] * len(value) if inside[1:] == (Ellipsis,) else inside
-            if len(kinds) != len(value):
-                raise UsageError(f"{where} needs {len(kinds)} values, not {len(value)}.")
-            named = enumerate(zip(kinds, value, strict=True))
-            return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in named)
-        if get_origin(option) is dict and isinstance(value, dict):
-            return {key: _convert(inside[1], item, f"{where}.{key}") for key, item in value.items()}
+    """A JSON value as what the type hint says."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inside:
+            return None
+        options = [option for option in inside if option is not NoneType]
+        if len(options) > 1:
+            raise TypeError(f"{where}: of several types only a family of Kinds can be read")
+        return _convert(options[0], value, where)
+    if origin is Literal:
+        return _of(value in inside, value, where, f"one of {', '.join(map(str, inside))}")
+    if origin is tuple:
+        _of(isinstance(value, list), value, where, "a list")
+        kinds = inside[:1] * len(value) if inside[1:] == (Ellipsis,) else inside
+        if len(kinds) != len(value):
+            raise UsageError(f"{where} needs {len(kinds)} values, not {len(value)}.")
+        return tuple(
+            _convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    if origin is dict:
+        _of(isinstance(value, dict), value, where, "an object")
+        return {key: _convert(inside[1], item, f"{where}.{key}") for key, item in value.items()}
+    if is_dataclass(hint) or issubclass(hint, Kinds):
+        return from_dict(hint, value, where)  # pyright: ignore[reportArgumentType]
+    if hint is Path:
+        return Path(_of(isinstance(value, str), value, where, "a path"))
+    if hint is float:
+        return float(_of(isinstance(value, (int, float)) and not isinstance(value, bool), value, where, "a number"))
+    name = {int: "a whole number", str: "text", bool: "true or false"}[hint]
+    return _of(type(value) is hint, value, where, name)
+
+
+def _of(right: bool, value: Any, where: str, what: str) -> Any:
+    if not right:
+        raise UsageError(f"{where} must be {what}, not {value!r}.")
     return value

@@ -1,17 +1,17 @@
 """Models for banks, made without training: an autoencoder that is perfect by construction, and one that reads it."""
 
-from dataclasses import replace
 from functools import cache
 
 import torch
 from tokenizers import Tokenizer
 
-from memlm.data.tokenizer import train_tokenizer
 from memlm.loading import build_model
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import NoReader, SoftReader, VectorReader
+from memlm.tokens.tokenizer import train_tokenizer
 
 T, WIDTH, V = 8, 32, 300
 IDENTITY = StackConfig(kind="pointwise", width=WIDTH, layers=0)
@@ -25,6 +25,7 @@ PERFECT = AutoencoderShape(
     bridge="slots",
 )
 
+READERS = {"vector": VectorReader(), "soft": SoftReader(unroll=IDENTITY), "none": NoReader()}
 
 TEXTS = {
     "sea": "the sea was calm and a cold wind came from the north " * 40,
@@ -55,15 +56,15 @@ def autoencoder(seed: int = 0) -> Autoencoder:
     return model
 
 
-def memory_model(encoder: Autoencoder, reader: str = "slots", chunks: int = 4) -> MemoryModel:
+def memory_model(encoder: Autoencoder, reader: str = "vector", chunks: int = 4) -> MemoryModel:
     """An untrained memory model with the encoder of an autoencoder."""
     decoder = StackConfig(kind="transformer", width=16, layers=1, heads=2)
     shape = MemoryShape(
-        encoder=PERFECT.encoder_shape, decoder=decoder, reader=reader, chunks=chunks, bridge_width=8, unroll=IDENTITY
+        encoder=PERFECT.encoder_shape, decoder=decoder, reader=READERS[reader], chunks=chunks, positions="variable"
     )
-    model = build_model(replace(shape, positions="variable"), V, 0).eval().requires_grad_(False)
+    model = build_model(shape, V, 0).eval().requires_grad_(False)
     assert isinstance(model, MemoryModel)
-    if reader not in ("none", "full"):
+    if reader != "none":
         model.encoder.load_state_dict(encoder.encoder.state_dict())
     if reader == "soft":
         model.get_submodule("reader.text").load_state_dict(encoder.decoder.state_dict())

@@ -6,12 +6,13 @@ import torch
 
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.models.memory_model import MemoryModel, MemoryModelConfig, MemoryOutput, chunked
-from memlm.models.model import TextMemory
+from memlm.models.memory_model import MemoryModel, MemoryModelConfig
+from memlm.models.model import MemoryOutput, TextMemory, chunked
 from memlm.models.recurrent import RecurrentMemory, RecurrentMemoryConfig
-from memlm.models.shapes import MemoryShape, ReaderKind, RecurrentShape
+from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.recall import Recall
+from memlm.readers.config import NoReader, SoftReader, VectorReader
 
 T, C = 4, 4
 TINY = StackConfig(kind="mixer", width=8, layers=1)
@@ -23,8 +24,17 @@ Kind = Literal[
 ]
 
 
-def shape(reader: ReaderKind = "vector", chunks: int = C, encoder: EncoderShape = ENCODER) -> MemoryShape:
-    return MemoryShape(chunks=chunks, reader=reader, bridge_width=6, encoder=encoder, decoder=TRANSFORMER)
+READERS = {
+    "vector": VectorReader(),
+    "soft": SoftReader(unroll=StackConfig(kind="pointwise", width=6, layers=1)),
+    "none": NoReader(),
+}
+
+
+def shape(reader: str = "vector", chunks: int = C, encoder: EncoderShape = ENCODER) -> MemoryShape | FullContextShape:
+    if reader == "full":
+        return FullContextShape(chunks=chunks, chunk_tokens=encoder.chunk_tokens, decoder=TRANSFORMER)
+    return MemoryShape(chunks=chunks, reader=READERS[reader], encoder=encoder, decoder=TRANSFORMER)
 
 
 class Verbatim(MemoryModel):
@@ -37,7 +47,7 @@ class Verbatim(MemoryModel):
         return ids_BCT.float()
 
     def forward(
-        self, input_ids, labels=None, marks=None, weights=None, memories=None, own_memories=None, read=True
+        self, input_ids, labels=None, weights=None, marks=None, own_rows=0, memories=None, own_memories=None, read=True
     ) -> MemoryOutput:
         ids_BCT = chunked(input_ids, T)
         own_BCT = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
@@ -84,7 +94,7 @@ def verbatim(kind: Kind, vocab_size: int) -> Verbatim:
 class Carrier(RecurrentMemory):
     """Carries, so to say, all it has read, and copies from it: any model is asked in the same way."""
 
-    def forward(self, input_ids, labels=None, marks=None, weights=None, read=True) -> MemoryOutput:
+    def forward(self, input_ids, labels=None, weights=None, marks=None, own_rows=0, read=True) -> MemoryOutput:
         ids_BCT, said_BCT = chunked(input_ids, T), chunked(torch.full_like(input_ids, WRONG), T)
         for c in range(C // 2, ids_BCT.shape[1]):
             if read and marks is not None and bool(marks[:, c].all()):

@@ -219,8 +219,7 @@ def _read_meta(path: Path) -> Meta:
     if told["format"] != FORMAT:
         raise UsageError(f"{path.parent} is a bank of another format ({told['format']}): encode the documents anew.")
     try:
-        entries = tuple(from_dict(Entry, entry, "documents") for entry in told["documents"])
-        meta = from_dict(Meta, {**told, "documents": entries}, "meta.json")
+        meta = from_dict(Meta, told, "meta.json")
         if _is_sound(meta):
             return meta
     except (UsageError, TypeError):  # a name too many or too few, a value of another type

@@ -14,14 +14,12 @@ from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
 from memlm.bank.chunks import Fill, Text, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.bank.memories import Memories, Origin
-from memlm.data.pieces import Document, cut_pieces
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_file, write_json
-from memlm.memory.encoder import NoEncoder
 from memlm.models.model import TextMemory
-from memlm.models.recurrent import RecurrentMemory
 from memlm.provenance import commit
 from memlm.records import to_dict
+from memlm.tokens.pieces import Document, cut_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -138,9 +136,9 @@ def origin_of(model: TextMemory, tokenizer: "Tokenizer") -> Origin:
     Raises:
         UsageError: it forms none of single chunks, or the tokenizer is not the model's.
     """
-    if isinstance(model.encoder, NoEncoder):
+    if not model.forms_memories:
         raise UsageError("this model forms no memories: it is a baseline that reads text alone.")
-    if isinstance(model, RecurrentMemory):
+    if not model.of_one_chunk:
         raise UsageError(
             "a recurrent model's memory is of all chunks before it, not of one: encode with an autoencoder, a memory "
             "model or a causal language model."

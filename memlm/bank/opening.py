@@ -7,10 +7,10 @@ import torch
 
 from memlm.bank.bank import Bank
 from memlm.cpu import tune_cpu
-from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
+from memlm.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

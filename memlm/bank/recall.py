@@ -7,7 +7,7 @@ well only where it was trained to.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +16,11 @@ from torch import Tensor
 from memlm.bank.bank import Bank, Entry
 from memlm.bank.chunks import Text, read_chunks
 from memlm.bank.memories import Memories
-from memlm.data.detokenise import TextStream
-from memlm.data.pieces import Document
 from memlm.errors import UsageError
-from memlm.models.autoencoder import Autoencoder
-from memlm.models.memory_model import MemoryModel
 from memlm.models.model import TextMemory
-from memlm.models.shapes import MemoryShape
 from memlm.nn.vocabulary import PAD
-from memlm.readers.reader import Soft
+from memlm.tokens.detokenise import TextStream
+from memlm.tokens.pieces import Document
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,11 +46,9 @@ def own_decoder(model: TextMemory) -> Decoder:
     Raises:
         UsageError: the model has none.
     """
-    if isinstance(model, Autoencoder):
-        return Decoder(model.decode, 1, "decoder")
-    if isinstance(model, MemoryModel) and isinstance(model.reader, Soft):
-        return Decoder(model.reader.text, 1, "decoder")
-    if isinstance(model, MemoryModel) and model.reader.reads and _half(model):
+    if (decode := model.recall) is not None:
+        return Decoder(decode, 1, "decoder")
+    if model.reads_given_memories and _half(model):
         return Decoder(lambda memory_BM: _blank_copy(model, memory_BM), _half(model), "blank copy")
     raise UsageError(
         "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "
@@ -197,12 +191,12 @@ class _OriginalIds:
         return taken
 
 
-def _half(model: MemoryModel) -> int:
+def _half(model: TextMemory) -> int:
     """H, the chunks that a copy repeats: half of a training example."""
-    return cast(MemoryShape, model.config.read_shape()).chunks // 2
+    return model.config.read_shape().chunks // 2
 
 
-def _blank_copy(model: MemoryModel, memory_BM: Tensor) -> Tensor:
+def _blank_copy(model: TextMemory, memory_BM: Tensor) -> Tensor:
     """Memories of consecutive chunks [B, M] -> logits [B, T, V], H chunks to an example.
 
     What is missing to a whole example is filled with memories of empty chunks.

@@ -2,7 +2,7 @@
 costs to serve).
 
 Five sides on the same decoder: one that reads all tokens, a memory model that encodes them, the same one given
-memories that were kept, one that reads its memories as slots, and one that carries a single memory from chunk to chunk.
+memories that were kept, one that reads its memories as words, and one that carries a single memory from chunk to chunk.
 """
 
 import time
@@ -24,7 +24,7 @@ from memlm.bench.serving import (
     MEMORY,
     POINTWISE,
     RECURRENT,
-    SLOTS,
+    SOFT,
     Served,
     Shapes,
     cache_bytes,
@@ -34,8 +34,8 @@ from memlm.bench.serving import (
 )
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
-from memlm.decoding.generate import Generative
 from memlm.errors import WorkError
+from memlm.models.model import Generative
 from memlm.nn.config import StackConfig
 from memlm.report.figures import SERIES
 
@@ -267,7 +267,7 @@ def _plot(served: ServedPoints, steps: StepPoints, path: Path) -> str:
         )
         # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in
         # one, and all are to be seen.
-        style = (0, (4, 2)) if name in (KEPT, SLOTS) else "-"
+        style = (0, (4, 2)) if name in (KEPT, SOFT) else "-"
         for axes, line in zip(plots, lines, strict=True):
             axes.plot(
                 *zip(*line.items(), strict=True), color=colour, marker=marker, markersize=4, linestyle=style, label=name

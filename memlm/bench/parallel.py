@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from memlm.cpu import tune_cpu
 from memlm.data.sampler import ChunkSampler
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.models.memory_model import MemoryModel, chunked
-from memlm.models.shapes import MemoryShape, ReaderKind
+from memlm.models.memory_model import MemoryModel
+from memlm.models.model import Generative, chunked
+from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.nn.loss import token_loss
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.registry import build_objective
+from memlm.readers.config import ReaderConfig, SoftReader, VectorReader
 from memlm.readers.placing import packed
 from memlm.train.memories import StreamMemories, keep_memories
 
@@ -65,10 +68,10 @@ def run(
         ours = next(iter(times.values()))
         rows.extend((case, side, median(t), pair_ratio(t, ours)) for side, t in times.items())
 
-    readers: tuple[ReaderKind, ...] = ("vector", "slots")
+    readers = {"vector": VectorReader(), "soft": SoftReader()}
     for (chunks, tokens), asked in forms.items():
-        for reader in readers:
-            case = f"training step, {chunks} x {tokens} tokens, reader {reader}"
+        for name, reader in readers.items():
+            case = f"training step, {chunks} x {tokens} tokens, reader {name}"
             ui.say(case)
             model = _built(stack, vocab_size, chunks, tokens, reader, device)
             tell(case, times := compare_forms(model, chunks * tokens, batch, seconds))
@@ -83,16 +86,17 @@ def run(
             case += f" of {deeper} times deeper an encoder"
         ui.say(case)
         encoder = replace(stack, layers=deeper * stack.layers)
-        model = _built(stack, vocab_size, chunks, tokens, "vector", device, encoder)
+        model = _built(stack, vocab_size, chunks, tokens, VectorReader(), device, encoder)
         tell(case, times := compare_kept(model, chunks * tokens, max(1, 8 * batch // chunks), stream, seconds))
         ratio = pair_ratio(times["frozen encoder"], times["from disk"])
         ratios[f"{case}, frozen encoder / from disk" + (f" ({asked})" if deeper == 1 else "")] = ratio
         ratios[f"{case}, trained encoder / from disk"] = pair_ratio(times["trained encoder"], times["from disk"])
-    generating: tuple[ReaderKind, ...] = ("vector", "full")
-    for reader in generating:
-        case = f"generation from {prompt} to {prompt + new} tokens, reader {reader}"
+    full = build_model(FullContextShape(chunk_tokens=64, decoder=stack), vocab_size, 0)
+    generating = {"reader vector": _built(stack, vocab_size, 4, 64, VectorReader(), device), "full context": full}
+    for name, model in generating.items():
+        case = f"generation from {prompt} to {prompt + new} tokens, {name}"
         ui.say(case)
-        model = _built(stack, vocab_size, 4, 64, reader, device).eval()
+        model = cast(Generative, torch.nn.Module.to(model.eval(), device))
         times, same = compare_cache(model, prompt, new, seconds)
         tell(case, times)
         notes += [] if same else [f"The two ways of {case} chose DIFFERENT tokens."]
@@ -136,7 +140,7 @@ def one_after_the_other(model: MemoryModel, ids_BN: Tensor) -> Tensor:
         layout = packed(model.placing, c, 1, ids_BN.device)
         hidden.append(model.decoder(torch.cat([*prefix, x_BCTW[:, c]], 1), layout)[:, c * S :])
         if c + 1 < ids_BCT.shape[1]:
-            prefix.append(model.reader(model.encode(ids_BCT[:, c])[:, None])[:, 0])
+            prefix.append(model.reader.entries(model.encode(ids_BCT[:, c])[:, None])[:, 0])
     return token_loss(model.head(torch.cat(hidden, 1)), ids_BN)
 
 
@@ -190,7 +194,7 @@ def compare_kept(model: MemoryModel, window: int, batch: int, stream: int, secon
         return compare_steps(model, {side: loss_of(side) for side in steps}, seconds)
 
 
-def compare_cache(model: MemoryModel, prompt: int, new: int, seconds: float) -> tuple[Times, bool]:
+def compare_cache(model: Generative, prompt: int, new: int, seconds: float) -> tuple[Times, bool]:
     """Times of generating `new` tokens after a prompt with a cache and without, and whether they were the same."""
     ids_BN = torch.randint(2, model.config.vocab_size, (1, prompt), device=model.device)
 
@@ -237,7 +241,7 @@ def _built(
     vocab_size: int,
     chunks: int,
     tokens: int,
-    reader: ReaderKind,
+    reader: ReaderConfig,
     device: torch.device,
     encoder: StackConfig | None = None,
 ) -> MemoryModel:

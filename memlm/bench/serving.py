@@ -8,17 +8,18 @@ import torch
 
 from memlm.bench.timing import in_turn
 from memlm.decoding.cached import Prompt
-from memlm.decoding.generate import Generative
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.models.shapes import MemoryShape, RecurrentShape
+from memlm.models.model import Generative
+from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import SoftReader
 
 FULL, MEMORY, KEPT, RECURRENT = "full context", "memory", "memory, frozen and kept", "recurrent"
-SLOTS = "memory, reader slots"
+SOFT = "memory, reader soft"
 POINTWISE = StackConfig(kind="pointwise", width=64, layers=0)  # of the slots preset's encoder
 
-Shapes = dict[str, MemoryShape | RecurrentShape]
+Shapes = dict[str, MemoryShape | FullContextShape | RecurrentShape]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,10 @@ def sides(chunk_tokens: int, stack: StackConfig, encoder: StackConfig | None = N
 
     memory = MemoryShape(encoder=reads(False), decoder=stack)
     return {
-        FULL: MemoryShape(encoder=reads(False), decoder=stack, reader="full"),
+        FULL: FullContextShape(chunk_tokens=chunk_tokens, decoder=stack),
         MEMORY: memory,
         KEPT: memory,
-        SLOTS: replace(memory, reader="slots"),
+        SOFT: replace(memory, reader=SoftReader()),
         RECURRENT: RecurrentShape(encoder=reads(True), decoder=stack),
     }
 
@@ -54,7 +55,7 @@ def cache_bytes(side: str, context: int, chunk_tokens: int, stack: StackConfig) 
     """Bytes kept of a context of whole chunks, in fp32: layers x 2 x width x 4 for each entry, by the formula."""
     entries = {
         FULL: context + chunk_tokens,  # it makes room for a chunk more, as the others have
-        SLOTS: context + chunk_tokens,
+        SOFT: context + chunk_tokens,
         MEMORY: context // chunk_tokens + chunk_tokens,
         KEPT: context // chunk_tokens + chunk_tokens,
         RECURRENT: 1 + chunk_tokens,

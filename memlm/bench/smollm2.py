@@ -20,7 +20,7 @@ from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
-from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import build_model, load_model
 from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.controls import derangement
@@ -33,6 +33,7 @@ from memlm.pretrained.base import logits
 from memlm.pretrained.memory import PretrainedMemory
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.shapes import PretrainedShape
+from memlm.readers.config import VectorReader
 from memlm.train.config import Curriculum
 from memlm.train.curriculum import train_curriculum
 from memlm.train.start import start_from
@@ -165,7 +166,7 @@ def _plain(model: PretrainedMemory, corpus: Corpus, examples: int, tokens: int) 
     own_BN = model.base.own(ids_BN)
     read_BN = torch.cat([torch.full_like(own_BN[:, :1], model.base.begin), own_BN[:, :-1]], 1)
     told = {"base": open_pretrained(model.base.name, head=True).model(input_ids=read_BN).logits}
-    x_BNW = torch.cat([model.start.weight[:1].expand(len(ids_BN), 1, -1), model.embed(ids_BN[:, :-1])], 1)
+    x_BNW = model.inputs(F.pad(ids_BN, (1, 0))[:, :-1], torch.arange(tokens))
     assert model.adapter is not None
     for name in ("reading", "always"):
         model.adapter.serves = name
@@ -206,7 +207,7 @@ class _Memories:
 
     def __init__(self, model: PretrainedMemory, ids_BN: torch.Tensor):
         self.model, self.prompt, self.bytes = model, Prompt(ids_BN, [ids_BN.shape[1]]), 0
-        self.decoding: Cached
+        self.decoding: Decoding
 
     def prefill(self) -> None:
         """Read the context."""
@@ -223,7 +224,7 @@ class _Memories:
 def _served(model: PretrainedMemory, context: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds to read a context and for each of the T tokens after it, and bytes kept, side by side."""
     shape = cast(PretrainedShape, model.config.read_shape())
-    one = replace(shape, reader="vector", vectors=1)
+    one = replace(shape, reader=VectorReader())
     vector = cast(PretrainedMemory, build_model(one, model.config.vocab_size, 0).eval())
     generator = torch.Generator().manual_seed(0)
     ids_BN = torch.randint(2, model.config.vocab_size, (1, context), generator=generator)

@@ -110,8 +110,9 @@ def _begun(run: Path) -> TrainConfig | Curriculum:
 
 def _saved(path: Path) -> TrainConfig | Curriculum:
     from memlm.files import read_json
+    from memlm.legacy import modern_config
     from memlm.records import from_dict
 
-    value = read_json(path)
+    value = modern_config(read_json(path), str(path))
     kind = Curriculum if isinstance(value, dict) and "stages" in value else TrainConfig
     return from_dict(kind, value, str(path))

@@ -1,8 +1,8 @@
 """What is kept of a text while it is continued token by token, so that a step costs one entry and no more.
 
 A memory model keeps the entries of its memories and, in T places that every chunk uses again, those of the chunk that
-is being written (memory/decoding_chunks.py): S N/T + T entries for N tokens, `cache_entries`, where a plain transformer
-keeps N (memory/decoding_flat.py).
+is being written (decoding/chunks.py): S N/T + T entries for N tokens, `cache_entries`, where a plain transformer
+keeps N (decoding/flat.py).
 
 Suffixes of both: R is 1 if all prompts are of one length, else B; r and b count the rows of R and of B that are meant;
 P places of the cache.
@@ -11,11 +11,12 @@ P places of the cache.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.nn.cache import Cache
@@ -49,6 +50,18 @@ class Prompt:
     marks: Tensor | None = None
 
 
+class Chunked(Protocol):
+    """What is asked of a model over chunks (`models.chunk_model.ChunkModel` tells what each is)."""
+
+    chunk_tokens: int
+    decoder: Any
+    head: Any
+
+    def inputs(  # noqa: D102
+        self, before_BQ: Tensor, place_RQ: Tensor, marks_BQ: Tensor | None = None, reads_RQ: Tensor | None = None
+    ) -> Tensor: ...
+
+
 class Decoding(ABC):
     """A batch of texts, and `logits` [B, V] of the token that follows each of them."""
 
@@ -74,7 +87,7 @@ class Recomputed(Decoding):
     """
 
     @torch.inference_mode()
-    def __init__(self, model: nn.Module, chunk_tokens: int, prompt: Prompt):
+    def __init__(self, model: Callable[..., Any], chunk_tokens: int, prompt: Prompt):
         self.model, self.T, self.prompt = model, chunk_tokens, prompt
         self.row_B = torch.arange(len(prompt.lengths), device=prompt.ids.device)
         self.length_B = torch.tensor(prompt.lengths, device=prompt.ids.device)
@@ -141,11 +154,11 @@ class Cached(Decoding):
         """The rows of the batch that the rows r of R are."""
         return slice(None) if len(rows_r) == len(self.length_R1) else rows_r
 
-    def layout(self, positions_rQ: Tensor, mask_rQP: Tensor, slots_rQ: Tensor) -> Layout:
+    def layout(self, positions_rQ: Tensor, mask_rQP: Tensor, slots_rQ: Tensor, prefix: slice = slice(0)) -> Layout:
         """One for all rows where they are the same, else with a row for each."""
         if self.same:
-            return Layout(positions_rQ[0], mask_rQP[0], self.seen_P, slots_rQ[0])
-        return Layout(positions_rQ, mask_rQP, self.seen_P, slots_rQ)
+            return Layout(positions_rQ[0], mask_rQP[0], self.seen_P, slots_rQ[0], prefix)
+        return Layout(positions_rQ, mask_rQP, self.seen_P, slots_rQ, prefix)
 
     def grow(self, places: int) -> None:
         """Add empty places at the end, up to so many in all, that nothing sees yet."""
@@ -153,15 +166,12 @@ class Cached(Decoding):
             self.cache.grow(more)
             self.mask_R1P = F.pad(self.mask_R1P, (0, more))
 
-    def start(self, vectors: nn.Embedding, rows_r: Tensor | None = None) -> Tensor:
-        """The start vectors of the chunks of these rows (of all by default), marked or not: [b, 1, W]."""
-        rows = slice(None) if rows_r is None else self.of_batch(rows_r)
-        chunk_r1 = self.chunk_R1 if rows_r is None else self.chunk_R1[rows_r]
+    def marks(self) -> Tensor | None:
+        """Whether each row's chunk is marked: long [B, 1]; None: none is."""
         if self.marks_BC is None:
-            return vectors.weight[:1].expand(self.batch if isinstance(rows, slice) else len(chunk_r1), 1, -1)
-        marks_bC = self.marks_BC[rows]  # its last column is no chunk's, and not marked
-        last = marks_bC.shape[1] - 1
-        return vectors(marks_bC.gather(1, chunk_r1.clamp(max=last).expand(len(marks_bC), 1)))
+            return None
+        last = self.marks_BC.shape[1] - 1  # no chunk's column, and not marked
+        return self.marks_BC.gather(1, self.chunk_R1.clamp(max=last).expand(self.batch, 1))
 
 
 def last_entry(h_BQW: Tensor, last_R1: Tensor) -> Tensor:

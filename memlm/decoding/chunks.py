@@ -2,34 +2,47 @@
 
     places of the cache:  [ T of the current chunk | S of memory 0 | S of memory 1 | ... ]
 
-After T tokens the chunk is encoded into one more memory, whose S entries are added; the next chunk's start slot is
-written over the last one's. Of the prompt only the last chunk, which is not full, is read token by token: all full ones
-become memories side by side, and the decoder reads these in one call.
+After T tokens the chunk is encoded into one more memory, whose S entries are added, and what its reader keeps of it
+beside; the next chunk's start slot is written over the last one's. Of the prompt only the last chunk, which is not
+full, is read token by token: all full ones become memories side by side, and the decoder reads these in one call.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
+from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
-from memlm.nn.stack import Beside
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Select
-from memlm.readers.select import Held, Where
+from memlm.readers.reader import Kept, Queries, Reader, recent_tokens
 
-if TYPE_CHECKING:
-    from memlm.models.memory_model import MemoryModel
-    from memlm.models.recurrent import RecurrentMemory
 
-Model = TypeVar("Model", "MemoryModel", "RecurrentMemory")
+class ReadsMemories(Chunked, Protocol):
+    """What is asked of a memory model."""
+
+    reader: Reader
+    memory_dim: int
+    dtype: Any
+
+    def encode_chunks(self, ids_BCT: Tensor) -> Tensor: ...  # noqa: D102
+
+    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor: ...  # noqa: D102
+
+
+class Carries(Chunked, Protocol):
+    """What is asked of a recurrent model."""
+
+    read: nn.Linear
+    memory_dim: int
+
+    def carried(self, ids_BCT: Tensor, memory_BM: Tensor | None = None) -> Tensor: ...  # noqa: D102
+
+
+Model = TypeVar("Model", ReadsMemories, Carries)
 
 
 class ChunkDecoding(Cached, Generic[Model]):
@@ -54,16 +67,15 @@ class ChunkDecoding(Cached, Generic[Model]):
         count_R1 = self.count(self.chunk_R1)
         positions_RT = placing.tokens(count_R1[:, 0])
         self.position_R1 = positions_RT.gather(1, self.slot_R1)
-        prefix_BKSW = self.read_prompt(ids_BCT[:, :-1], prompt.memories)
-        prefix_BmW = None if prefix_BKSW is None else prefix_BKSW.flatten(1, 2)
-        m = 0 if prefix_BmW is None else prefix_BmW.shape[1]
+        entry_BmW = self.read_prompt(ids_BCT[:, :-1], prompt.memories).flatten(1, 2)
+        m = entry_BmW.shape[1]
         self.cache = self.stack.new_cache(T + m)
         number_m = torch.arange(m, device=device) // max(1, self.S)
         own_RT = torch.arange(T, device=device) <= self.slot_R1
         self.mask_R1P = torch.cat([own_RT, number_m < count_R1], 1)[:, None]
         self._place()
-        if prefix_BmW is not None and m:
-            self._prefill_memories(prefix_BmW, number_m)
+        if m:
+            self._prefill_memories(entry_BmW, number_m)
         self._prefill_tokens(positions_RT, max(n % T for n in prompt.lengths) + 1)
 
     @abstractmethod
@@ -75,22 +87,20 @@ class ChunkDecoding(Cached, Generic[Model]):
         """How many places there have to be by now."""
 
     @abstractmethod
-    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor | None:
-        """What stands for the memories before each row's last chunk [B, K + C, S, W]; too many for a shorter row.
-
-        None where nothing does.
-        """
+    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
+        """Entries of the memories before each row's last chunk [B, K + C, S, W]; too many for a shorter row."""
 
     @abstractmethod
-    def read_chunk(self, rows: Tensor | slice) -> Tensor:
-        """What stands for the memories of the chunks `ids_BT` of some rows, now full [b, S, W]."""
+    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
+        """Entries of memories of these numbers, of the chunks `ids_BT` of some rows, now full [b, S, W]."""
 
-    def keep_chunk(self, rows_r: Tensor) -> None:
-        """Where S is 0: keep what is wanted of the chunks `ids_BT` of these rows, now full. Nothing by default."""
+    def decode(self, x_BQW: Tensor, layout: Layout, slot_RQ: Tensor) -> Tensor:
+        """Entries at these places of the chunks -> hidden states [B, Q, W]."""
+        return self.stack(x_BQW, layout, self.cache)
 
-    def beside(self, slot_RQ: Tensor) -> Sequence[Beside]:
-        """What entries at these places of the chunks are given of memories that are no entries. Nothing by default."""
-        return ()
+    def predict(self, h_B1W: Tensor) -> Tensor:
+        """The hidden states of the last entries -> logits [B, V]."""
+        return self.model.head(h_B1W)[:, 0]
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -99,15 +109,12 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.read += 1
         self.slot_R1 += 1
         self.position_R1 += 1
-        x_B1W = self.model.embed(tokens_B)[:, None]
         if (rows_r := self.filled()) is not None:
             self._turn(rows_r)
-            x_B1W[self.of_batch(rows_r)] = self.start(self.model.start, rows_r)
-        x_B1W = x_B1W + self.model.place(self.slot_R1)
         self.mask_R1P.scatter_(2, self.slot_R1[..., None], True)
-        layout = self.layout(self.position_R1, self.mask_R1P, self.slot_R1)
-        h_B1W = self.stack(x_B1W, layout, self.cache, self.beside(self.slot_R1))
-        self.logits = self.model.head(h_B1W[:, 0])
+        layout = self._layout(self.position_R1, self.mask_R1P, self.slot_R1)
+        x_B1W = self.model.inputs(tokens_B[:, None], self.slot_R1, self.marks(), self.count(self.chunk_R1) > 0)
+        self.logits = self.predict(self.decode(x_B1W, layout, self.slot_R1))
         return self.logits
 
     def _turn(self, rows_r: Tensor) -> None:
@@ -117,8 +124,9 @@ class ChunkDecoding(Cached, Generic[Model]):
         count_r = self.count(self.chunk_R1[rows_r])[:, 0]
         self.position_R1[rows_r] = self.placing.tokens(count_r)[:, :1]
         self.mask_R1P[rows_r, :, : self.T] = False
+        rows = self.of_batch(rows_r)
+        x_bSW = self.read_chunk(rows, count_r[:, None] - 1)
         if not self.S:
-            self.keep_chunk(rows_r)
             return
         if self.places() > self.cache.places:
             self.grow(self.places())
@@ -126,15 +134,17 @@ class ChunkDecoding(Cached, Generic[Model]):
         slots_rS = self.T + (count_r[:, None] - 1) * self.S + torch.arange(self.S, device=rows_r.device)
         self.mask_R1P[rows_r[:, None], 0, slots_rS] = True
         mask_rSP = self.mask_R1P[rows_r].expand(-1, self.S, -1)
-        layout = self.layout(self.placing.memories(count_r - 1), mask_rSP, slots_rS)
-        rows = self.of_batch(rows_r)
-        x_bSW = self.read_chunk(rows)
+        layout = self._layout(self.placing.memories(count_r - 1), mask_rSP, slots_rS)
         if isinstance(rows, slice):
             self.stack(x_bSW, layout, self.cache)
         else:
             part = self.cache.rows(rows)
             self.stack(x_bSW, layout, part)
             self.cache.put_rows(rows, part)
+
+    def _layout(self, positions_rQ: Tensor, mask_rQP: Tensor, slots_rQ: Tensor) -> Layout:
+        """As `layout`; what stands after a chunk's places are memories."""
+        return self.layout(positions_rQ, mask_rQP, slots_rQ, slice(self.T, None))
 
     def _place(self) -> None:
         """Where the places stand, which chooses a mixer's weights; only with fixed positions it can be one."""
@@ -149,24 +159,29 @@ class ChunkDecoding(Cached, Generic[Model]):
         rule = Chunks(chunks=0, prefix=len(number_m), block=self.S)
         slots_m = torch.arange(self.T, self.cache.places, device=number_m.device)
         positions_m = self.placing.memories(number_m[:: self.S]).flatten()
-        self.stack(x_BmW, Layout(positions_m, rule, slots=slots_m), self.cache)
+        self.stack(x_BmW, Layout(positions_m, rule, slots=slots_m, prefix=slice(self.T, None)), self.cache)
 
     def _prefill_tokens(self, positions_RT: Tensor, entries: int) -> None:
         """Entries of the last chunks, and the first logits. A row with fewer has empty ones, as above."""
-        model, Q = self.model, entries
-        x_BQW = torch.cat([self.start(model.start), model.embed(self.ids_BT[:, : Q - 1])], 1) + model.place.weight[:Q]
+        Q, before_BQ = entries, F.pad(self.ids_BT, (1, 0))[:, :entries]
+        slots_RQ = torch.arange(Q, device=before_BQ.device).expand(len(positions_RT), -1)
+        x_BQW = self.model.inputs(before_BQ, slots_RQ, self.marks(), self.count(self.chunk_R1) > 0)
         memories_RQm = self.mask_R1P[:, :, self.T :].expand(-1, Q, -1)
         past_QT = memories_RQm.new_ones(Q, self.T).tril()
         mask_RQP = torch.cat([past_QT.expand(len(memories_RQm), -1, -1), memories_RQm], 2)
-        slots_RQ = torch.arange(Q, device=x_BQW.device).expand(len(memories_RQm), -1)
-        h_BQW = self.stack(
-            x_BQW, self.layout(positions_RT[:, :Q], mask_RQP, slots_RQ), self.cache, self.beside(slots_RQ)
-        )
-        self.logits = model.head(last_entry(h_BQW, self.slot_R1))
+        h_BQW = self.decode(x_BQW, self._layout(positions_RT[:, :Q], mask_RQP, slots_RQ), slots_RQ)
+        self.logits = self.predict(last_entry(h_BQW, self.slot_R1)[:, None])
 
 
-class MemoryDecoding(ChunkDecoding["MemoryModel"]):
+class MemoryDecoding(ChunkDecoding[ReadsMemories]):
     """Of a memory model: its memories stay, those given with the prompt first. Without a reader there are none."""
+
+    kept: Kept = ()  # of memories, by the reader: tensors [B, at least as many, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache, and of what the reader keeps beside it."""
+        return super().nbytes + sum(t.nbytes for t in self._known())
 
     def count(self, chunk_R1: Tensor) -> Tensor:
         """As of `ChunkDecoding`."""
@@ -176,62 +191,60 @@ class MemoryDecoding(ChunkDecoding["MemoryModel"]):
         """As of `ChunkDecoding`: as many as the row with the longest text needs."""
         return cache_entries(self.S, self.T, self.longest + self.read, self.given)
 
-    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor | None:
-        """As of `ChunkDecoding`."""
-        return self.model.reader(self.memories(ids_BCT, memory_BKM)) if self.S else None
-
-    def memories(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
-        """All before each row's last chunk [B, K + C, M]; the full chunks of all rows are encoded side by side."""
+    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
+        """As of `ChunkDecoding`; the full chunks of all rows are encoded side by side."""
         model, most, device = self.model, self.longest // self.T, ids_BCT.device
-        own_BCM = model.embed.weight.new_zeros(self.batch, most, model.memory_dim)
+        own_BCM = torch.zeros(self.batch, most, model.memory_dim, dtype=model.dtype, device=device)
+        if not model.reader.reads:
+            return model.reader.entries(own_BCM)
         if most:
             full_BC = (torch.arange(most, device=device) < self.chunk_R1).expand(self.batch, -1)
             own_BCM[full_BC] = model.encode_chunks(ids_BCT[:, :most][full_BC][:, None])[:, 0]
-        return own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1)
+        memory_BKM = own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1)
+        self.kept = model.reader.keep(memory_BKM)
+        return model.reader.entries(memory_BKM)
 
-    def read_chunk(self, rows: Tensor | slice) -> Tensor:
-        """As of `ChunkDecoding`."""
-        return self.model.reader(self.model.encode_chunks(self.ids_BT[rows][:, None]))[:, 0]
+    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
+        """As of `ChunkDecoding`; what its reader keeps is put to the rest."""
+        model = self.model
+        if not model.reader.reads:
+            return model.reader.entries(number_r1.new_zeros(len(number_r1), 1, 1))[:, 0]
+        memory_b1M = model.encode_chunks(self.ids_BT[rows][:, None])
+        if self.kept:
+            room, needed = self.kept[0].shape[1], self.given + (self.longest + self.read) // self.T
+            if needed > room:  # twice the room, so that growing copies each memory but a few times
+                more = max(needed - room, room)
+                self.kept = tuple(torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], 1) for t in self.kept)
+            rows_b1 = torch.arange(self.batch, device=number_r1.device)[rows][:, None]
+            for kept, new in zip(self.kept, model.reader.keep(memory_b1M), strict=True):
+                kept[rows_b1, number_r1] = new
+        return model.reader.entries(memory_b1M)[:, 0]
+
+    def decode(self, x_BQW: Tensor, layout: Layout, slot_RQ: Tensor) -> Tensor:
+        """As of `ChunkDecoding`, with the reader's residuals."""
+        if not self.model.reader.reads:
+            return super().decode(x_BQW, layout, slot_RQ)
+        residuals = self.model.reader.residuals(self._known(), self._queries(slot_RQ))
+        return self.stack(x_BQW, layout, self.cache, residuals)
+
+    def predict(self, h_B1W: Tensor) -> Tensor:
+        """As of `ChunkDecoding`, with what the reader mixes in."""
+        if not self.model.reader.reads:
+            return super().predict(h_B1W)
+        return self.model.predicted(h_B1W, self._known(), self._queries(self.slot_R1))[:, 0]
+
+    def _known(self) -> Kept:
+        """What is kept of the memories that there are by now."""
+        return tuple(t[:, : self.given + (self.longest + self.read) // self.T] for t in self.kept)
+
+    def _queries(self, slot_RQ: Tensor) -> Queries:
+        recent_BTn = recent_tokens(self.ids_BT, self.model.reader.recent)
+        at_BQ1 = slot_RQ.expand(self.batch, -1)[..., None]
+        recent_BQn = recent_BTn.gather(1, at_BQ1.expand(-1, -1, recent_BTn.shape[-1]))
+        return Queries(self.count(self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn)
 
 
-class SelectDecoding(MemoryDecoding):
-    """Of a memory model that selects: its cache has T places alone, and beside it are the memories and their keys."""
-
-    held: Held
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the cache, of memories and of their keys."""
-        return self.cache.nbytes + self.held.nbytes
-
-    @property
-    def reader(self) -> Select:
-        """The model's."""
-        return cast(Select, self.model.reader)
-
-    def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> None:
-        """As of `ChunkDecoding`: they are held, and no entries."""
-        memory_BKM = self.memories(ids_BCT, memory_BKM)
-        number_1K = torch.arange(memory_BKM.shape[1], device=memory_BKM.device)[None]
-        self.held = self.reader.hold(memory_BKM, number_1K)
-
-    def keep_chunk(self, rows_r: Tensor) -> None:
-        """As of `ChunkDecoding`."""
-        memory_BKM, key_BKLX = self.held.memory_BKM, self.held.key_BKLX
-        if more := self.given + (self.longest + self.read) // self.T - memory_BKM.shape[1]:
-            memory_BKM, key_BKLX = F.pad(memory_BKM, (0, 0, 0, more)), F.pad(key_BKLX, (0, 0, 0, 0, 0, more))
-        rows, number_r1 = self.of_batch(rows_r), self.count(self.chunk_R1[rows_r]) - 1
-        formed = self.reader.hold(self.model.encode_chunks(self.ids_BT[rows][:, None]), number_r1)
-        rows_B1 = torch.arange(self.batch, device=rows_r.device)[rows][:, None]
-        memory_BKM[rows_B1, number_r1], key_BKLX[rows_B1, number_r1] = formed.memory_BKM, formed.key_BKLX
-        self.held = Held(memory_BKM, key_BKLX)
-
-    def beside(self, slot_RQ: Tensor) -> Sequence[Beside]:
-        """As of `ChunkDecoding`."""
-        return self.reader.beside(self.held, Where(self.count(self.chunk_R1).expand_as(slot_RQ), slot_RQ))
-
-
-class RecurrentDecoding(ChunkDecoding["RecurrentMemory"]):
+class RecurrentDecoding(ChunkDecoding[Carries]):
     """Of the recurrent model: one memory, carried on at every full chunk, whose one entry is written over."""
 
     memory_BM: Tensor
@@ -253,7 +266,7 @@ class RecurrentDecoding(ChunkDecoding["RecurrentMemory"]):
         self.memory_BM = last_entry(memory_BCM, self.chunk_R1)
         return model.read(self.memory_BM)[:, None, None]
 
-    def read_chunk(self, rows: Tensor | slice) -> Tensor:
+    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
         """As of `ChunkDecoding`."""
         memory_bM = self.model.carried(self.ids_BT[rows][:, None], self.memory_BM[rows])[:, 0]
         self.memory_BM[rows] = memory_bM

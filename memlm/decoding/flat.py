@@ -1,26 +1,34 @@
 """The cache of models that read every token: entry n, which predicts token n, stands at place n and is never given up.
 
-These are the baseline that reads all tokens (reader `full`) and the causal language model.
+These are the baseline that reads all tokens and the causal language model.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
+from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
 from memlm.nn.vocabulary import END
 
-if TYPE_CHECKING:
-    from memlm.models.causal import CausalLM
-    from memlm.models.memory_model import MemoryModel
+
+class AllTokens(Chunked, Protocol):
+    """What is asked of a model that reads all tokens."""
+
+    def embed_chunks(self, ids_BCT: Tensor, marks_BC: Tensor | None = None) -> Tensor: ...  # noqa: D102
+
+
+class Causal(Protocol):
+    """What is asked of a causal language model."""
+
+    chunk_tokens: int
+    head: Any
+    encoder: Any
 
 
 class FlatDecoding(Cached):
@@ -32,7 +40,7 @@ class FlatDecoding(Cached):
         prompt: what is continued.
     """
 
-    def __init__(self, model: MemoryModel | CausalLM, stack: Stack, prompt: Prompt):
+    def __init__(self, model: AllTokens | Causal, stack: Stack, prompt: Prompt):
         super().__init__(stack, model.chunk_tokens, prompt)
         self.head = model.head
         self.cache = stack.new_cache(self.places())
@@ -77,10 +85,10 @@ class FlatDecoding(Cached):
 
 
 class FullDecoding(FlatDecoding):
-    """Of a memory model that reads all tokens: chunks only say where start slots are. Grows by T places."""
+    """Of a model that reads all tokens: chunks only say where start slots are. Grows by T places."""
 
     @torch.inference_mode()
-    def __init__(self, model: MemoryModel, prompt: Prompt):
+    def __init__(self, model: AllTokens, prompt: Prompt):
         self.model = model
         super().__init__(model, model.decoder, prompt)
 
@@ -95,22 +103,20 @@ class FullDecoding(FlatDecoding):
         if self.marks_BC is not None:
             chunks = ids_BCT.shape[1]
             marks_BC = F.pad(self.marks_BC, (0, max(0, chunks - self.marks_BC.shape[1])))[:, :chunks]
-        return self.model.embed_all(self.model.embed_chunks(ids_BCT, marks_BC), ids_BCT)
+        return self.model.embed_chunks(ids_BCT, marks_BC).flatten(1, 2)
 
     def embed_next(self, tokens_B: Tensor) -> Tensor:
-        """As of `FlatDecoding`: a start slot also holds the token before it."""
-        x_B1W = self.model.embed(tokens_B)[:, None]
+        """As of `FlatDecoding`."""
         if (rows_r := self.filled()) is not None:
             self.chunk_R1[rows_r] += 1
-            x_B1W[self.of_batch(rows_r)] += self.start(self.model.start, rows_r)
-        return x_B1W + self.model.place(self.slot_R1 % self.T)
+        return self.model.inputs(tokens_B[:, None], self.slot_R1 % self.T, self.marks())
 
 
 class CausalDecoding(FlatDecoding):
     """Of a causal language model, which reads `<|end|>` first: places for T + 1 tokens from the beginning."""
 
     @torch.inference_mode()
-    def __init__(self, model: CausalLM, prompt: Prompt):
+    def __init__(self, model: Causal, prompt: Prompt):
         self.model = model
         super().__init__(model, model.encoder.stack, prompt)
 

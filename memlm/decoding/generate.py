@@ -1,6 +1,6 @@
 """Text goes on: one token after the other is chosen and read, with the names and meanings of Hugging Face's `generate`.
 
-    >>> model = memlm.load_model("runs/memory")  # doctest: +SKIP
+    >>> model = memlm.loading.load_model("runs/memory")  # doctest: +SKIP
     >>> model.generate(prompt_ids, max_new_tokens=100, do_sample=True, top_p=0.9, seed=0)  # doctest: +SKIP
 
 What differs: prompts may be padded at either side and may be empty; memories can be given in the place of earlier text;
@@ -8,12 +8,12 @@ processors, warpers, criteria and streamers are those of transformers.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import LongTensor, Tensor
 
-from memlm.decoding.cached import Cached, Prompt, Recomputed
+from memlm.decoding.cached import Decoding, Prompt, Recomputed
 from memlm.errors import UsageError
 from memlm.huggingface import (
     BaseStreamer,
@@ -23,13 +23,29 @@ from memlm.huggingface import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import END, PAD
+
+
+class Continues(Protocol):
+    """What is asked of a model that continues text; what each member is, `models.model.Generative` tells."""
+
+    chunk_tokens: int
+    memory_dim: int
+    reads_chunks: bool
+
+    @property
+    def reads_given_memories(self) -> bool: ...  # noqa: D102
+
+    def decoding(self, prompt: Prompt) -> Decoding: ...  # noqa: D102
+
+    def most_tokens(self, memories: int = 0) -> int | None: ...  # noqa: D102
+
+    def __call__(self, input_ids: Tensor, **asked: Any) -> Any: ...  # noqa: D102
 
 
 @torch.inference_mode()
 def generate(
-    model: "Generative",
+    model: Continues,
     input_ids: Tensor,
     *,
     attention_mask: Tensor | None = None,
@@ -116,34 +132,6 @@ def generate(
     return ids_BL[:, :length].clone()
 
 
-class Generative(TextMemory):
-    """A model that continues text. A subclass says what it keeps meanwhile, and for how much text it has room."""
-
-    generate = generate
-
-    def decoding(self, prompt: Prompt) -> Cached:
-        """What is kept of `prompt` while it is continued."""
-        raise TypeError(f"{type(self).__name__} has no decoding")
-
-    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
-        """Bytes kept of one text of so many tokens, and of so many memories before it."""
-        raise TypeError(f"{type(self).__name__} has no cache_bytes")
-
-    def most_tokens(self, memories: int = 0) -> int | None:
-        """How many tokens, prompt and all, there is room for after so many memories; None: no end."""
-        return None
-
-    @property
-    def reads_given_memories(self) -> bool:
-        """Whether it can be given memories of what comes before the text."""
-        return False
-
-    @property
-    def reads_marks(self) -> bool:
-        """Whether chunks can be marked as copies."""
-        return True
-
-
 def _check(
     max_new_tokens: int,
     temperature: float,
@@ -179,7 +167,7 @@ def _warpers(temperature: float, top_k: int | None, top_p: float | None) -> Logi
 
 
 def _prompt(
-    model: "Generative",
+    model: Continues,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     memories: Tensor | None,
@@ -193,7 +181,7 @@ def _prompt(
         raise UsageError("this model cannot be given memories: leave them out, or take a memory model that reads them.")
     if memories is not None and (memories.ndim, len(memories), memories.shape[-1]) != (3, B, model.memory_dim):
         raise UsageError(f"memories must be [{B}, any number, {model.memory_dim}], not {list(memories.shape)}.")
-    if marks is not None and not model.reads_marks:
+    if marks is not None and not model.reads_chunks:
         raise UsageError("this model has no chunks to mark: leave out marks.")
     if marks is not None and (marks.ndim != 2 or len(marks) != B):
         raise UsageError(f"marks must be [{B}, chunks], not {list(marks.shape)}.")
@@ -223,7 +211,7 @@ def _to_the_right(prompt: Prompt) -> Tensor:
     return prompt.ids.gather(1, place_BN.clamp(min=0)).where(place_BN >= 0, PAD)
 
 
-def _check_room(model: "Generative", prompt: Prompt, new: int) -> None:
+def _check_room(model: Continues, prompt: Prompt, new: int) -> None:
     memories = 0 if prompt.memories is None else prompt.memories.shape[1]
     most, longest = model.most_tokens(memories), max(prompt.lengths)
     if most is not None and longest + new > most:

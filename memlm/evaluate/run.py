@@ -12,7 +12,6 @@ from lm_eval.evaluator import evaluate as ask
 
 from memlm import ui
 from memlm.bank.opening import open_model
-from memlm.decoding.generate import Generative
 from memlm.errors import UsageError, WorkError
 from memlm.evaluate.config import Condition, EvalConfig
 from memlm.evaluate.figures import Outcome, rows_of
@@ -21,6 +20,7 @@ from memlm.evaluate.loading import load_tasks
 from memlm.evaluate.memories import Memories
 from memlm.evaluate.scoring import conditions_of, memories_read
 from memlm.files import sha256_json, write_json
+from memlm.models.model import Generative
 from memlm.provenance import commit, environment, machine
 from memlm.records import to_dict
 

@@ -23,7 +23,7 @@ from memlm.measure.freerun import write_marked
 from memlm.measure.reading import MEMORIES, Memory, memories_read, score_places
 from memlm.measure.subject import Subject, examined
 from memlm.measure.tasks import TASKS, Task
-from memlm.models.model import TextMemory
+from memlm.models.model import Generative, TextMemory
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 
@@ -67,7 +67,7 @@ class _Access:
     config: AccessConfig
 
     @property
-    def model(self) -> TextMemory:
+    def model(self) -> Generative:
         """What is measured."""
         return self.subject.model
 

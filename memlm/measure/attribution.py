@@ -57,7 +57,7 @@ def measure_attribution(model: TextMemory, corpus: Corpus, config: AttributionCo
                 continue
             windows_BW = subject.windows(chunks_of_text(chunks), config.texts)
             texts = make(windows_BW, model.chunk_tokens, corpus.vocab_size, config.seed)
-            found = attribute(model, texts.ids_BN, texts.marks_BC, subject.device)
+            found = attribute(subject.model, texts.ids_BN, texts.marks_BC, subject.device)
             if not all(np.isfinite(values).all() for values in (*found.all.values(), *found.each.values())):
                 raise WorkError(f"{name} gives logits that are no numbers: train it anew, with a lower rate.")
             some = list(_Figures(subject, text, texts, found).rows())

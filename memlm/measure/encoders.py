@@ -15,22 +15,8 @@ from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.loading import build_model, load_model
-from memlm.memory.encoder import NoEncoder
-from memlm.models.autoencoder import Autoencoder
 from memlm.models.model import TextMemory
 from memlm.pretrained.hidden import HiddenReader
-from memlm.pretrained.shapes import BaseEncoderShape
-
-# What an encoder was trained in, by the kind of model that it was saved with.
-TRAINING = {
-    "memlm-autoencoder": "autoencoder",
-    "memlm-causal": "causal",
-    "memlm-memory": "memory-model",
-    "memlm-recurrent": "recurrent",
-    "memlm-oracle": "oracle",
-    "memlm-soft": "soft-autoencoder",
-    "memlm-pretrained": "pretrained-memory-model",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,22 +101,19 @@ def open_encoder(path: str, device: torch.device) -> Encoder:
     Raises:
         UsageError: there is no model of ours.
     """
-    model = load_model(path).requires_grad_(False)
-    return encoder_of(model, Path(path).name, TRAINING[model.config.model_type], device)
+    return encoder_of(load_model(path).requires_grad_(False), Path(path).name, device)
 
 
-def encoder_of(model: TextMemory, name: str, training: str, device: torch.device) -> Encoder:
+def encoder_of(model: TextMemory, name: str, device: torch.device, *, untrained: bool = False) -> Encoder:
     """A frozen model of ours as an encoder; its twin has another seed than a run's usual one."""
     torch.nn.Module.to(model, device)
     shape, vocab_size = model.config.read_shape(), model.config.vocab_size
-    encodes = shape.encoder_shape
-    kind = (
-        encodes.readout if isinstance(encodes, BaseEncoderShape) or encodes.readout == "slots" else encodes.stack.kind
-    )
+    training = "untrained" if untrained else shape.trained_as
+    kind = shape.encoder_shape.label if model.forms_memories else shape.decoder.kind
 
     def twin(seed: int) -> Encoder:
         fresh = build_model(shape, vocab_size, seed + 1_000_003).eval()
-        return encoder_of(fresh, f"{kind}-untrained", "untrained", device)
+        return encoder_of(fresh, f"{kind}-untrained", device, untrained=True)
 
     return Encoder(
         name=name,
@@ -142,17 +125,16 @@ def encoder_of(model: TextMemory, name: str, training: str, device: torch.device
         device=device,
         chunk_tokens=model.chunk_tokens,
         vocab_size=vocab_size,
-        parameters=sum(p.numel() for p in model.encoder.parameters()),
-        decode=model.decode if isinstance(model, Autoencoder) and training == "autoencoder" else None,
-        twin=None if training == "untrained" else twin,
-        architecture=str(encodes),
+        parameters=sum(p.numel() for p in model.encoder.parameters()) if model.forms_memories else 0,
+        decode=model.recall if training == "autoencoder" else None,
+        twin=None if untrained else twin,
+        architecture=str(shape.encoder_shape),
         model=model,
     )
 
 
 def _kinds(model: TextMemory) -> list[tuple[dict[str, Any], int]]:
     """Models that share a frozen encoder share what is kept of it."""
-    if isinstance(model.encoder, NoEncoder):
+    if not model.forms_memories:
         return []
-    alone = type(model).encode is TextMemory.encode
-    return [({"encoder": (model.encoder if alone else model).fingerprint()}, model.memory_dim)]
+    return [({"encoder": (model.encoder if model.of_one_chunk else model).fingerprint()}, model.memory_dim)]

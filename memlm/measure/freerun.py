@@ -7,14 +7,13 @@ free-running figures are its teacher-forced ones.
 import torch
 from torch import Tensor
 
-from memlm.measure.reading import Memory, logits_of, reads
-from memlm.models.memory_model import MemoryModel
-from memlm.models.model import TextMemory
+from memlm.measure.reading import Memory, logits_of
+from memlm.models.model import Generative
 from memlm.nn.vocabulary import PAD
 
 
 @torch.inference_mode()
-def write_marked(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor, memory: Memory = "own") -> Tensor:
+def write_marked(model: Generative, ids_BN: Tensor, marks_BC: Tensor, memory: Memory = "own") -> Tensor:
     """A text whose last chunks are marked -> the same text with those written by the model, greedily [B, N].
 
     Args:
@@ -27,9 +26,9 @@ def write_marked(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor, memory: Me
     out_BN = ids_BN.clone()
     out_BN[:, first * T :] = PAD
     # A memory model needs a chunk's tokens and the memories before it; any other one reads all again for every token.
-    by_chunk = isinstance(model, MemoryModel) and reads(model) not in ("none", "full") and memory == "own"
+    by_chunk = model.reads_given_memories and memory == "own"
     for c in range(first, marks_BC.shape[1]):
-        known_BcM = _memories(model, out_BN[:, : c * T]) if by_chunk else None
+        known_BcM = model.encode_chunks(out_BN[:, : c * T].unflatten(1, (-1, T))) if by_chunk else None
         for n in range(c * T, min((c + 1) * T, out_BN.shape[1])):
             if known_BcM is None:
                 logits_BnV = logits_of(model, out_BN[:, : n + 1], marks_BC[:, : c + 1], memory)
@@ -42,9 +41,3 @@ def write_marked(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor, memory: Me
                 ).logits
             out_BN[:, n] = logits_BnV[:, -1].argmax(-1)
     return out_BN
-
-
-def _memories(model: TextMemory, ids_BN: Tensor) -> Tensor:
-    """Memories [B, C, M] of whole chunks, the written ones too."""
-    assert isinstance(model, MemoryModel)
-    return model.encode_chunks(ids_BN.unflatten(1, (-1, model.chunk_tokens)))

@@ -1,11 +1,12 @@
 """What the prediction of each token owes to memories: the same text with memories hidden (paper, Metrics).
 
-All memories are hidden by `read=False`. One of them is hidden in the decoder's mask (memory/placing.py): everything
+All memories are hidden by `read=False`. One of them is hidden in the decoder's mask (readers/placing.py): everything
 stands where it stood and nothing sees it, which is exactly what the decoder computes if it is not there. A vector of
 zeros in its place would still be attended to.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.measure.reading import LOGITS, logits_of
-from memlm.models.memory_model import MemoryModel
-from memlm.models.model import TextMemory
-from memlm.readers.placing import hiding
+from memlm.models.model import Generative
+from memlm.readers.placing import Placed, hiding
 
 Array = np.ndarray
 METRICS = ("l1", "cosine", "loss")
@@ -41,7 +41,7 @@ class Attribution:
 
 
 @torch.inference_mode()
-def attribute(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None, device: torch.device) -> Attribution:
+def attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, device: torch.device) -> Attribution:
     """Attribute every token of some texts.
 
     Args:
@@ -80,19 +80,19 @@ def entropy(logits_BNV: Tensor) -> Tensor:
     return -(log_BNV.exp() * log_BNV).sum(-1)
 
 
-def _attribute(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None) -> dict[str, Tensor]:
+def _attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None) -> dict[str, Tensor]:
     own_BNV = logits_of(model, ids_BN, marks_BC, "own").float()
     none_BNV = logits_of(model, ids_BN, marks_BC, "none").float()
     found = differences(own_BNV, none_BNV, ids_BN)
     found |= {"entropy": entropy(own_BNV), "entropy without": entropy(none_BNV)}
     memories = -(-ids_BN.shape[1] // model.chunk_tokens) - 1
     # Of a recurrent model there is but one memory, and baselines have none.
-    if isinstance(model, MemoryModel) and model.reader.vectors and memories:
+    if model.reads_given_memories and memories:
         asked = {} if marks_BC is None else {"marks": marks_BC}
         own_BKM = model.encode_chunks(ids_BN[:, : memories * model.chunk_tokens].unflatten(1, (memories, -1)))
         each: dict[str, list[Tensor]] = {}
         for k in range(memories):
-            with hiding(model, k):
+            with hiding(cast(Placed, model), k):
                 hidden_BNV = model(ids_BN, own_memories=own_BKM, **asked).logits.float()
             for metric, value_BN in differences(own_BNV, hidden_BNV, ids_BN).items():
                 each.setdefault(f"{metric} each", []).append(value_BN)

@@ -1,12 +1,12 @@
 """One text read in three ways: with its own memories, with none, with those of another text.
 
 - `own`: as the model always reads;
-- `none`: `read=False`, nothing of earlier chunks; a model that reads all tokens (`full`) gets each chunk by itself;
+- `none`: `read=False`, nothing of earlier chunks;
 - `other`: what comes before a chunk is another text, the chunk is its own. It tells what memories say about this very
   text from what any memory would bring about.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.measure.figures import PlaceScores
-from memlm.models.memory_model import MemoryModel, chunked
-from memlm.models.model import TextMemory
-from memlm.models.recurrent import RecurrentMemory
+from memlm.models.model import Generative, TextMemory, chunked
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 
@@ -25,21 +23,13 @@ MEMORIES: tuple[Memory, ...] = ("own", "none", "other")
 LOGITS = 2**24  # numbers of logits at a time: what bounds the memory of a batch
 
 
-def reads(model: TextMemory) -> str:
-    """What a model reads of earlier chunks: its reader, or `carried`, the one vector of a recurrent model."""
-    return getattr(model, "reader_kind", "carried")
-
-
-def memories_read(model: TextMemory, chunk: np.ndarray, memory: Memory) -> np.ndarray:
+def memories_read(model: Generative, chunk: np.ndarray, memory: Memory) -> np.ndarray:
     """How many memories tokens of a chunk of this number can read; tokens of earlier chunks are no memories."""
-    kind = reads(model)
-    if memory == "none" or kind in ("none", "full"):
-        return np.zeros_like(chunk)
-    return np.minimum(chunk, 1) if kind == "carried" else chunk
+    return np.zeros_like(chunk) if memory == "none" else model.memories_before(chunk)
 
 
 def logits_of(
-    model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None, memory: Memory, others_BN: Tensor | None = None
+    model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, memory: Memory, others_BN: Tensor | None = None
 ) -> Tensor:
     """Logits [B, N, V] of a text.
 
@@ -51,24 +41,17 @@ def logits_of(
         others_BN: the texts whose memories are read where `memory` is `other`.
     """
     asked: dict[str, Any] = {} if marks_BC is None else {"marks": marks_BC}
-    kind, T = reads(model), model.chunk_tokens
-    if memory == "own" or kind == "none":
-        return model(ids_BN, **asked).logits
-    if memory == "none":
-        if kind == "full":
-            ids_BCT = chunked(ids_BN, T)
-            marks = {} if marks_BC is None else {"marks": marks_BC.reshape(-1, 1)}
-            alone_ETV = model(ids_BCT.flatten(0, 1), **marks).logits
-            return alone_ETV.unflatten(0, ids_BCT.shape[:2]).flatten(1, 2)[:, : ids_BN.shape[1]]
-        return model(ids_BN, read=False, **asked).logits
+    if memory != "other" or not model.reads_earlier:
+        return model(ids_BN, read=memory != "none", **asked).logits
     assert others_BN is not None
-    if isinstance(model, MemoryModel) and kind != "full":
+    if model.reads_given_memories:
         # Its memories are of single chunks, so that those of the other text can be handed over as they are.
-        return model(ids_BN, own_memories=model.encode_chunks(chunked(others_BN, T)[:, :-1]), **asked).logits
+        other_BCT = chunked(others_BN, model.chunk_tokens)
+        return model(ids_BN, own_memories=model.encode_chunks(other_BCT[:, :-1]), **asked).logits
     return spliced(model, ids_BN, marks_BC, others_BN)
 
 
-def spliced(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None, others_BN: Tensor) -> Tensor:
+def spliced(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, others_BN: Tensor) -> Tensor:
     """Logits [B, N, V] of every chunk read after the other text up to there: what `other` means for any model."""
     T, out = model.chunk_tokens, []
     for c, start in enumerate(range(0, ids_BN.shape[1], T)):
@@ -80,7 +63,7 @@ def spliced(model: TextMemory, ids_BN: Tensor, marks_BC: Tensor | None, others_B
 
 @torch.inference_mode()
 def score_places(
-    model: TextMemory, batch: Batch, memory: Memory, shuffled_B: np.ndarray, device: torch.device
+    model: Generative, batch: Batch, memory: Memory, shuffled_B: np.ndarray, device: torch.device
 ) -> PlaceScores:
     """Score every labelled place of a batch, the model being shown the tokens before it.
 
@@ -107,6 +90,6 @@ def score_places(
     return PlaceScores(nats_BN.double().numpy(), right_BN.numpy(), (batch.labels != IGNORED).numpy())
 
 
-def readable(model: TextMemory) -> bool:
+def readable(model: TextMemory) -> TypeGuard[Generative]:
     """Whether a model reads text chunk by chunk, so that its access to memory can be measured."""
-    return isinstance(model, MemoryModel | RecurrentMemory)
+    return isinstance(model, Generative) and model.reads_chunks

@@ -22,7 +22,7 @@ from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors
 from memlm.measure.ceilings import ceilings
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import device_of
-from memlm.measure.encoders import TRAINING, Encoder, encoder_of, open_encoder
+from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
 from memlm.measure.table import Results
@@ -113,8 +113,7 @@ def measure(
 def _open(one: Measurable, source: Corpus | GivenTexts, config: MeasureConfig, name: str | None) -> list[Encoder]:
     """An encoder, or of a model of others one for every layer and readout."""
     if isinstance(one, OwnModel):
-        training = TRAINING[one.model.config.model_type]
-        return [encoder_of(one.model, name or Path(one.name).name, training, device_of(config.device))]
+        return [encoder_of(one.model, name or Path(one.name).name, device_of(config.device))]
     if isinstance(one, OthersModel):
         return encoders_of(replace(one.reader, data=source.tokenizer), [name or one.name], one.reader.opened.kind)
     if isinstance(one, str | Path) and Path(one).suffix not in SUFFIXES:

@@ -13,8 +13,8 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import Device
 from memlm.measure.controls import device_of
-from memlm.measure.reading import readable, reads
-from memlm.models.model import TextMemory
+from memlm.measure.reading import readable
+from memlm.models.model import Generative, TextMemory
 from memlm.provenance import commit, machine
 
 
@@ -22,7 +22,7 @@ from memlm.provenance import commit, machine
 class Subject:
     """A model on its device, in evaluation mode, and the data it is asked about."""
 
-    model: TextMemory
+    model: Generative
     corpus: Corpus
     name: str
     seed: int
@@ -47,7 +47,7 @@ class Subject:
         return {
             "model": self.name,
             "kind": self.model.config.model_type.removeprefix("memlm-"),
-            "reader": reads(self.model),
+            "reader": self.model.reader_name,
             "chunk_tokens": self.model.chunk_tokens,
             **told,
             "seed": self.seed,

@@ -9,10 +9,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from memlm.bank.digest import tokenizer_sha256
-from memlm.data.pieces import cut_pieces
-from memlm.data.tokenizer import token_bytes, tokenise_pieces, train_tokenizer
 from memlm.errors import UsageError
 from memlm.files import sha256_json
+from memlm.tokens.pieces import cut_pieces
+from memlm.tokens.tokenizer import token_bytes, tokenise_pieces, train_tokenizer
 
 HELD_OUT = 5  # one text of so many is held out
 _VOCABULARY = 1024

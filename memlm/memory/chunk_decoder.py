@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from memlm.memory.bridge import BRIDGES
-from memlm.models.shapes import BridgeKind
+from memlm.memory.encoder_shape import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
 

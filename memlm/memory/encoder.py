@@ -1,11 +1,12 @@
 """A chunk of tokens -> one memory: what autoencoders, language models and memory models have in common."""
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.memory.readout import READOUTS
@@ -14,21 +15,46 @@ from memlm.nn.vocabulary import END, PAD, token_embedding
 from memlm.records import to_dict
 
 
-class ChunkEncoder(nn.Module):
-    """token ids -> embeddings -> stack -> readout -> norm: memories (paper, Autoencoder)."""
+class MemoryEncoder(Protocol):
+    """What a model asks of what forms its memories."""
 
-    def __init__(self, shape: EncoderShape, vocab_size: int):
+    def __call__(self, ids_BT: Tensor) -> Tensor:
+        """Token ids [B, T], padded at the end with id 0, -> memories [B, M]."""
+        ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 over shape and weights: memories of two encoders mean the same only if theirs are the same."""
+        ...
+
+    def is_frozen(self) -> bool:
+        """Whether nothing that a memory depends on is trained."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+        ...
+
+
+class StateEncoder(nn.Module):
+    """hidden states -> readout -> norm: memories. A subclass tells the states of its shape's chunks.
+
+    Args:
+        shape: has chunk_tokens, memory_dim, memory_norm, readout and begins.
+    """
+
+    def __init__(self, shape: Any):
         super().__init__()
-        self.shape, self.vocab_size = shape, vocab_size
-        tokens = shape.chunk_tokens + shape.begins
-        self.embed = token_embedding(vocab_size, shape.stack.width)
-        self.stack = build_stack(shape.stack, tokens)
-        self.readout = READOUTS[shape.readout](tokens, shape.stack.width, shape.memory_dim)
+        self.shape = shape
+
+    def read_out(self, width: int) -> None:
+        """Make what reads states of this width; after the parts that make them, as the seed's draws are in order."""
+        shape, tokens = self.shape, self.shape.chunk_tokens + self.shape.begins
+        self.readout = READOUTS[shape.readout](tokens, width, shape.memory_dim)
         self.norm = nn.LayerNorm(shape.memory_dim) if shape.memory_norm else nn.Identity()
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """Token ids [B, T] -> hidden states [B, T, D] as they are, nothing put in front."""
-        return self.stack(self.embed(ids_BT))
+        raise TypeError(f"{type(self).__name__} has no hidden")
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Token ids [B, T], padded at the end with id 0, -> memories [B, M]; a causal encoder never sees padding."""
@@ -37,24 +63,32 @@ class ChunkEncoder(nn.Module):
         return self.norm(self.readout(self.hidden(ids_BT), ids_BT != PAD))
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape and weights: memories of two encoders mean the same only if theirs are the same."""
-        return fingerprint(self, to_dict(self.shape))
+        """As of `MemoryEncoder`."""
+        return fingerprint(self, self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """What a memory depends on beside the weights here."""
+        told = to_dict(self.shape)
+        del told["kind"]  # which banks made before there were kinds do not know
+        return told
+
+    def is_frozen(self) -> bool:
+        """As of `MemoryEncoder`."""
+        return not any(p.requires_grad for p in self.parameters())
 
 
-class NoEncoder(ChunkEncoder):
-    """In the place of an encoder where a model forms no memories: it has no weights."""
+class ChunkEncoder(StateEncoder):
+    """token ids -> embeddings -> stack -> readout -> norm: memories (paper, Autoencoder)."""
 
-    def __init__(self, shape: EncoderShape):
-        nn.Module.__init__(self)
-        self.shape = shape
+    def __init__(self, shape: EncoderShape, vocab_size: int):
+        super().__init__(shape)
+        self.embed = token_embedding(vocab_size, shape.stack.width)
+        self.stack = build_stack(shape.stack, shape.chunk_tokens + shape.begins)
+        self.read_out(shape.stack.width)
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
-        """There are no memories to give.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("this model forms no memories: name one with another reader than none or full.")
+    def hidden(self, ids_BT: Tensor) -> Tensor:
+        """As of `StateEncoder`."""
+        return self.stack(self.embed(ids_BT))
 
 
 def fingerprint(module: nn.Module, shape: object) -> str:

@@ -7,24 +7,21 @@ read out was trained like all.
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.flat import CausalDecoding
-from memlm.decoding.generate import Generative
-from memlm.huggingface import CausalLMOutput, register
+from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import ShapeConfig
+from memlm.models.model import Generative, ShapeConfig
 from memlm.models.shapes import CausalShape
-from memlm.nn.loss import token_loss
 from memlm.nn.vocabulary import END
 
 
 class CausalLMConfig(ShapeConfig[CausalShape]):
     """The Hugging Face config of a `CausalLM`."""
 
-    model_type = "memlm-causal"
     shape_class = CausalShape
 
 
@@ -32,6 +29,8 @@ class CausalLM(Generative):
     """tokens -> stack -> head, next-token prediction; `encode` reads the hidden state after a whole chunk."""
 
     config_class = CausalLMConfig
+    reads_chunks = reads_earlier = False
+    encoder: ChunkEncoder
 
     def __init__(self, config: CausalLMConfig):
         super().__init__(config)
@@ -41,24 +40,13 @@ class CausalLM(Generative):
         self.head = nn.Linear(shape.stack.width, config.vocab_size, bias=False)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
-        """Predict every token from those before it.
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from those before it; N <= chunk_tokens + 1."""
+        return self.head(self.encoder.hidden(F.pad(ids_BN, (1, 0), value=END)[:, :-1])), None
 
-        Args:
-            input_ids: token ids [B, T], T <= chunk_tokens + 1.
-            labels: the token ids to score [B, T], -100 where nothing is scored; unshifted.
-        """
-        read_BT = torch.cat([torch.full_like(input_ids[:, :1], END), input_ids[:, :-1]], 1)
-        logits_BTV = self.head(self.encoder.hidden(read_BT))
-        loss = None if labels is None else token_loss(logits_BTV, labels)
-        return CausalLMOutput(loss=loss, logits=logits_BTV)  # pyright: ignore[reportArgumentType]
-
-    @property
-    def reads_marks(self) -> bool:
-        """It has no chunks to mark."""
-        return False
-
-    def decoding(self, prompt: Prompt) -> Cached:
+    def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""
         return CausalDecoding(self, prompt)
 

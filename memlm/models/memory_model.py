@@ -1,226 +1,159 @@
 """The memory model: chunks become memories side by side, and a decoder reads memories in the place of tokens.
 
 What is unusual:
-- one encoder call and one decoder call for all chunks, whatever their number (memory/placing.py);
-- every token is predicted, the first of each chunk too: a chunk begins with a start slot, and what stands at place n
-  is the prediction of token n;
+- one encoder call and one decoder call for all chunks, whatever their number (readers/sequence.py);
+- every token is predicted, the first of each chunk too (models/chunk_model.py);
 - a chunk's tokens see memories of earlier chunks and their own chunk's past, nothing else;
-- the baselines without memory and with all tokens are this model with another reader.
+- how memories are read is the reader's, and may be none of them: entries of the sequence, residuals of the blocks, a
+  share of the prediction (readers/reader.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt, cache_entries
-from memlm.decoding.chunks import MemoryDecoding, SelectDecoding
-from memlm.decoding.flat import FullDecoding
-from memlm.decoding.generate import Generative
+from memlm.decoding.cached import Decoding, Prompt, cache_entries
+from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
-from memlm.huggingface import ModelOutput, register
-from memlm.memory.encoder import ChunkEncoder, NoEncoder
-from memlm.models.model import ShapeConfig
+from memlm.huggingface import register
+from memlm.memory.encoder import ChunkEncoder
+from memlm.models.chunk_model import ChunkModel
+from memlm.models.model import ShapeConfig, chunked
 from memlm.models.shapes import MemoryShape
-from memlm.nn.loss import token_loss
-from memlm.nn.stack import Beside, build_stack
-from memlm.nn.vocabulary import PAD, token_embedding
-from memlm.readers.placing import Placing, folded, packed
-from memlm.readers.reader import READERS, Select, Soft
-from memlm.readers.select import Where
+from memlm.nn.stack import build_stack
+from memlm.nn.vocabulary import token_embedding
+from memlm.readers.placing import Placing
+from memlm.readers.reader import Kept, Queries, Reader, Sizes, build_reader, recent_tokens
+from memlm.readers.sequence import Form, read_chunks
 
-Form = Literal["packed", "folded"]
+
+class ReadsMemories(ChunkModel):
+    """The memory model without the parts that it is made of, which are ours or those of a model of others.
+
+    Attributes:
+        reader: what its decoder gets of memories.
+        placing: where memories and tokens stand.
+        form: how they are laid out; both give the same numbers.
+    """
+
+    reader: Reader
+    placing: Placing
+    form: Form = "packed"
+
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from memories of earlier chunks and the earlier tokens of its own."""
+        ids_BCT = chunked(ids_BN, self.chunk_tokens)
+        memory_BKM = None
+        if read and self.reader.reads:
+            own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
+            memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
+        return self.decode(ids_BCT, marks, memory_BKM)[:, : ids_BN.shape[1]], memory_BKM
+
+    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Tensor:
+        """Logits [B, N, V] of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
+
+        Raises:
+            UsageError: more memories than the decoder has room for.
+        """
+        C, T = ids_BCT.shape[1:]
+        K = C - 1 if memory_BKM is None else memory_BKM.shape[1]
+        most = self.most_tokens(K - C + 1)
+        if most is not None and most < C * T:
+            raise UsageError(
+                f"the model has room for {most} tokens after {K - C + 1} memories, not {C * T}: give less."
+            )
+        if memory_BKM is None:
+            x_BCTW = self.embed_chunks(ids_BCT, marks_BC)
+            return self.head(read_chunks(self.decoder, self.placing, self.form, x_BCTW, None, K))
+        before_C, hidden = torch.arange(K - C + 1, K + 1, device=ids_BCT.device), self.placing.hidden
+        seen_C = before_C if hidden is None else before_C - (before_C > hidden).long()
+        x_BCTW = self.embed_chunks(ids_BCT, marks_BC, seen_C > 0)
+        kept = self.reader.keep(memory_BKM)
+        place_N = torch.arange(T, device=ids_BCT.device).repeat(C)
+        recent_BNn = recent_tokens(ids_BCT, self.reader.recent).flatten(1, 2)
+        queries = Queries(before_C.repeat_interleave(T)[None], place_N[None], recent_BNn, hidden)
+        residuals = self.reader.residuals(kept, queries)
+        entry_BKSW = self.reader.entries(memory_BKM)
+        h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
+        return self.predicted(h_BNW, kept, queries)
+
+    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
+        """Hidden states -> logits [B, Q, V], with what the reader mixes in."""
+        return self.reader.mix(self.head(h_BQW), h_BQW, kept, queries)
+
+    def decoding(self, prompt: Prompt) -> Decoding:
+        """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""
+        return MemoryDecoding(self, self.placing, prompt)
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
+
+        What a reader keeps beside its entries is added for each memory.
+        """
+        one_11M = next(self.parameters()).new_zeros(1, 1, self.memory_dim)
+        with torch.inference_mode():
+            beside = sum(t.nbytes for t in self.reader.keep(one_11M)) if self.reader.reads else 0
+        entries = cache_entries(self.reader.vectors, self.chunk_tokens, tokens, memories)
+        return entries * self.decoder.entry_bytes + (memories + tokens // self.chunk_tokens) * beside
+
+    def memories_before(self, chunk: np.ndarray) -> np.ndarray:
+        """As of `Generative`: one for every earlier chunk."""
+        return chunk if self.reader.reads else super().memories_before(chunk)
+
+    @property
+    def recall(self):  # noqa: D102  as of `TextMemory`
+        return self.reader.recall if self.reader.config.recalls else None
+
+    @property
+    def reads_given_memories(self) -> bool:
+        """Whether it reads any."""
+        return self.reader.reads
+
+    @property
+    def reads_earlier(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether it reads any."""
+        return self.reader.reads
+
+    @property
+    def reader_name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The kind of its reader."""
+        return self.reader.config.kind
 
 
 class MemoryModelConfig(ShapeConfig[MemoryShape]):
     """The Hugging Face config of a `MemoryModel`."""
 
-    model_type = "memlm-memory"
     shape_class = MemoryShape
 
 
-@dataclass
-class MemoryOutput(ModelOutput):
-    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], and `memories` [B, C - 1, M] that were read."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    memories: Tensor | None = None
-
-
-class MemoryModel(Generative):
+class MemoryModel(ReadsMemories):
     """Parallel encoder-decoder over chunks (paper, Memory model)."""
 
     config_class = MemoryModelConfig
 
     def __init__(self, config: MemoryModelConfig):
         super().__init__(config)
-        shape = cast(MemoryShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim, self.reader_kind = shape.chunk_tokens, shape.memory_dim, shape.reader
-        width = shape.decoder.width
-        self.embed = token_embedding(config.vocab_size, width)
-        self.reader = READERS[shape.reader](shape, self.embed)
-        self.encoder = ChunkEncoder(shape.encoder, config.vocab_size) if self.reader.reads else NoEncoder(shape.encoder)
-        self.placing = Placing(shape.chunk_tokens, self.reader.vectors, shape.positions, shape.chunks)
-        self.start = token_embedding(2, width)  # before a chunk's first token: text goes on, or a copy is wanted
-        self.place = token_embedding(shape.chunk_tokens, width)
-        self.decoder = build_stack(shape.decoder, self.placing.length)
-        self.head = nn.Linear(width, config.vocab_size, bias=False)
-        # Memories that are no entries leave nothing to pack: chunks alone are shorter sequences.
-        self.form: Form = "folded" if isinstance(self.reader, Select) else "packed"
+        shape, V = cast(MemoryShape, config.read_shape()), config.vocab_size
+        T, M, decoder = shape.chunk_tokens, shape.memory_dim, shape.decoder
+        self.chunk_tokens, self.memory_dim = T, M
+        self.embed = token_embedding(V, decoder.width)
+        self.reader = build_reader(shape.reader, Sizes(T, M, decoder.width, decoder.layers, self.embed))
+        self.encoder = ChunkEncoder(shape.encoder, V) if self.reader.reads else None
+        self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
+        self.make_inputs(decoder.width)
+        self.decoder = build_stack(decoder, self.placing.length)
+        self.head = nn.Linear(decoder.width, V, bias=False)
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        labels: Tensor | None = None,
-        marks: Tensor | None = None,
-        weights: Tensor | None = None,
-        memories: Tensor | None = None,
-        own_memories: Tensor | None = None,
-        read: bool = True,
-        own: Tensor | None = None,
-    ) -> MemoryOutput:
-        """Predict every token from memories of earlier chunks and from the earlier tokens of its own chunk.
-
-        Args:
-            input_ids: token ids [B, N], any N, padded at the end with id 0.
-            labels: the token ids to score [B, N], -100 where nothing is scored; unshifted.
-            marks: bool [B, C], chunks that shall copy from memory; none by default.
-            weights: what a label counts [B, N]; the mean over the scored ones by default.
-            memories: of what comes before the text [B, K, M].
-            own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
-            read: False leaves all memories unread: what the model does without them.
-            own: bool [B], rows whose every chunk is told from its own memory instead, as an autoencoder does it.
-        """
-        if own is None:
-            logits_BNV, memory_BKM = self._predict(input_ids, marks, memories, own_memories, read)
-        else:
-            marks, memories, own_memories = (x if x is None else x[~own] for x in (marks, memories, own_memories))
-            told_bNV, memory_BKM = self._predict(input_ids[~own], marks, memories, own_memories, read)
-            logits_BNV = told_bNV.new_empty(*input_ids.shape, told_bNV.shape[-1])
-            logits_BNV[~own], logits_BNV[own] = told_bNV, self._recall(input_ids[own]).to(told_bNV)
-        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
-        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
-
-    def _predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, N, V], and the memories that were read."""
-        ids_BCT = chunked(ids_BN, self.chunk_tokens)
-        memory_BKM = None
-        if read and self.reader.reads:
-            own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
-            memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
-        x_BCTW = self.embed_chunks(ids_BCT, marks)
-        if self.reader_kind == "full":
-            h_BNW = self.decoder(self.embed_all(x_BCTW, ids_BCT))
-        else:
-            h_BNW = self.decode(x_BCTW, memory_BKM)
-        return self.head(h_BNW[:, : ids_BN.shape[1]]), memory_BKM
-
-    def _recall(self, ids_BN: Tensor) -> Tensor:
-        """Logits [B, N, V] of every chunk from its own memory alone.
-
-        Raises:
-            UsageError: the reader does not tell what tokens a memory holds.
-        """
-        if not isinstance(self.reader, Soft):
-            raise UsageError("only a reader of soft tokens tells a chunk from its memory: set --model.reader soft.")
-        memory_BCM = self.encode_chunks(chunked(ids_BN, self.chunk_tokens))
-        logits_XTV = self.reader.text(memory_BCM.flatten(0, 1))
-        return logits_XTV.unflatten(0, memory_BCM.shape[:2]).flatten(1, 2)[:, : ids_BN.shape[1]]
-
-    def encode_chunks(self, ids_BCT: Tensor) -> Tensor:
-        """Chunks of token ids [B, C, T] -> memories [B, C, M], all at once."""
-        return self.encoder(ids_BCT.flatten(0, 1)).unflatten(0, ids_BCT.shape[:2])
-
-    def embed_chunks(self, ids_BCT: Tensor, marks_BC: Tensor | None = None) -> Tensor:
-        """What the decoder reads of each chunk: its start slot, then its tokens but the last. [B, C, T, W]."""
-        start_BC = ids_BCT.new_zeros(ids_BCT.shape[:2]) if marks_BC is None else marks_BC.long()
-        x_BCTW = torch.cat([self.start(start_BC)[:, :, None], self.embed(ids_BCT[..., :-1])], 2)
-        return x_BCTW + self.place.weight
-
-    def decode(self, x_BCTW: Tensor, memory_BKM: Tensor | None) -> Tensor:
-        """Embedded chunks and memories -> hidden states [B, N, W]; K >= C - 1 memories, the last C - 1 the chunks' own.
-
-        Raises:
-            UsageError: more memories than fixed positions have room for.
-        """
-        B, C = x_BCTW.shape[:2]
-        K = C - 1 if memory_BKM is None else memory_BKM.shape[1]
-        if self.placing.scheme == "fixed" and self.placing.most < K:
-            raise UsageError(
-                f"the model has room for {self.placing.most} memories, not {K}: give it less text at once."
-            )
-        prefix_BKSW = x_BCTW[:, :0] if memory_BKM is None else self.reader(memory_BKM)
-        x_BNW, prefix_BmW = x_BCTW.flatten(1, 2), prefix_BKSW.flatten(1, 2)
-        m, read = prefix_BmW.shape[1], memory_BKM is not None
-        beside = self._beside(memory_BKM, C)
-        if self.form == "packed":
-            layout = packed(self.placing, K, C, x_BNW.device, read=read)
-            return self.decoder(torch.cat([prefix_BmW, x_BNW], 1), layout, beside=beside)[:, m:]
-        layout = folded(self.placing, K, C, B, x_BNW.device, read=read)
-        entries_BCPW = torch.cat([prefix_BmW[:, None].expand(-1, C, -1, -1), x_BCTW], 2)
-        # What is beside is of the tokens of all chunks, in one sequence.
-        beside = [
-            lambda h_ETW, give=give: give(h_ETW.reshape(B, -1, h_ETW.shape[2])).reshape(h_ETW.shape) for give in beside
-        ]
-        h_EPW = self.decoder(entries_BCPW.flatten(0, 1), layout, beside=beside)
-        return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
-
-    def _beside(self, memory_BKM: Tensor | None, chunks: int) -> Sequence[Beside]:
-        """What tokens of the last chunks [B, N, W] are given of memories that are no entries."""
-        if memory_BKM is None or not isinstance(self.reader, Select):
-            return ()
-        T, K, device = self.chunk_tokens, memory_BKM.shape[1], memory_BKM.device
-        number_1K = torch.arange(K, device=device)[None]
-        before_1N = torch.arange(K - chunks + 1, K + 1, device=device).repeat_interleave(T)[None]
-        place_1N = torch.arange(T, device=device).repeat(chunks)[None]
-        where = Where(before_1N, place_1N, self.placing.hidden)
-        return self.reader.beside(self.reader.hold(memory_BKM, number_1K), where)
-
-    def embed_all(self, x_BCTW: Tensor, ids_BCT: Tensor) -> Tensor:
-        """What the reader `full` reads of embedded chunks [B, N, W]: a start slot also holds the token before it."""
-        before_BC = ids_BCT[:, :-1, -1]
-        start_BCW = x_BCTW[:, :, 0] + F.pad(self.embed(before_BC), (0, 0, 1, 0))
-        return torch.cat([start_BCW[:, :, None], x_BCTW[:, :, 1:]], 2).flatten(1, 2)
-
-    def decoding(self, prompt: Prompt) -> Cached:
-        """What is kept of `prompt` while it is continued."""
-        if self.reader_kind == "full":
-            return FullDecoding(self, prompt)
-        if isinstance(self.reader, Select):
-            return SelectDecoding(self, self.placing, prompt)
-        return MemoryDecoding(self, self.placing, prompt)
-
-    @property
-    def reads_given_memories(self) -> bool:
-        """Whether it can be given memories of what comes before the text."""
-        return self.reader.reads
-
     def most_tokens(self, memories: int = 0) -> int | None:
-        """How many tokens there is room for after so many memories; None: no end."""
-        if self.placing.scheme != "fixed" or self.reader_kind == "full":
+        """As of `Generative`: fixed positions end somewhere."""
+        if self.placing.scheme != "fixed":
             return None
         return max(0, self.placing.most + 1 - memories) * self.chunk_tokens
-
-    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
-        """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
-
-        The reader `select` has S = 0, and keeps of each memory its M numbers and layers keys of D + T x d.
-        """
-        kept = self.chunk_tokens if self.reader_kind == "full" else self.reader.vectors
-        entries = cache_entries(kept, self.chunk_tokens, tokens, memories)
-        return entries * self.decoder.entry_bytes + (memories + tokens // self.chunk_tokens) * self.reader.held_bytes
-
-
-def chunked(ids_BN: Tensor, tokens: int) -> Tensor:
-    """Token ids [B, N] -> chunks of `tokens` [B, C, T], the last one padded."""
-    return F.pad(ids_BN, (0, -ids_BN.shape[1] % tokens), value=PAD).unflatten(1, (-1, tokens))
 
 
 register(MemoryModelConfig, MemoryModel)

@@ -1,16 +1,24 @@
-"""What every saved model of ours shares: a config that holds its shape, exact save and load, an identity.
+"""What all models of ours share: one forward signature, exact save and load, an identity.
 
 What of transformers is used comes through `memlm.huggingface`, so that a new release of it breaks one file.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from memlm.huggingface import PreTrainedConfig, PreTrainedModel
-from memlm.memory.encoder import ChunkEncoder, fingerprint
-from memlm.models.shapes import ModelShape
+from memlm.decoding.cached import Decoding, Prompt
+from memlm.decoding.generate import generate
+from memlm.errors import UsageError
+from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel
+from memlm.legacy import modern_shape
+from memlm.memory.encoder import fingerprint
+from memlm.models.kind import ModelShape
+from memlm.nn.loss import token_loss
 from memlm.nn.vocabulary import END, PAD
 from memlm.records import from_dict, to_dict
 
@@ -24,6 +32,11 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     vocab_size: int = 1024
     shape: dict[str, Any] | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "shape_class" in cls.__dict__:
+            cls.model_type = f"memlm-{cls.shape_class.kind}"
+        super().__init_subclass__(**kwargs)
+
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":
         """The config for `shape` over a vocabulary of `vocab_size` tokens."""
@@ -32,28 +45,163 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
 
     def read_shape(self) -> S:
         """The shape as the dataclass it was made from."""
-        return from_dict(self.shape_class, self.shape or {}, "shape")
+        return from_dict(self.shape_class, modern_shape(self.shape or {}, "shape"), "shape")
+
+
+@dataclass
+class MemoryOutput(ModelOutput):
+    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], and the `memories` [B, K, M] that were read."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    memories: Tensor | None = None
 
 
 class TextMemory(PreTrainedModel):
-    """A model with an `encoder` that turns a chunk of token ids into one vector.
+    """A model whose `encoder` turns a chunk of token ids into one vector; a baseline that forms none has none.
 
-    `forward(input_ids, labels)` of each of them gives logits at the place of the token that they predict, whatever
-    the model reads to predict it; labels are token ids at the same places.
+    A subclass says what it predicts (`predict`), and what tokens a memory holds if it can tell (`recall`).
     """
 
     main_input_name = "input_ids"
-    memory_dim: int
-    chunk_tokens: int
-    encoder: ChunkEncoder
+    memory_dim = 0  # M
+    chunk_tokens: int  # T
+    encoder: Any  # a `MemoryEncoder`; None if it forms no memories
+    of_one_chunk = True  # whether a memory is of one chunk alone, not of all before it too
 
-    def _init_weights(self, module: torch.nn.Module) -> None:
+    def _init_weights(self, module: nn.Module) -> None:
         """Layers initialise themselves when they are made; nothing to add."""
 
+    def forward(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        marks: Tensor | None = None,
+        own_rows: int = 0,
+        memories: Tensor | None = None,
+        own_memories: Tensor | None = None,
+        read: bool = True,
+    ) -> MemoryOutput:
+        """Predict tokens; logits stand at the place of the token that they predict, whatever is read to predict it.
+
+        Args:
+            input_ids: token ids [B, N], padded at the end with id 0.
+            labels: the token ids to score [B, N], -100 where nothing is scored; unshifted.
+            weights: what a label counts [B, N]; the mean over the scored ones by default.
+            marks: bool [B, C], chunks that shall be answered from memory; none by default.
+            own_rows: so many rows at the beginning are an autoencoder's: each chunk is told from its own memory alone.
+            memories: of what comes before the text [B, K, M].
+            own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
+            read: False leaves all memories unread: what the model does without them.
+
+        Raises:
+            UsageError: the model has no use for what it is given.
+        """
+        if (memories is not None or own_memories is not None) and not self.reads_given_memories:
+            raise UsageError("this model cannot be given memories: leave them out, or take a memory model.")
+        parts, memory_BKM = [], None
+        if own_rows:
+            parts.append(self.reconstruct(input_ids[:own_rows]))
+        if own_rows < len(input_ids):
+            marks, memories, own_memories = (x if x is None else x[own_rows:] for x in (marks, memories, own_memories))
+            predicted, memory_BKM = self.predict(input_ids[own_rows:], marks, memories, own_memories, read)
+            parts.append(predicted)
+        logits_BNV = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[-1]) for part in parts])
+        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
+        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, N, V], and the memories that were read; arguments as of `forward`."""
+        raise TypeError(f"{type(self).__name__} has no predict")
+
     def encode(self, ids_BT: Tensor) -> Tensor:
-        """Token ids [B, T], T <= chunk_tokens, padded at the end with id 0, -> memories [B, M]."""
+        """Token ids [B, T], T <= chunk_tokens, padded at the end with id 0, -> memories [B, M].
+
+        Raises:
+            UsageError: the model forms no memories.
+        """
+        if not self.forms_memories:
+            raise UsageError("this model forms no memories: it is a baseline that reads text alone.")
         return self.encoder(ids_BT)
+
+    def encode_chunks(self, ids_BCT: Tensor) -> Tensor:
+        """Chunks of token ids [B, C, T] -> memories [B, C, M], all at once."""
+        return self.encode(ids_BCT.flatten(0, 1)).unflatten(0, ids_BCT.shape[:2])
+
+    def reconstruct(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of every chunk from its own memory alone.
+
+        Raises:
+            UsageError: the model does not tell what tokens a memory holds.
+        """
+        if (recall := self.recall) is None:
+            raise UsageError("this model does not tell what tokens a memory holds: choose the reader soft.")
+        memory_BCM = self.encode_chunks(chunked(ids_BN, self.chunk_tokens))
+        logits_XTV = recall(memory_BCM.flatten(0, 1))
+        return logits_XTV.unflatten(0, memory_BCM.shape[:2]).flatten(1, 2)[:, : ids_BN.shape[1]]
+
+    @property
+    def recall(self) -> Callable[[Tensor], Tensor] | None:
+        """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; None: the model cannot tell."""
+        return None
+
+    @property
+    def forms_memories(self) -> bool:
+        """Whether there is an encoder at all."""
+        return self.encoder is not None
+
+    @property
+    def reads_given_memories(self) -> bool:
+        """Whether it can be given memories of what comes before the text."""
+        return False
 
     def fingerprint(self) -> str:
         """SHA-256 over the shape and every weight."""
         return fingerprint(self, self.config.shape)
+
+
+class Generative(TextMemory):
+    """A model that continues text. A subclass says what it keeps meanwhile, and for how much text it has room.
+
+    Attributes:
+        reads_chunks: whether it reads text chunk by chunk, so that its access to memory can be measured.
+        reads_earlier: whether anything of earlier chunks reaches a token.
+        reader_name: what tables call the way in which it reads earlier chunks.
+        has_base: whether the untouched language model that it was made over can be asked too.
+        base_positions: how many tokens that one has room for; None: no end.
+    """
+
+    generate = generate
+    reads_chunks = True
+    reads_earlier = True
+    reader_name: str
+    has_base = False
+    base_positions: int | None = None
+
+    def base_logits(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of the language model that it was made over, if it `has_base`."""
+        raise TypeError(f"{type(self).__name__} has no base")
+
+    def decoding(self, prompt: Prompt) -> Decoding:
+        """What is kept of `prompt` while it is continued."""
+        raise TypeError(f"{type(self).__name__} has no decoding")
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of one text of so many tokens, and of so many memories before it."""
+        raise TypeError(f"{type(self).__name__} has no cache_bytes")
+
+    def most_tokens(self, memories: int = 0) -> int | None:
+        """How many tokens, prompt and all, there is room for after so many memories; None: no end."""
+        return None
+
+    def memories_before(self, chunk: np.ndarray) -> np.ndarray:
+        """How many memories tokens in chunks of these numbers can read; tokens of earlier chunks are no memories."""
+        return np.zeros_like(chunk)
+
+
+def chunked(ids_BN: Tensor, tokens: int) -> Tensor:
+    """Token ids [B, N] -> chunks of `tokens` [B, C, T], the last one padded."""
+    return nn.functional.pad(ids_BN, (0, -ids_BN.shape[1] % tokens), value=PAD).unflatten(1, (-1, tokens))

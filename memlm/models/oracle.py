@@ -8,13 +8,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.memory_model import MemoryOutput
 from memlm.models.model import ShapeConfig, TextMemory
 from memlm.models.shapes import OracleShape
-from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import END, token_embedding
 
@@ -22,7 +21,6 @@ from memlm.nn.vocabulary import END, token_embedding
 class OracleConfig(ShapeConfig[OracleShape]):
     """The Hugging Face config of an `Oracle`."""
 
-    model_type = "memlm-oracle"
     shape_class = OracleShape
 
 
@@ -43,18 +41,14 @@ class Oracle(TextMemory):
         self.head = nn.Linear(width, config.vocab_size, bias=False)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None, read: bool = True) -> MemoryOutput:
-        """Predict every token from those before it and from the memory of all of them.
-
-        Args:
-            input_ids: token ids [B, T], T <= chunk_tokens.
-            labels: the token ids to score [B, T], -100 where nothing is scored; unshifted.
-            read: False gives the decoder a memory of zeros.
-        """
-        memory_BM = self.encoder(input_ids)
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from those before it and the memory of them all; unread it is zeros."""
+        memory_BM = self.encode(ids_BN)
         if not read:
             memory_BM = torch.zeros_like(memory_BM)
-        x_BTW = self.embed(torch.cat([torch.full_like(input_ids[:, :1], END), input_ids[:, :-1]], 1))
+        x_BTW = self.embed(F.pad(ids_BN, (1, 0), value=END)[:, :-1])
         if self.given == "token":
             h_BTW = self.decoder(torch.cat([self.read(memory_BM)[:, None], x_BTW], 1))[:, 1:]
         elif self.given == "embedding":
@@ -62,9 +56,7 @@ class Oracle(TextMemory):
             h_BTW = self.decoder(self.read(beside_BTX))
         else:
             h_BTW = self.decoder(x_BTW + self.read(memory_BM)[:, None])
-        logits_BTV = self.head(h_BTW)
-        loss = None if labels is None else token_loss(logits_BTV, labels)
-        return MemoryOutput(loss=loss, logits=logits_BTV, memories=memory_BM[:, None])
+        return self.head(h_BTW), memory_BM[:, None]
 
 
 register(OracleConfig, Oracle)

@@ -7,34 +7,36 @@ have to be encoded one after the other; the decoder reads the one memory that is
 
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memlm.decoding.cached import Cached, Prompt
+from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.chunks import RecurrentDecoding
-from memlm.decoding.generate import Generative
 from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.memory_model import MemoryOutput, chunked
-from memlm.models.model import ShapeConfig
+from memlm.models.chunk_model import ChunkModel
+from memlm.models.model import ShapeConfig, chunked
 from memlm.models.shapes import RecurrentShape
-from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import PAD, token_embedding
 from memlm.readers.placing import Placing
+from memlm.readers.sequence import read_chunks
 
 
 class RecurrentMemoryConfig(ShapeConfig[RecurrentShape]):
     """The Hugging Face config of a `RecurrentMemory`."""
 
-    model_type = "memlm-recurrent"
     shape_class = RecurrentShape
 
 
-class RecurrentMemory(Generative):
+class RecurrentMemory(ChunkModel):
     """memory, chunk -> memory; memory, chunk's past -> tokens (paper, Baselines)."""
 
     config_class = RecurrentMemoryConfig
+    of_one_chunk = False
+    reader_name = "carried"
+    encoder: ChunkEncoder
 
     def __init__(self, config: RecurrentMemoryConfig):
         super().__init__(config)
@@ -45,9 +47,9 @@ class RecurrentMemory(Generative):
         self.carry = nn.Linear(shape.memory_dim, shape.encoder.stack.width)
         self.read = nn.Linear(shape.memory_dim, width)
         self.embed = token_embedding(config.vocab_size, width)
-        self.start = token_embedding(2, width)
-        self.place = token_embedding(shape.chunk_tokens, width)
-        self.decoder = build_stack(shape.decoder, 1 + shape.chunk_tokens)
+        self.make_inputs(width)
+        self.placing = Placing(shape.chunk_tokens, 1, "fixed", 1)  # every chunk after the one memory
+        self.decoder = build_stack(shape.decoder, self.placing.length)
         self.head = nn.Linear(width, config.vocab_size, bias=False)
         self.post_init()
 
@@ -67,38 +69,32 @@ class RecurrentMemory(Generative):
             after.append(memory_BM)
         return torch.stack(after, 1)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        labels: Tensor | None = None,
-        marks: Tensor | None = None,
-        weights: Tensor | None = None,
-        read: bool = True,
-    ) -> MemoryOutput:
-        """Predict every token from the carried memory and from the earlier tokens of its own chunk.
-
-        Args: as of `MemoryModel.forward`.
-        """
-        ids_BCT = chunked(input_ids, self.chunk_tokens)
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from the carried memory and the earlier tokens of its chunk."""
+        ids_BCT = chunked(ids_BN, self.chunk_tokens)
         B, C, _ = ids_BCT.shape
         memory_BCM = self.read.weight.new_zeros(B, C, self.memory_dim)
         if read and C > 1:
             memory_BCM = torch.cat([memory_BCM[:, :1], self.carried(ids_BCT[:, :-1])], 1)
-        start_BC = ids_BCT.new_zeros(B, C) if marks is None else marks.long()
-        tokens_BCTW = torch.cat([self.start(start_BC)[:, :, None], self.embed(ids_BCT[..., :-1])], 2)
-        x_BCPW = torch.cat([self.read(memory_BCM)[:, :, None], tokens_BCTW + self.place.weight], 2)
-        h_BCTW = self.decoder(x_BCPW.flatten(0, 1))[:, 1:].unflatten(0, (B, C))
-        logits_BNV = self.head(h_BCTW.flatten(1, 2)[:, : input_ids.shape[1]])
-        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
-        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BCM[:, 1:])
+        x_ETW = self.embed_chunks(ids_BCT, marks).flatten(0, 1)
+        entry_E11W = self.read(memory_BCM).flatten(0, 1)[:, None, None]
+        h_ETW = read_chunks(self.decoder, self.placing, "packed", x_ETW[:, None], entry_E11W, 1)
+        h_BNW = h_ETW.unflatten(0, (B, C)).flatten(1, 2)[:, : ids_BN.shape[1]]
+        return self.head(h_BNW), memory_BCM[:, 1:]
 
-    def decoding(self, prompt: Prompt) -> Cached:
+    def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: the carried memory, and T + 1 entries."""
-        return RecurrentDecoding(self, Placing(self.chunk_tokens, 1, "fixed", 1), prompt)
+        return RecurrentDecoding(self, self.placing, prompt)
 
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text of any length: layers x 2 x width x (T + 1)."""
         return (self.chunk_tokens + 1) * self.decoder.entry_bytes
+
+    def memories_before(self, chunk: np.ndarray) -> np.ndarray:
+        """As of `Generative`: the one that is carried."""
+        return np.minimum(chunk, 1)
 
 
 register(RecurrentMemoryConfig, RecurrentMemory)

@@ -1,32 +1,36 @@
-"""What a model is, as data: frozen dataclasses that go into run configs and saved models alike.
+"""Our kinds of models, as data: frozen dataclasses that go into run configs and saved models alike.
 
 No torch here: a command line that only prints its options imports this file.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import EncoderShape, OfChunks, OfEncoder, ReadoutKind
+from memlm.memory.encoder_shape import BridgeKind, EncoderShape, ReadoutKind
+from memlm.models.kind import ModelShape, OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.objectives.names import OF_CHUNKS, OF_ITSELF
+from memlm.readers.config import PositionScheme, ReaderConfig, VectorReader
 
-BridgeKind = Literal["repeat", "unroll", "slots"]
-ReaderKind = Literal["vector", "slots", "soft", "select", "none", "full"]
-PositionScheme = Literal["original", "variable", "fixed"]
 OracleKind = Literal["token", "embedding", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderShape:
+class AutoencoderShape(ModelShape):
     """An autoencoder: `chunk_tokens` tokens through one vector of `memory_dim` numbers and back.
 
     A `memory_dim` below a stack's width is the paper's bottleneck: a linear map down after the readout and
     one up before the bridge.
     """
 
-    chunk_tokens: int = 64  # T
-    memory_dim: int = 256  # M, the numbers that are stored
+    kind: ClassVar[str] = "autoencoder"
+    model: ClassVar[str] = "memlm.models.autoencoder:Autoencoder"
+    trained_as: ClassVar[str] = "autoencoder"
+    trained_on: ClassVar[frozenset[str]] = OF_ITSELF
+
+    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T
+    memory_dim: int = 256  # pyright: ignore[reportIncompatibleMethodOverride]  M, the numbers that are stored
     memory_norm: bool = True  # LayerNorm on the memory
     encoder: StackConfig = field(default_factory=StackConfig)
     readout: ReadoutKind = "last"
@@ -48,22 +52,27 @@ class AutoencoderShape:
         )
 
     @property
-    def window_tokens(self) -> int:
-        """Tokens of one training example."""
-        return self.chunk_tokens
+    def parts(self) -> dict[str, Part]:
+        """Both halves."""
+        same = (self.chunk_tokens, self.memory_dim, self.bridge, self.decoder)
+        return super().parts | {"text": Part("decoder", same)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalShape:
+class CausalShape(ModelShape):
     """A causal language model whose hidden state after `chunk_tokens` tokens is looked at as a memory."""
 
-    chunk_tokens: int = 64  # T; it reads a beginning-of-text token before them
+    kind: ClassVar[str] = "causal"
+    model: ClassVar[str] = "memlm.models.causal:CausalLM"
+    trained_as: ClassVar[str] = "causal"
+    trained_on: ClassVar[frozenset[str]] = frozenset({"causal"})
+
+    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T; it reads a beginning-of-text token before them
     stack: StackConfig = field(default_factory=StackConfig)
     readout: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
-        if not self.stack.causal:
-            raise UsageError("a causal language model needs a causal stack: leave causal at true.")
+        _check_causal(self.stack)
         self.encoder_shape  # noqa: B018  refuses what is impossible
 
     @property
@@ -89,86 +98,126 @@ class CausalShape:
         return self.chunk_tokens + 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ReadsMemories(OfEncoder):
-    """What the shapes of decoders that read memories share: the encoder that forms them."""
-
-    encoder: EncoderShape = field(default_factory=EncoderShape)
-    decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="transformer", heads=4))
-
-    def __post_init__(self) -> None:
-        if not self.decoder.causal:
-            raise UsageError("what predicts tokens needs a causal decoder: leave causal at true.")
-
-    @property
-    def encoder_shape(self) -> EncoderShape:
-        """What forms memories."""
-        return self.encoder
-
-
-def _pointwise() -> StackConfig:
-    return StackConfig(kind="pointwise", width=64, layers=1)
+def _reading() -> StackConfig:
+    return StackConfig(kind="transformer", heads=4)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryShape(OfChunks, _ReadsMemories):
+class MemoryShape(OfEncoder, OfChunks):
     """A memory model: a decoder that reads memories of earlier chunks and the tokens of its own.
 
-    `reader` says how it reads them (memory/reader.py). Two of them are baselines on the same stacks: `none` reads no
-    memory at all, `full` reads all earlier tokens, as a plain transformer does.
+    `reader` says how it reads them; one of `none` is the baseline of each chunk by itself, on the same stacks.
     """
 
+    kind: ClassVar[str] = "memory"
+    model: ClassVar[str] = "memlm.models.memory_model:MemoryModel"
+    trained_as: ClassVar[str] = "memory-model"
+    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    on_grid: ClassVar[bool] = True
+
     chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
-    reader: ReaderKind = "vector"
-    vectors: int = 1  # S of the reader `vector`: into how many vectors it makes a memory
-    bridge: BridgeKind = "slots"  # of `slots`, `soft`, `select`: what unrolls a memory, as in its autoencoder ...
-    bridge_width: int = 64  # ... into what width, of `slots` and `select` ...
-    unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it, of `soft`
-    shift: bool = True  # each slot or soft token is read beside the one before it
-    select: int = 2  # of the reader `select`: how many memories a token unrolls in each layer; 0: all
-    key_width: int = 64  # of the reader `select`: numbers of a memory's key in each layer that tell of it as a whole
+    encoder: EncoderShape = field(default_factory=EncoderShape)
+    reader: ReaderConfig = field(default_factory=VectorReader)
+    decoder: StackConfig = field(default_factory=_reading)
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunks < 1 or self.vectors < 1:
-            raise UsageError("a memory model needs at least one chunk, and one vector for a memory.")
-        if self.select < 0 or self.key_width < 2 or self.key_width % 2:
-            raise UsageError("select counts memories, 0 for all, and key_width must be even, for rotary positions.")
-        if self.reader == "select" and self.decoder.width // self.decoder.heads % 2:
-            raise UsageError("the reader select needs an even head width, for rotary positions.")
+        _check_causal(self.decoder)
+        _check_chunks(self.chunks)
         if self.decoder.kind == "mixer" and self.positions != "fixed":
             raise UsageError("a mixer's weights belong to positions: choose --model.positions fixed.")
-        if self.decoder.kind == "mixer" and self.reader == "full":
-            raise UsageError("the reader full needs a transformer decoder.")
+
+    @property
+    def objectives(self) -> frozenset[str]:
+        """What is asked of many chunks; of each by itself too, where the reader knows what tokens a memory holds."""
+        return self.trained_on | OF_ITSELF if self.reader.recalls else self.trained_on
+
+    @property
+    def encoder_shape(self) -> EncoderShape | None:
+        """What forms memories, if any are read."""
+        return self.encoder if self.reader.reads else None
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Its encoder, and what its reader takes memories apart with."""
+        told = self.reader.parts(self.chunk_tokens, self.memory_dim)
+        return super().parts | {name: Part(f"reader.{module}", same) for name, (module, same) in told.items()}
+
+    def of_any_length(self) -> Self:
+        """Only fixed positions depend on how many chunks there are."""
+        return self if self.positions == "fixed" else replace(self, chunks=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentShape(OfChunks, _ReadsMemories):
-    """A recurrent memory model: one vector is carried from chunk to chunk, and the decoder reads it alone."""
+class FullContextShape(OfChunks):
+    """The baseline that reads all earlier tokens, as a plain transformer does, on a memory model's decoder."""
 
-    chunks: int = 4  # C of a training example
+    kind: ClassVar[str] = "full"
+    model: ClassVar[str] = "memlm.models.full_context:FullContext"
+    trained_as: ClassVar[str] = "memory-model"
+    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    on_grid: ClassVar[bool] = True
+
+    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T: a chunk begins with a start slot, as a memory model's does
+    decoder: StackConfig = field(default_factory=_reading)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunks < 1:
-            raise UsageError("a recurrent memory model needs at least one chunk.")
+        _check_causal(self.decoder)
+        _check_chunks(self.chunks, self.chunk_tokens)
+        if self.decoder.kind == "mixer":
+            raise UsageError("a model that reads all tokens needs a transformer decoder.")
+
+    def of_any_length(self) -> Self:
+        """No weight depends on how many chunks there are."""
+        return replace(self, chunks=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentShape(OfEncoder, OfChunks):
+    """A recurrent memory model: one vector is carried from chunk to chunk, and the decoder reads it alone."""
+
+    kind: ClassVar[str] = "recurrent"
+    model: ClassVar[str] = "memlm.models.recurrent:RecurrentMemory"
+    trained_as: ClassVar[str] = "recurrent"
+    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    on_grid: ClassVar[bool] = True
+
+    encoder: EncoderShape = field(default_factory=lambda: EncoderShape(begins=True))
+    decoder: StackConfig = field(default_factory=_reading)
+
+    def __post_init__(self) -> None:
+        _check_causal(self.decoder)
+        _check_chunks(self.chunks)
         if not self.encoder.begins:
             raise UsageError("a recurrent encoder reads the carried memory first: set --model.encoder.begins.")
 
+    def of_any_length(self) -> Self:
+        """No weight depends on how many chunks there are."""
+        return replace(self, chunks=1)
+
 
 @dataclass(frozen=True, kw_only=True)
-class OracleShape(_ReadsMemories):
+class OracleShape(OfEncoder):
     """An oracle: the encoder has seen the whole chunk, the future too, and the decoder predicts it token by token."""
 
+    kind: ClassVar[str] = "oracle"
+    model: ClassVar[str] = "memlm.models.oracle:Oracle"
+    trained_as: ClassVar[str] = "oracle"
+    trained_on: ClassVar[frozenset[str]] = frozenset({"causal"})
+
+    encoder: EncoderShape = field(default_factory=EncoderShape)
+    decoder: StackConfig = field(default_factory=_reading)
     given: OracleKind = "token"  # an extra position, beside every token's embedding, or added to it
 
-    @property
-    def window_tokens(self) -> int:
-        """Tokens of one training example."""
-        return self.chunk_tokens
+    def __post_init__(self) -> None:
+        _check_causal(self.decoder)
 
 
-ModelShape = (
-    AutoencoderShape | CausalShape | MemoryShape | RecurrentShape | OracleShape | SoftAutoencoderShape | PretrainedShape
-)
+def _check_causal(decoder: StackConfig) -> None:
+    if not decoder.causal:
+        raise UsageError("what predicts tokens needs a causal stack: leave causal at true.")
+
+
+def _check_chunks(chunks: int, chunk_tokens: int = 1) -> None:
+    if chunks < 1 or chunk_tokens < 1:
+        raise UsageError(f"an example is at least one chunk of one token, not {chunks} of {chunk_tokens}.")

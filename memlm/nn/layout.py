@@ -24,12 +24,14 @@ class Layout:
             which the Q entries see each other, and nothing else that a cache holds.
         seen: long [P] or [B, P], where the P entries stand, for a mixer; None: they are the Q entries themselves.
         slots: long [Q] or [B, Q], at which of the P places of a cache the entries are kept; None: there is no cache.
+        prefix: which of the P entries are read and never predicted from: memories, say.
     """
 
     positions: Tensor
     mask: Tensor | Chunks
     seen: Tensor | None = None
     slots: Tensor | None = None
+    prefix: slice = field(default_factory=lambda: slice(0))
     _rotary: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def keep(self, cache: LayerCache | None, *new: Tensor) -> tuple[Tensor, ...]:

@@ -19,7 +19,7 @@ _STACKS = {
     "pointwise": "memlm.nn.mlp:Pointwise",
 }
 
-Beside = Callable[[Tensor], Tensor]  # h_BTD -> [B, T, D]
+Residual = Callable[[Tensor], Tensor]  # h_BTD -> [B, T, D]
 
 
 class Stack(nn.Module):
@@ -44,7 +44,7 @@ class Stack(nn.Module):
         x_BTD: Tensor,
         layout: Layout | None = None,
         cache: Cache | None = None,
-        beside: Sequence[Beside] = (),
+        residuals: Sequence[Residual] = (),
     ) -> Tensor:
         """[B, T, D] -> [B, T, D], T <= tokens.
 
@@ -52,11 +52,11 @@ class Stack(nn.Module):
             x_BTD: the entries.
             layout: where they stand and what they see; None: at 0..T-1, causal (or not, as the config says).
             cache: what they see beside themselves, and where they are kept; needs a layout with `slots` and `seen`.
-            beside: for each block what its input is given from elsewhere: called with it, and added to it.
+            residuals: of each block, what is added to its input from elsewhere: called with it.
         """
         for i, block in enumerate(self.blocks):
-            if beside:
-                x_BTD = x_BTD + beside[i](x_BTD)
+            if residuals:
+                x_BTD = x_BTD + residuals[i](x_BTD)
             x_BTD = block(x_BTD, layout, cache.layers[i] if cache else None)
         return self.norm(x_BTD)
 

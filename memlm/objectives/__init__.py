@@ -2,6 +2,6 @@
 
 In reading order: `names` (what objectives there are, and how they are combined, as text), `batch` (what an objective
 gives), `text` (autoencode, causal, copy, blank copy), `noise` (random tokens), `recall` (key-value pairs), `combined`,
-`registry` (a name -> the objective). A new objective is a class, a name in `NAMES` and a row in the registry; the test
-matrix takes it from there.
+`registry` (a name -> the objective). A new objective is a file and a row in `NAMES`; the test matrix takes it from
+there.
 """

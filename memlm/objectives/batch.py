@@ -1,7 +1,7 @@
 """What an objective gives, and what one is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class Batch:
         weights: what each label counts [B, N], normalised already; None: the mean over what is scored.
         sources: which chunk of its window each chunk repeats [B, C], -1 for blanks. None: chunks that no window has.
         windows: which window each row is of [B]; None: row b is of window b.
-        own: bool [B], rows whose every chunk is told from its own memory alone; None: there are none.
+        own_rows: so many rows at the beginning are told chunk by chunk from their own memories alone.
     """
 
     input_ids: Tensor
@@ -27,19 +27,15 @@ class Batch:
     weights: Tensor | None = None
     sources: Tensor | None = None
     windows: Tensor | None = None
-    own: Tensor | None = None
+    own_rows: int = 0
 
-    def asked(self) -> dict[str, Tensor]:
+    def asked(self) -> dict[str, Any]:
         """The arguments of a model's forward pass that say what it is asked."""
-        return _there({"input_ids": self.input_ids, "marks": self.marks, "own": self.own})
+        return {"input_ids": self.input_ids, "marks": self.marks, "own_rows": self.own_rows}
 
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Any]:
         """All arguments of a model's forward pass."""
-        return self.asked() | _there({"labels": self.labels, "weights": self.weights})
-
-
-def _there(named: dict[str, Tensor | None]) -> dict[str, Tensor]:
-    return {name: value for name, value in named.items() if value is not None}
+        return self.asked() | {"labels": self.labels, "weights": self.weights}
 
 
 class Objective(Protocol):

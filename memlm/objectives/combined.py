@@ -24,27 +24,31 @@ class Combined:
         return max(part.window(tokens) for part, _, _ in self.parts)
 
     def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
-        """The parts' rows one after the other; each label weighs its part's weight over the part's scored labels."""
-        n = tokens_BW.shape[1]
-        batches = [
-            (part(tokens_BW[::share, : part.window(n)], chunk_tokens), weight) for part, weight, share in self.parts
+        """The parts' rows one after the other, those of their own memories first.
+
+        Each label weighs its part's weight over the part's scored labels.
+        """
+        n, device = tokens_BW.shape[1], tokens_BW.device
+        rows = torch.arange(len(tokens_BW), device=device)
+        made = [
+            (part(tokens_BW[::share, : part.window(n)], chunk_tokens), weight, rows[::share])
+            for part, weight, share in self.parts
         ]
-        windows = [torch.arange(len(tokens_BW), device=tokens_BW.device)[::share] for *_, share in self.parts]
-        chunks = n // chunk_tokens
-        marks, weights, sources, own = [], [], [], []
-        for batch, weight in batches:
-            none = torch.zeros(len(batch.labels), chunks, dtype=torch.bool, device=tokens_BW.device)
+        made.sort(key=lambda part: not part[0].own_rows)
+        marks, weights, sources = [], [], []
+        for batch, weight, _ in made:
+            none = torch.zeros(len(batch.labels), n // chunk_tokens, dtype=torch.bool, device=device)
             marks.append(none if batch.marks is None else batch.marks)
             scored = batch.labels != IGNORED
             weights.append(scored * (weight / scored.sum().clamp(min=1)))
             sources.append(batch.sources)
-            own.append(torch.zeros_like(scored[:, 0]) if batch.own is None else batch.own)
+        batches = [batch for batch, *_ in made]
         return Batch(
-            torch.cat([batch.input_ids for batch, _ in batches]),
-            torch.cat([batch.labels for batch, _ in batches]),
-            torch.cat(marks) if any(batch.marks is not None for batch, _ in batches) else None,
+            torch.cat([batch.input_ids for batch in batches]),
+            torch.cat([batch.labels for batch in batches]),
+            torch.cat(marks) if any(batch.marks is not None for batch in batches) else None,
             torch.cat(weights),
             None if any(source is None for source in sources) else torch.cat(sources),
-            torch.cat(windows),
-            torch.cat(own) if any(batch.own is not None for batch, _ in batches) else None,
+            torch.cat([windows for *_, windows in made]),
+            sum(batch.own_rows for batch in batches),
         )

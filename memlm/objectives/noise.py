@@ -25,7 +25,7 @@ class Noise:
         """Tokens [B, W] -> as many random ones."""
         random_BW = torch.randint(END + 1, self.vocab_size, tokens_BW.shape, generator=seeded_by(tokens_BW))
         random_BW = random_BW.to(tokens_BW.device)
-        return Batch(random_BW, random_BW, own=torch.ones_like(random_BW[:, 0], dtype=torch.bool))
+        return Batch(random_BW, random_BW, own_rows=len(random_BW))
 
 
 def seeded_by(tokens_BW: Tensor) -> torch.Generator:

@@ -1,22 +1,10 @@
 """A name -> the objective of that name."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from memlm.objectives.batch import Objective
 from memlm.objectives.combined import Combined
-from memlm.objectives.names import Part, parse
-from memlm.objectives.noise import Noise
-from memlm.objectives.recall import Recall
-from memlm.objectives.text import Copy, Same
-
-OBJECTIVES: dict[str, Callable[[int], Objective]] = {  # each made from the vocabulary's size
-    "autoencode": lambda _: Same(own=True),
-    "noise": Noise,
-    "causal": lambda _: Same(own=False),
-    "copy": lambda _: Copy(blank=False),
-    "blank": lambda _: Copy(blank=True),
-    "recall": Recall,
-}
+from memlm.objectives.names import NAMES, Part, parse
 
 
 def build_objective(text: str, vocab_size: int) -> Objective:
@@ -26,7 +14,12 @@ def build_objective(text: str, vocab_size: int) -> Objective:
         UsageError: it names none.
     """
     parts = parse(text)
-    built = [OBJECTIVES[part.name](vocab_size) for part in parts]
+    built = [_make(part.name, vocab_size) for part in parts]
     if len(parts) == 1 and parts[0] == Part(parts[0].name):
         return built[0]
     return Combined([(one, part.weight, part.share) for one, part in zip(built, parts, strict=True)])
+
+
+def _make(name: str, vocab_size: int) -> Objective:
+    module, function = NAMES[name].made_by.split(":")
+    return getattr(import_module(module), function)(vocab_size)

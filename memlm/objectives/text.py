@@ -22,8 +22,8 @@ class Same:
     def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Input and labels are the same tokens."""
         chunks = -(-tokens_BW.shape[1] // chunk_tokens)
-        own_B = torch.ones_like(tokens_BW[:, 0], dtype=torch.bool) if self.own else None
-        return Batch(tokens_BW, tokens_BW, sources=same_chunks(len(tokens_BW), chunks, tokens_BW.device), own=own_B)
+        sources = same_chunks(len(tokens_BW), chunks, tokens_BW.device)
+        return Batch(tokens_BW, tokens_BW, sources=sources, own_rows=len(tokens_BW) if self.own else 0)
 
 
 class Copy:
@@ -51,3 +51,23 @@ class Copy:
         second_BC = torch.full_like(first_BC, -1) if self.blank else first_BC
         marks = torch.cat([torch.zeros_like(first_BC), torch.ones_like(first_BC)], 1).bool()
         return Batch(torch.cat([tokens_BW, again_BW], 1), labels, marks, sources=torch.cat([first_BC, second_BC], 1))
+
+
+def autoencode(vocab_size: int) -> Same:
+    """Every chunk from its own memory."""
+    return Same(own=True)
+
+
+def causal(vocab_size: int) -> Same:
+    """Every token from those before it."""
+    return Same(own=False)
+
+
+def copy(vocab_size: int) -> Copy:
+    """The second half, shown token by token."""
+    return Copy(blank=False)
+
+
+def blank(vocab_size: int) -> Copy:
+    """The second half at the places of blanks."""
+    return Copy(blank=True)

@@ -7,19 +7,20 @@ language model that has never seen soft tokens. A step tells the batch's tokens 
 thousand more.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from memlm.huggingface import register
-from memlm.models.autoencoder import AutoencoderOutput
+from memlm.models.model import MemoryOutput
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
 from memlm.pretrained.over import OverBase, OverConfig
 from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
+from memlm.readers.reader import Sizes, build_reader
 
 SHARE = 1 / 16
 
@@ -27,7 +28,6 @@ SHARE = 1 / 16
 class SoftAutoencoderConfig(OverConfig[SoftAutoencoderShape]):
     """The Hugging Face config of a `SoftAutoencoder`."""
 
-    model_type = "memlm-soft"
     shape_class = SoftAutoencoderShape
 
 
@@ -45,14 +45,16 @@ class SoftAutoencoder(OverBase):
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
-        self.reader = SoftSlots(shape.chunk_tokens, shape.memory_dim, shape.decoder, self.base)
+        sizes = Sizes(shape.chunk_tokens, shape.memory_dim, self.base.width, 0, self.embed)
+        self.reader = build_reader(shape.decoder, sizes)
+        self.reader.begin_as(self.base.vectors())
         if shape.encoder.stack.width == shape.decoder.width and shape.encoder.readout == "slots":
             self._begin_linear()
 
     @torch.no_grad()
     def _begin_linear(self) -> None:
         """Begin as the best linear autoencoder of single vectors: their principal components, side by side, turned."""
-        vectors_VW, encoder, reader = self.base.vectors(), cast(EmbeddingEncoder, self.encoder), self.reader
+        vectors_VW, encoder, reader = self.base.vectors(), self.encoder, cast(SoftSlots, self.reader)
         mean_W = vectors_VW.mean(0)
         value_W, part_WW = torch.linalg.eigh((vectors_VW - mean_W).T @ (vectors_VW - mean_W) / len(vectors_VW))
         value_d, part_Wd = value_W[-encoder.down.out_features :], part_WW[:, -encoder.down.out_features :]
@@ -69,31 +71,29 @@ class SoftAutoencoder(OverBase):
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
         return self.base.ours(self._near(self.soft(memory_BM), self.base.vectors()))
 
+    @property
+    def recall(self):  # noqa: D102  as of `TextMemory`
+        return self.decode
+
     def soft(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> soft tokens [B, T, W]."""
-        return self.reader(memory_BM[:, None])[:, 0]
+        return self.reader.entries(memory_BM[:, None])[:, 0]
+
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
+        memory_BM = self.encode(ids_BN)
+        return self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None]
 
     def forward(
-        self,
-        input_ids: Tensor,
-        labels: Tensor | None = None,
-        weights: Tensor | None = None,
-        own: Tensor | None = None,
-    ) -> AutoencoderOutput:
-        """Encode and decode; as of `Autoencoder.forward`, but that there are no logits while it trains.
-
-        Args:
-            input_ids: token ids [B, T], T <= chunk_tokens, padded at the end with id 0.
-            labels: token ids [B, T] to score, -100 where nothing is scored; unshifted.
-            weights: what a label counts [B, T]; the mean over the scored ones by default.
-            own: as of `Autoencoder.forward`.
-        """
+        self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, *args: Any, **asked: Any
+    ) -> MemoryOutput:
+        """As of `TextMemory`; in training tokens are told apart from some others alone, and there are no logits."""
+        if not self.training or labels is None:
+            return super().forward(input_ids, labels, weights, *args, **asked)
         memory_BM = self.encode(input_ids)
-        if self.training and labels is not None:
-            return AutoencoderOutput(loss=self._loss(self.soft(memory_BM), labels, weights), memory=memory_BM)
-        logits_BTV = self.decode(memory_BM)[:, : input_ids.shape[1]]
-        loss = None if labels is None else token_loss(logits_BTV, labels, weights)
-        return AutoencoderOutput(loss=loss, logits=logits_BTV, memory=memory_BM)
+        return MemoryOutput(loss=self._loss(self.soft(memory_BM), labels, weights), memories=memory_BM[:, None])
 
     def _loss(self, soft_BTW: Tensor, labels_BT: Tensor, weights_BT: Tensor | None) -> Tensor:
         """What it costs to tell the tokens of the batch and some others apart, and how far soft tokens are off."""

@@ -1,26 +1,32 @@
-"""What a model over a language model of others is, as data (pretrained/)."""
+"""What a model over a language model of others is, as data. No torch here."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import EncoderShape, OfChunks, OfEncoder, check_chunk
+from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
+from memlm.models.kind import OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
+from memlm.objectives.names import OF_CHUNKS, OF_ITSELF
+from memlm.readers.config import ReaderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseEncoderShape:
+class BaseEncoderShape(EncoderConfig):
     """A language model that forms memories itself: one of its hidden states after a chunk, LoRA off."""
 
-    chunk_tokens: int = 64  # T
+    kind: ClassVar[str] = "base"
+
     memory_dim: int = 576  # M, the numbers that are stored; another width than the model's is a linear map
     memory_norm: bool = True  # LayerNorm on the memory
     layer: int = -1  # whose hidden states: 0 are the embeddings, -1 the last
     readout: Literal["last", "mean"] = "last"
     begins: bool = True  # reads <|end|> before the chunk
 
-    def __post_init__(self) -> None:
-        check_chunk(self.chunk_tokens)
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.readout
 
 
 def _slots_encoder() -> EncoderShape:
@@ -33,11 +39,18 @@ def _slots_encoder() -> EncoderShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftConfig:
-    """What makes soft tokens of a memory, one for each token that it holds."""
+class SoftTokens(ReaderConfig):
+    """A memory is T soft tokens, each close to the language model's own vector of the token that it stands for."""
+
+    kind: ClassVar[str] = "soft-tokens"
+    module: ClassVar[str] = "memlm.pretrained.soft:SoftSlots"
 
     width: int = 128  # of what a memory is unrolled into, for each token ...
     hidden: int = 1024  # ... and of the layer that makes a soft token of it
+
+    def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
+        """All of it."""
+        return {"soft": ("", (chunk_tokens, memory_dim, self))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,37 +76,40 @@ class SoftAutoencoderShape(OfEncoder):
     What comes out are soft tokens that the language model can read in the place of the text (pretrained/soft.py).
     """
 
+    kind: ClassVar[str] = "soft"
+    model: ClassVar[str] = "memlm.pretrained.autoencoder:SoftAutoencoder"
+    trained_as: ClassVar[str] = "soft-autoencoder"
+    trained_on: ClassVar[frozenset[str]] = OF_ITSELF
+
     base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
     encoder: EncoderShape = field(default_factory=_slots_encoder)
-    decoder: SoftConfig = field(default_factory=SoftConfig)
+    decoder: SoftTokens = field(default_factory=SoftTokens)
     negatives: int = 2048  # tokens that a step tells apart beside its own; held-out figures tell all apart
 
     @property
-    def encoder_shape(self) -> EncoderShape:
-        """What forms memories."""
-        return self.encoder
-
-    @property
-    def window_tokens(self) -> int:
-        """Tokens of one training example."""
-        return self.chunk_tokens
+    def parts(self) -> dict[str, Part]:
+        """Both halves."""
+        return super().parts | _parts(self.decoder, self.encoder)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainedShape(OfChunks):
+class PretrainedShape(OfEncoder, OfChunks):
     """A memory model whose decoder is a causal language model of others, frozen but for LoRA, or trained whole."""
 
-    encoder: EncoderShape | BaseEncoderShape = field(default_factory=_slots_encoder)  # ours, or the model itself
-    chunks: int = 4  # C of a training example
-    reader: Literal["vector", "slots"] = "slots"
-    vectors: int = 1  # S of the reader `vector`: into how many soft tokens it makes a memory
-    soft: SoftConfig = field(default_factory=SoftConfig)  # of the reader `slots`, as in its autoencoder
+    kind: ClassVar[str] = "pretrained"
+    model: ClassVar[str] = "memlm.pretrained.memory:PretrainedMemory"
+    trained_as: ClassVar[str] = "pretrained-memory-model"
+    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    on_grid: ClassVar[bool] = True
+
+    encoder: EncoderConfig = field(default_factory=_slots_encoder)  # ours, or the model itself
+    reader: ReaderConfig = field(default_factory=SoftTokens)
     positions: Literal["original", "variable"] = "original"
     decoder: BaseConfig = field(default_factory=BaseConfig)
 
     def __post_init__(self) -> None:
-        if self.chunks < 1 or self.vectors < 1:
-            raise UsageError("a memory model needs at least one chunk, and one vector for a memory.")
+        if self.chunks < 1:
+            raise UsageError("a memory model needs at least one chunk.")
 
     @property
     def base(self) -> str:
@@ -101,6 +117,15 @@ class PretrainedShape(OfChunks):
         return self.decoder.name
 
     @property
-    def encoder_shape(self) -> EncoderShape | BaseEncoderShape:
-        """What forms memories."""
-        return self.encoder
+    def parts(self) -> dict[str, Part]:
+        """Its encoder, and what its reader makes soft tokens with."""
+        return super().parts | _parts(self.reader, self.encoder)
+
+    def of_any_length(self) -> Self:
+        """No weight depends on how many chunks there are."""
+        return replace(self, chunks=1)
+
+
+def _parts(reader: ReaderConfig, encoder: EncoderConfig) -> dict[str, Part]:
+    told = reader.parts(encoder.chunk_tokens, encoder.memory_dim)
+    return {name: Part(f"reader.{module}".rstrip("."), same) for name, (module, same) in told.items()}

@@ -1,7 +1,7 @@
 """The body of a language model of others behind our face of a stack: entries, a layout and a cache of ours.
 
 Masks of a layout go in as they are, four-dimensional; its positions as position ids; and the model keeps its keys and
-values in the places of our cache, whose owner can give them up and write them again (memory/decoding_chunks.py).
+values in the places of our cache, whose owner can give them up and write them again (decoding/chunks.py).
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memlm.errors import UsageError
 from memlm.huggingface import Cache as TheirCache
 from memlm.huggingface import CacheLayerMixin
 from memlm.nn.cache import Cache, LayerCache
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
-from memlm.nn.stack import Beside
+from memlm.nn.stack import Residual
 from memlm.pretrained.adapter import Adapter
 
 
@@ -41,8 +42,7 @@ class PretrainedStack(nn.Module):
         x_BPW: Tensor,
         layout: Layout | None = None,
         cache: Cache | None = None,
-        beside: Sequence[Beside] = (),
-        reads: Tensor | None = None,
+        residuals: Sequence[Residual] = (),
     ) -> Tensor:
         """As of `Stack`.
 
@@ -50,10 +50,14 @@ class PretrainedStack(nn.Module):
             x_BPW: the entries.
             layout: where they stand and what they see; None: at 0..P-1, causal, and exactly as the model would do it.
             cache: what they see beside themselves, and where they are kept.
-            beside: none: all that is read are entries.
-            reads: bool [P] or [B, P], which entries read memories; with a cache it is known from the layout's mask.
+            residuals: none, since its blocks are its own.
         """
+        if residuals:
+            raise UsageError(
+                "a language model of others takes no residuals: choose a reader whose memories are entries."
+            )
         given: dict[str, Any] = {}
+        reads = None
         if layout is not None:
             layout = _over_places(layout, cache)
             mask = self._looking_back(layout)
@@ -61,9 +65,9 @@ class PretrainedStack(nn.Module):
             bias = bias.masked_fill(~mask, torch.finfo(x_BPW.dtype).min)
             given["attention_mask"] = bias[:, None] if bias.ndim == 3 else bias[None, None]
             given["position_ids"] = layout.positions.expand(len(x_BPW), -1)
+            reads = layout.whole_mask[..., layout.prefix].any(-1)
         if cache is not None and layout is not None and layout.slots is not None:
             given["past_key_values"] = _AsTheirs(cache, layout.slots)
-            reads = layout.whole_mask[..., self.T :].any(-1)
         with self.adapter.gated(self.adapter.gate(reads)) if self.adapter else nullcontext():
             out = self.lm.base_model(inputs_embeds=x_BPW, use_cache="past_key_values" in given, **given)
         return out.last_hidden_state
@@ -90,9 +94,14 @@ class PretrainedStack(nn.Module):
         self.lm.train(mode and self.trained)
         return self
 
+    @property
+    def layers(self) -> int:
+        """How many blocks it has."""
+        return self.lm.config.get_text_config().num_hidden_layers
+
     def new_cache(self, places: int) -> Cache:
         """An empty cache for this stack."""
-        return Cache(self.lm.config.get_text_config().num_hidden_layers, places)
+        return Cache(self.layers, places)
 
     @cached_property
     def entry_bytes(self) -> int:

@@ -1,6 +1,6 @@
 """A language model's own tokenizer with our two special ids: every id moves up by two, `<|pad|>` is 0, `<|end|>` is 1.
 
-All of memlm takes these two for granted (memory/vocabulary.py). Merges and words stay as they are, so that a text is
+All of memlm takes these two for granted (nn/vocabulary.py). Merges and words stay as they are, so that a text is
 cut exactly as the language model's own tokenizer cuts it, and its ids are ours less `SHIFT`.
 """
 
@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlm.data.tokenizer import END, PAD, load_tokenizer
 from memlm.errors import UsageError
 from memlm.files import read_json
+from memlm.tokens.tokenizer import END, PAD, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,10 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from memlm.models.shapes import PositionScheme
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
-from memlm.readers.reader import spread
+from memlm.readers.config import PositionScheme
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Placing:
         scheme: `original` (where the text itself stood), `variable` (tokens right after the memories) or `fixed`
             (tokens after room for `most` memories; the only one for mixers).
         most: how many memories there is room for under `fixed`.
-        hidden: the number of a memory that none but itself sees: all others stand and see as if it were not there.
+        hidden: index of a memory to ablate: none but itself sees it; positions do not change.
     """
 
     chunk_tokens: int
@@ -47,8 +46,9 @@ class Placing:
     def memories(self, number: Tensor) -> Tensor:
         """Positions of the memories of these numbers [...]: long [..., S]."""
         if self.scheme == "original":
-            share = spread(self.chunk_tokens, self.vectors).to(number.device)
-            return number[..., None] * self.chunk_tokens + share
+            # The last token of each vector's share of the chunk.
+            last_S = torch.arange(1, self.vectors + 1, device=number.device) * self.chunk_tokens
+            return number[..., None] * self.chunk_tokens + last_S // max(1, self.vectors) - 1
         return number[..., None] * self.vectors + torch.arange(self.vectors, device=number.device)
 
     def tokens(self, memories: Tensor) -> Tensor:
@@ -70,9 +70,8 @@ def packed(placing: Placing, memories: int, chunks: int, device: torch.device, r
     positions = torch.cat([memories_m, placing.tokens(visible_C).flatten()])
     S = max(1, placing.vectors)
     rule = Chunks(tokens=T, chunks=chunks, prefix=len(memory_m), block=S, first=S * (memories - chunks + 1))
-    if placing.hidden is None:
-        return _on(device, positions, rule)
-    return _on(device, positions, _hide(placing, memory_m, rule.mask(positions.device)))
+    mask = rule if placing.hidden is None else _hide(placing, memory_m, rule.mask(positions.device))
+    return _on(device, positions, mask, len(memory_m))
 
 
 @lru_cache(maxsize=64)
@@ -90,7 +89,7 @@ def folded(placing: Placing, memories: int, chunks: int, batch: int, device: tor
     memory_Cm = placing.memories(torch.arange(memories)).flatten()[:m].expand(chunks, -1)
     positions_CP = torch.cat([memory_Cm, placing.tokens(visible_C)], 1)
     mask_CPP = _hide(placing, memory_m, mask_CPP)
-    return _on(device, positions_CP.repeat(batch, 1), mask_CPP.repeat(batch, 1, 1))
+    return _on(device, positions_CP.repeat(batch, 1), mask_CPP.repeat(batch, 1, 1), m)
 
 
 class Placed(Protocol):
@@ -126,8 +125,8 @@ def _counts(placing: Placing, memories: int, chunks: int, read: bool) -> tuple[i
     return placing.chunk_tokens, torch.arange(before, before + chunks), memory_m
 
 
-def _on(device: torch.device, positions: Tensor, mask: Tensor | Chunks) -> Layout:
+def _on(device: torch.device, positions: Tensor, mask: Tensor | Chunks, prefix: int) -> Layout:
     """Made outside of inference mode: first asked for while evaluating, a layout must serve training all the same."""
     with torch.inference_mode(False):
         mask = mask if isinstance(mask, Chunks) else mask.to(device, copy=True)
-        return Layout(positions.to(device, copy=True), mask)
+        return Layout(positions.to(device, copy=True), mask, prefix=slice(prefix))

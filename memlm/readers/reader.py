@@ -1,181 +1,121 @@
-"""How a decoder reads a memory: one vector -> the S vectors that stand for it in the decoder's sequence.
+"""How a decoder reads memories: what a reader may do, in the order in which it is asked.
 
-The reader `select` puts none there: it is read beside the sequence (memory/select.py). A new reader is a class here,
-its name in `ReaderKind` and a row in `READERS`.
+    memories [B, K, M] ─ entries ──> S entries a memory before the tokens of the decoder's sequence
+                       └ keep ─> what is kept of each memory ─┬ residuals ─> added to the input of each block
+                                                              └ mix ───────> mixed into the prediction
+
+A reader does any of the four; the model, the forms of its sequence and its cache ask for all of them and know no reader
+by name. A new reader is a subclass in a file of its own and a config in `readers/config.py`.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.memory.bridge import BRIDGES
-from memlm.memory.chunk_decoder import ChunkDecoder
-from memlm.models.shapes import MemoryShape
-from memlm.nn.stack import Beside
-from memlm.nn.vocabulary import token_embedding
-from memlm.readers.select import SLOT_KEY, Held, Look, Where
+from memlm.nn.stack import Residual
+from memlm.nn.vocabulary import PAD
+from memlm.readers.config import ReaderConfig
+
+Kept = tuple[Tensor, ...]  # what is kept of K memories beside their entries: tensors [B, K, ...]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a reader is made for.
+
+    Args:
+        chunk_tokens: T.
+        memory_dim: M.
+        width: W, of the decoder.
+        layers: L, blocks of the decoder.
+        words: the decoder's word embeddings [V, W], which stay the model's own.
+    """
+
+    chunk_tokens: int
+    memory_dim: int
+    width: int
+    layers: int
+    words: nn.Module
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Where Q entries of chunks stand that read memories, in R rows: one for each sequence, or one for all.
+
+    Args:
+        before: how many memories there are before the chunk of each [R, Q]; it sees these and no others.
+        place: of each in its own chunk [R, Q].
+        recent: the `Reader.recent` tokens of its chunk before each, the nearest first, padded [B, Q, n].
+        hidden: index of a memory that none sees; positions do not change.
+    """
+
+    before: Tensor
+    place: Tensor
+    recent: Tensor
+    hidden: int | None = None
+
+    def sees(self, memories: int) -> Tensor:
+        """Which of the first `memories` each entry sees: bool [R, Q, K]."""
+        number_K = torch.arange(memories, device=self.before.device)
+        seen_RQK = number_K < self.before[..., None]
+        return seen_RQK if self.hidden is None else seen_RQK & (number_K != self.hidden)
 
 
 class Reader(nn.Module):
-    """Memories [B, C, M] -> [B, C, S, W]; `vectors` is S, and `reads` whether memories are read at all.
+    """Reads nothing: what a subclass does not say.
 
-    A subclass is made from the model's shape and from the decoder's word embeddings [V, W], which stay the model's own.
+    Attributes:
+        vectors: S, entries of a memory in the decoder's sequence.
+        recent: how many tokens before a place its queries are told.
     """
 
-    vectors: int
-    reads = True
-    held_bytes = 0  # kept of a memory beside its entries in the decoder's cache
+    vectors = 0
+    recent = 0
 
-    def forward(self, memory_BCM: Tensor) -> Tensor:
-        """Memories [B, C, M] -> what the decoder reads [B, C, S, W]."""
-        raise TypeError(f"{type(self).__name__} has no forward")
-
-
-class Nothing(Reader):
-    """Reads no memory: the baselines, of a chunk alone (`none`) or of all tokens (`full`)."""
-
-    reads = False
-
-    def __init__(self, shape: MemoryShape, words: nn.Embedding):
+    def __init__(self, config: ReaderConfig, sizes: Sizes):
         super().__init__()
-        self.vectors, self.width = 0, shape.decoder.width
-
-    def forward(self, memory_BCM: Tensor) -> Tensor:
-        """[B, C, M] -> [B, C, 0, W]."""
-        return memory_BCM.new_empty(*memory_BCM.shape[:2], 0, self.width)
-
-
-class Vector(Reader):
-    """The paper's: a memory is one position of the decoder, by a projection to its width; or a few (`vectors`)."""
-
-    def __init__(self, shape: MemoryShape, words: nn.Embedding):
-        super().__init__()
-        self.vectors = shape.vectors
-        self.project = nn.Linear(shape.memory_dim, shape.vectors * shape.decoder.width)
-
-    def forward(self, memory_BCM: Tensor) -> Tensor:
-        """[B, C, M] -> [B, C, S, W]."""
-        return self.project(memory_BCM).unflatten(-1, (self.vectors, -1))
-
-
-class Slots(Reader):
-    """Ours: the memory is stored as one vector and read as T, one for each of the tokens that it holds.
-
-    The bridge is that of the memory's own autoencoder, so that what the decoder attends to is close to the tokens
-    themselves; a single vector would have to be taken apart inside the decoder's own layers (LOG.md: 23 % against
-    99.7 % of a blank copy). With `shift` each slot is read beside the one before it: what followed a token can then be
-    found by that token in one layer of attention, where it would take two (LOG.md: key-value recall).
-    """
-
-    def __init__(self, shape: MemoryShape, words: nn.Embedding):
-        super().__init__()
-        self.vectors, self.shift = shape.chunk_tokens, shape.shift
-        self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
-        self.project = nn.Linear((1 + shape.shift) * shape.bridge_width, shape.decoder.width)
-
-    def forward(self, memory_BCM: Tensor) -> Tensor:
-        """[B, C, M] -> [B, C, T, W]."""
-        return self.project(unrolled(self.bridge, memory_BCM, self.shift))
-
-
-class Soft(Reader):
-    """Ours: a memory is read as the tokens that it holds, each as the decoder's own vector for that token.
-
-    The decoder of the memory's autoencoder says which tokens those are; what is read is the expected word embedding, so
-    that what the model learns about tokens of its own chunk holds for those of memories too (LOG.md: next tokens gain
-    from memories nearly what they gain from the text itself, which slots do not give them). `shift` is as of `Slots`.
-    """
-
-    def __init__(self, shape: MemoryShape, words: nn.Embedding):
-        super().__init__()
-        T, W = shape.chunk_tokens, shape.decoder.width
-        self.vectors = T
-        self.text = ChunkDecoder(T, shape.memory_dim, shape.bridge, shape.unroll, words.num_embeddings)
-        self.place = token_embedding(T, W)
-        self.before = nn.Linear(W, W, bias=False) if shape.shift else None
-        self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
-
-    def forward(self, memory_BCM: Tensor) -> Tensor:
-        """[B, C, M] -> [B, C, T, W]."""
-        share_XTV = self.text(memory_BCM.flatten(0, 1)).softmax(-1)
-        soft_BCTW = (share_XTV @ self._words[0].weight).unflatten(0, memory_BCM.shape[:2])
-        read_BCTW = soft_BCTW + self.place.weight
-        return read_BCTW if self.before is None else read_BCTW + F.pad(self.before(soft_BCTW), (0, 0, 1, -1))
-
-
-class Select(Nothing):
-    """Ours: memories are no entries; each layer's tokens unroll and attend to the few that they choose.
-
-    It reads what `Slots` reads, with a cache that is nearly as small as that of `Vector`.
-    """
-
-    reads = True
-
-    def __init__(self, shape: MemoryShape, words: nn.Embedding):
-        super().__init__(shape, words)
-        self.top, self.shift = shape.select, shape.shift
-        self.bridge = BRIDGES[shape.bridge](shape.chunk_tokens, shape.memory_dim, shape.bridge_width)
-        slot_width = (1 + shape.shift) * shape.bridge_width
-        self.looks = nn.ModuleList(Look(shape, slot_width) for _ in range(shape.decoder.layers))
-        key_numbers = shape.key_width + shape.chunk_tokens * SLOT_KEY
-        self.held_numbers = shape.memory_dim + shape.decoder.layers * key_numbers
+        self.config, self._width = config, sizes.width
 
     @property
-    def held_bytes(self) -> int:
-        """Bytes kept of a memory: of itself, and of its key in each layer."""
-        return self.held_numbers * next(self.parameters()).element_size()
+    def reads(self) -> bool:
+        """Whether memories are read at all."""
+        return self.config.reads
 
-    def unroll(self, memory_XM: Tensor) -> Tensor:
-        """Memories [..., M] -> slots [..., T, S] of length 1 a number."""
-        slots_XTS = unrolled(self.bridge, memory_XM, self.shift)
-        return F.rms_norm(slots_XTS, slots_XTS.shape[-1:])
+    def entries(self, memory_BKM: Tensor) -> Tensor:
+        """Memories [B, K, M] -> their entries in the decoder's sequence [B, K, S, W]."""
+        return memory_BKM.new_empty(*memory_BKM.shape[:2], 0, self._width)
 
-    def hold(self, memory_BKM: Tensor, number_RK: Tensor) -> Held:
-        """What has to be kept of memories with these numbers, one row for all sequences or one for each."""
-        slots_BKTS = self.unroll(memory_BKM)
-        return Held(memory_BKM, torch.stack([look.keys(slots_BKTS, number_RK) for look in self._looks()], 2))
+    def keep(self, memory_BKM: Tensor) -> Kept:
+        """Memories [B, K, M] -> what is kept of each for `residuals` and `mix`: tensors [B, K, ...]."""
+        return ()
 
-    def beside(self, held: Held, where: Where) -> Sequence[Beside]:
-        """What each layer's entries are given of memories: few are unrolled for each entry, many once for all."""
-        K, entries = held.memory_BKM.shape[1], where.before.shape[1]
-        if not K:
-            return ()
-        if 0 < self.top * entries < K:
-            return [
-                lambda x_BQW, i=i, look=look: look.of_few(x_BQW, held, i, self.unroll, where)
-                for i, look in enumerate(self._looks())
-            ]
-        slots_BKTS = self.unroll(held.memory_BKM)
-        return [
-            lambda x_BQW, i=i, look=look: look.of_all(x_BQW, held.key_BKLX[:, :, i], slots_BKTS, where)
-            for i, look in enumerate(self._looks())
-        ]
+    def residuals(self, kept: Kept, queries: Queries) -> Sequence[Residual]:
+        """For each block, what is added to its input: [B, Q, W] -> [B, Q, W]; none of them by default."""
+        return ()
 
-    def _looks(self) -> list[Look]:
-        return cast(list[Look], list(self.looks))
+    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
+        """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
+        return logits_BQV
+
+    def recall(self, memory_BM: Tensor) -> Tensor:
+        """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; of readers whose config `recalls`."""
+        raise TypeError(f"{type(self).__name__} does not recall")
+
+    def begin_as(self, vectors_VW: Tensor) -> None:
+        """Initialise entries near the token vectors of a language model that has never seen any."""
 
 
-READERS: dict[str, type[Reader]] = {
-    "none": Nothing,
-    "full": Nothing,
-    "vector": Vector,
-    "slots": Slots,
-    "soft": Soft,
-    "select": Select,
-}
+def build_reader(config: ReaderConfig, sizes: Sizes) -> Reader:
+    """The reader that `config` describes."""
+    module, name = config.module.split(":")
+    return getattr(import_module(module), name)(config, sizes)
 
 
-def unrolled(bridge: nn.Module, memory_XM: Tensor, shift: bool) -> Tensor:
-    """Memories [..., M] -> slots [..., T, d]; with `shift` each beside the one before it, [..., T, 2d]."""
-    slots_XTd = bridge(memory_XM.flatten(0, -2)).unflatten(0, memory_XM.shape[:-1])
-    if not shift:
-        return slots_XTd
-    return torch.cat([slots_XTd, F.pad(slots_XTd, (0, 0, 1, 0))[..., :-1, :]], -1)
-
-
-def spread(tokens: int, vectors: int) -> Tensor:
-    """At which of a chunk's tokens each of its vectors stands: the last of its share. Long [S]."""
-    return (torch.arange(1, vectors + 1) * tokens) // max(1, vectors) - 1
+def recent_tokens(ids_BCT: Tensor, count: int) -> Tensor:
+    """Of every place the `count` tokens of its chunk before it, the nearest first: [B, C, T, count]; T may be cut."""
+    shifted = [F.pad(ids_BCT, (i, 0), value=PAD)[..., : ids_BCT.shape[-1]] for i in range(1, count + 1)]
+    return torch.stack(shifted, -1) if shifted else ids_BCT.new_empty(*ids_BCT.shape, 0)

@@ -6,21 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, ModelShape, OracleShape, RecurrentShape
+from memlm.kinds import AutoencoderShape, ModelShape
 from memlm.objectives.names import parse
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
-
-_FROM_CHUNKS = {"causal", "copy", "blank", "recall"}  # what can be asked of a model that reads many chunks ...
-_FROM_ITSELF = {"autoencode", "noise"}  # ... and also, where it knows what tokens a memory holds
-OBJECTIVES_OF: dict[type, set[str]] = {
-    AutoencoderShape: {"autoencode", "noise"},
-    CausalShape: {"causal"},
-    OracleShape: {"causal"},
-    MemoryShape: _FROM_CHUNKS,
-    RecurrentShape: _FROM_CHUNKS,
-    SoftAutoencoderShape: {"autoencode", "noise"},
-    PretrainedShape: _FROM_CHUNKS,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +40,8 @@ class TrainConfig:
     model: ModelShape = field(default_factory=AutoencoderShape)
     objective: str = "autoencode"  # autoencode, causal, copy, blank, recall, or several: causal+0.5*blank
     start: Path | None = None  # a run or saved folder to take weights from; a bare name: first, a run beside this one
-    frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.bridge, ...
-    renew: float = 0.0  # this share of the matrices that its decoder's blocks start with is fresh (Ash and Adams, 2020)
+    frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.text, ...
+    shrink_perturb: float = 0.0  # r of the decoder's blocks: W <- (1 - r) W + r W_init (Ash and Adams, 2020)
     fresh_embedding: bool = False  # the encoder's word embeddings start anew and train, whatever is frozen (paper, E6)
     cache_memories: Literal["auto", "on", "off"] = "auto"  # a frozen encoder's, read from disk: train/memories.py
     steps: int = 1000
@@ -76,12 +63,13 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        soft = isinstance(self.model, MemoryShape) and self.model.reader == "soft"
-        known = OBJECTIVES_OF[type(self.model)] | (_FROM_ITSELF if soft else set())
-        if not {part.name for part in parse(self.objective)} <= known:
-            raise UsageError(f"the objective {self.objective} does not fit a {type(self.model).__name__}.")
-        if not 0 <= self.renew < 1 or (self.renew and self.start is None):
-            raise UsageError("renew is a share from 0 up to 1 of what a run starts with: set --start too.")
+        if not {part.name for part in parse(self.objective)} <= self.model.objectives:
+            known = ", ".join(sorted(self.model.objectives))
+            raise UsageError(
+                f"the objective {self.objective} does not fit a model of kind {self.model.kind}, which knows {known}."
+            )
+        if not 0 <= self.shrink_perturb < 1 or (self.shrink_perturb and self.start is None):
+            raise UsageError("shrink_perturb is a share from 0 up to 1 of what a run starts with: set --start too.")
         if self.fresh_embedding and "encoder.embed" in self.frozen:
             raise UsageError(
                 "encoder.embed cannot be frozen and trained anew: leave one out, frozen or fresh_embedding."

@@ -15,6 +15,7 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import holds_files, read_json, write_json
+from memlm.legacy import modern_config
 from memlm.loading import build_model
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
@@ -62,7 +63,8 @@ def load_curriculum(folder: Path) -> Curriculum:
     Raises:
         UsageError: `folder` holds none, or one that this version does not understand.
     """
-    return from_dict(Curriculum, read_json(Path(folder) / "curriculum.json"), "curriculum")
+    told = modern_config(read_json(Path(folder) / "curriculum.json"), "curriculum")
+    return from_dict(Curriculum, told, "curriculum")
 
 
 def _refuse_another(begun: Curriculum, asked: Curriculum, out: Path) -> None:

@@ -25,11 +25,10 @@ from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
+from memlm.legacy import modern_config
 from memlm.loading import build_model, save_model
-from memlm.models.shapes import MemoryShape, RecurrentShape
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
-from memlm.pretrained.shapes import PretrainedShape
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
@@ -79,9 +78,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     objective = build_objective(config.objective, corpus.vocab_size)
     window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
-    # Chunks of many-chunk models are those of a grid over the stream, whether memories are read from disk or formed.
-    many = isinstance(config.model, (MemoryShape, RecurrentShape, PretrainedShape))
-    align = config.model.chunk_tokens if many else 1
+    # Their chunks are those of a grid over the stream, whether memories are read from disk or formed.
+    align = config.model.chunk_tokens if config.model.on_grid else 1
     share = {"rank": rank, "world": world}
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
     held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
@@ -95,7 +93,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         started_from = read_json(out / "environment.json").get("start")
     elif config.start:
         folder = find_start(config.start, out)
-        fresh = {"fresh_embedding": config.fresh_embedding, "renew": config.renew}
+        fresh = {"fresh_embedding": config.fresh_embedding, "shrink_perturb": config.shrink_perturb}
         started_from = start_from(model, folder, corpus.tokenizer, **fresh)
     freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
@@ -198,7 +196,7 @@ def load_config(run: Path) -> TrainConfig:
     Raises:
         UsageError: `run` holds none, or one that this version does not understand.
     """
-    return from_dict(TrainConfig, read_json(Path(run) / "config.json"), "config")
+    return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
 
 
 def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:

@@ -22,10 +22,8 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json
 from memlm.models.model import TextMemory
-from memlm.models.shapes import MemoryShape
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
-from memlm.pretrained.shapes import PretrainedShape
 from memlm.train.config import TrainConfig
 
 
@@ -159,6 +157,7 @@ def stream_memories(
     if config.cache_memories == "auto" and encoded < count:
         return None
     encoder, device = model.encoder, next(model.parameters()).device
+    assert encoder is not None  # or there was an obstacle
     origin = {"encoder": encoder.fingerprint(), "data": corpus.hash, "chunk_tokens": T}
     try:
         memory_NM = keep_memories(
@@ -179,11 +178,9 @@ def stream_memories(
 
 def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | None:
     """Why a run cannot read its memories from disk."""
-    shape = config.model
-    if not isinstance(shape, MemoryShape | PretrainedShape) or shape.reader in ("none", "full"):
+    if not model.reads_given_memories or model.encoder is None:
         return "this model does not read memories of single chunks"
-    base_trained = isinstance(shape, PretrainedShape) and shape.decoder.trained  # whose word vectors are encoded
-    if base_trained or any(p.requires_grad for p in model.encoder.parameters()):
+    if not model.encoder.is_frozen():
         return "the encoder is trained"
     if batch.sources is None:
         return f"the objective {config.objective} makes up chunks that are not in the data"

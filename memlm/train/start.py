@@ -1,17 +1,10 @@
 """What a run begins with: another model's weights, and parts that stay as they are.
 
-| the model to start from has | taken are |
-|---|---|
-| the same shape (the number of chunks may differ where no weight depends on it) | all its weights |
-| an equal encoder | the encoder ... |
-| ... and an equal bridge, an autoencoder's or that of a reader `slots` or `select` | ... and the bridge |
-| ... and an equal decoder of chunks, an autoencoder's or that of a reader `soft` | ... and that |
-| ... and an equal reader of soft tokens, for the same language model | ... and the reader |
-
-Everything else begins as the run's seed makes it.
+Of a model of the same shape (the number of chunks may differ where no weight depends on it) all weights are taken. Of
+any other one the parts that both have (`ModelShape.parts`): the encoder, which must be equal, and then an equal decoder
+of chunks, an equal maker of soft tokens, ... Everything else begins as the run's seed makes it.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +12,12 @@ import torch
 from tokenizers import Tokenizer
 
 from memlm import ui
-from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
+from memlm.kinds import ModelShape
 from memlm.loading import find_model, load_model
-from memlm.memory.encoder import NoEncoder
 from memlm.models.model import TextMemory
-from memlm.models.shapes import AutoencoderShape, MemoryShape, ModelShape, RecurrentShape
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.records import to_dict
+from memlm.tokens.tokenizer import load_tokenizer
 
 
 def find_start(start: Path, out: Path) -> Path:
@@ -36,7 +27,7 @@ def find_start(start: Path, out: Path) -> Path:
 
 
 def start_from(
-    model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_embedding: bool = False, renew: float = 0.0
+    model: TextMemory, folder: Path, tokenizer: Tokenizer, *, fresh_embedding: bool = False, shrink_perturb: float = 0.0
 ) -> str:
     """Copy into `model` what fits it of the model in `folder`; returns the fingerprint of the latter.
 
@@ -45,11 +36,11 @@ def start_from(
         folder: a run or a saved model.
         tokenizer: of the data that `model` will be trained on.
         fresh_embedding: leave the encoder's word embeddings as they were made.
-        renew: share of the decoder's matrices that stays as it was made. What was learnt is learnt again soon, and what
-            is new is learnt better than from weights that are set (shrink and perturb, arXiv 1910.08475; LOG.md).
+        shrink_perturb: r: the matrices W of the decoder's blocks become (1 - r) W + r W_init. What was learnt is learnt
+            again soon, and new tasks are learnt better than from W (Ash and Adams, arXiv 1910.08475; LOG.md).
 
     Raises:
-        UsageError: no model there; its tokens have other meanings; nothing of it fits, or has matrices to renew.
+        UsageError: no model there; its tokens have other meanings; nothing of it fits, or has no matrices to perturb.
     """
     source = load_model(folder)
     if source.config.vocab_size != model.config.vocab_size:
@@ -63,7 +54,7 @@ def start_from(
         raise UsageError(f"{folder} was made for another language model: start from one for the same model.")
     taken = fitting(model.config.read_shape(), source.config.read_shape(), str(folder))
     embed = _encoder_embedding(model).detach().clone() if fresh_embedding else None
-    fresh = {name: p.detach().clone() for name, p in _decoder_matrices(model, folder).items()} if renew else {}
+    fresh = {name: p.detach().clone() for name, p in _decoder_matrices(model, folder).items()} if shrink_perturb else {}
     for mine, theirs in taken.items():
         model.get_submodule(mine).load_state_dict(source.get_submodule(theirs).state_dict())
     if embed is not None:
@@ -71,7 +62,7 @@ def start_from(
             _encoder_embedding(model).copy_(embed)
     with torch.no_grad():
         for name, p in fresh.items():
-            model.get_parameter(name).lerp_(p, renew)
+            model.get_parameter(name).lerp_(p, shrink_perturb)
     ui.say(f"starts with {', '.join(name or 'all weights' for name in taken)} of {folder}")
     return source.fingerprint()
 
@@ -87,17 +78,16 @@ def fitting(mine: ModelShape, theirs: ModelShape, name: str) -> dict[str, str]:
     Raises:
         UsageError: nothing fits; it says what differs.
     """
-    if _without_chunks(mine) == _without_chunks(theirs):
+    if mine.of_any_length() == theirs.of_any_length():
         return {"": ""}
-    new, old = _parts(mine), _parts(theirs)
+    new, old = mine.parts, theirs.parts
     for which, parts in (("it", old), ("the new model", new)):
         if "encoder" not in parts:
             raise UsageError(f"nothing of {name} fits: {which} has no encoder, and the shapes are not the same.")
-    if new["encoder"] != old["encoder"]:
-        what = _difference(to_dict(old["encoder"][1]), to_dict(new["encoder"][1]))
+    if new["encoder"].same != old["encoder"].same:
+        what = _difference(to_dict(old["encoder"].same), to_dict(new["encoder"].same))
         raise UsageError(f"nothing of {name} fits: in its encoder {what}.")
-    both = [key for key in new if key in old and new[key][1] == old[key][1]]
-    return {new[key][0]: old[key][0] for key in both}
+    return {new[key].module: old[key].module for key in new if key in old and new[key].same == old[key].same}
 
 
 def freeze(model: TextMemory, parts: tuple[str, ...], *, fresh_embedding: bool) -> None:
@@ -120,36 +110,6 @@ def freeze(model: TextMemory, parts: tuple[str, ...], *, fresh_embedding: bool) 
         raise UsageError(f"nothing is left to train with {', '.join(parts)} frozen: leave a part out.")
 
 
-def _parts(shape: ModelShape) -> dict[str, tuple[str, object]]:
-    """What models of different kinds can have in common -> (its name in this kind, what must be equal)."""
-    parts: dict[str, tuple[str, object]] = {}
-    if not (isinstance(shape, MemoryShape) and shape.reader in ("none", "full")):
-        parts["encoder"] = ("encoder", shape.encoder_shape)
-    size = (shape.chunk_tokens, shape.memory_dim)
-    if isinstance(shape, AutoencoderShape):
-        parts["bridge"] = ("decoder.bridge", (*size, shape.bridge, shape.decoder.width))
-        parts["text"] = ("decoder", (*size, shape.bridge, shape.decoder))
-    if isinstance(shape, MemoryShape) and shape.reader == "soft":
-        parts["text"] = ("reader.text", (*size, shape.bridge, shape.unroll))
-    if isinstance(shape, MemoryShape) and shape.reader in ("slots", "select"):
-        parts["bridge"] = ("reader.bridge", (*size, shape.bridge, shape.bridge_width))
-    if isinstance(shape, SoftAutoencoderShape) or (isinstance(shape, PretrainedShape) and shape.reader == "slots"):
-        # What makes soft tokens of a memory.
-        soft = shape.soft if isinstance(shape, PretrainedShape) else shape.decoder
-        parts["soft"] = ("reader", (*size, soft))
-    return parts
-
-
-def _without_chunks(shape: ModelShape) -> ModelShape:
-    """The shape as its weights see it, of any selection, and of any number of chunks but for fixed positions."""
-    if isinstance(shape, MemoryShape):
-        shape = replace(shape, select=0)
-    free = isinstance(shape, RecurrentShape | PretrainedShape) or (
-        isinstance(shape, MemoryShape) and shape.positions != "fixed"
-    )
-    return replace(shape, chunks=1) if free else shape
-
-
 def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
     """The first thing in which two records of one kind differ: `stack.width is 64, not 128`."""
     for name, value in theirs.items():
@@ -161,14 +121,14 @@ def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
 
 
 def _decoder_matrices(model: TextMemory, folder: Path) -> dict[str, torch.nn.Parameter]:
-    layers = "decoder.blocks.", "reader.looks."  # what reads in every layer is as much of the decoder
-    matrices = {n: p for n, p in model.named_parameters() if n.startswith(layers) and p.ndim > 1}
+    matrices = {n: p for n, p in model.named_parameters() if n.startswith("decoder.blocks.") and p.ndim > 1}
     if not matrices:
-        raise UsageError(f"a decoder that starts from {folder} has no blocks of ours to renew: leave renew out.")
+        raise UsageError(f"a decoder that starts from {folder} has no blocks of ours: leave shrink_perturb out.")
     return matrices
 
 
 def _encoder_embedding(model: TextMemory) -> torch.Tensor:
-    if isinstance(model.encoder, NoEncoder):
-        raise UsageError("there are no word embeddings to learn anew: this model forms no memories.")
-    return model.encoder.embed.weight
+    embed = getattr(model.encoder, "embed", None)
+    if embed is None:
+        raise UsageError("there are no word embeddings to learn anew: the model has no encoder with its own.")
+    return embed.weight

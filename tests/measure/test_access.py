@@ -114,7 +114,7 @@ def test_models_without_memories_read_none(reader, corpus):
 # Rows
 
 
-@pytest.mark.parametrize("reader", ["vector", "slots"])
+@pytest.mark.parametrize("reader", ["vector", "soft"])
 def test_losses_are_those_of_the_evaluation_in_training(reader, corpus):
     model = ordinary(shape(reader), corpus.vocab_size)
     rows = measured(model, corpus)
@@ -170,7 +170,7 @@ def test_more_chunks_than_the_models_own_and_an_odd_number(corpus):
         ("causal", 5), ("recall", 5), ("needle", 5), ("copy", 4), ("blank", 4),
     }  # fmt: skip
     fixed = build_model(replace(shape(chunks=2), positions="fixed"), corpus.vocab_size, 0)
-    with pytest.raises(UsageError, match="room for 2 memories"):
+    with pytest.raises(UsageError, match="room for 12 tokens"):
         measured(fixed, corpus, replace(QUICK, chunks=5))
 
 

@@ -73,7 +73,7 @@ def test_a_hidden_memory_is_as_if_it_were_not_there(shape_, form):
 def test_what_cannot_see_memories_owes_them_exactly_nothing(name):
     some = texts(name)
     for model in (ordinary(shape("none"), V), verbatim("copies", V)):
-        marks = some.marks_BC if model.config.read_shape().reader == "none" else None  # unmarked, it copies nothing
+        marks = some.marks_BC if not model.reads_earlier else None  # unmarked, it copies nothing
         found = attribute(model, some.ids_BN, marks, CPU)
         for metric in METRICS:
             assert (found.all[metric] == 0).all()
@@ -110,7 +110,7 @@ def test_the_memory_that_told_a_token_is_named(corpus):
     assert set(told[3].tolist()) <= {1, -1}
 
 
-@pytest.mark.parametrize("any_shape", [shape(), shape("slots"), shape("none"), shape("full"), recurrent_shape()])
+@pytest.mark.parametrize("any_shape", [shape(), shape("soft"), shape("none"), shape("full"), recurrent_shape()])
 def test_the_batch_never_changes_a_result(any_shape, monkeypatch):
     model, some = ordinary(any_shape, V), texts("noisy copy")
     together = attribute(model, some.ids_BN, some.marks_BC, CPU)
@@ -126,7 +126,7 @@ def test_the_batch_never_changes_a_result(any_shape, monkeypatch):
 
 
 def test_entropy_and_loss_are_those_of_the_logits():
-    model, some = ordinary(shape("slots"), V), texts("copy", rows=2)
+    model, some = ordinary(shape("soft"), V), texts("copy", rows=2)
     found = attribute(model, some.ids_BN, some.marks_BC, CPU)
     out, none = (model(some.ids_BN, marks=some.marks_BC, read=read).logits for read in (True, False))
     predicted = [torch.distributions.Categorical(logits=z) for z in (out, none)]
@@ -163,7 +163,7 @@ def test_auc_and_the_most_important_memory():
 
 
 def test_rows_say_where_they_come_from(corpus):
-    model = ordinary(shape("slots"), corpus.vocab_size).train()
+    model = ordinary(shape("soft"), corpus.vocab_size).train()
     found = measure_attribution(model, corpus, QUICK, "it")
     assert model.training
     origin = {"model", "kind", "reader", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine", "commit"}

@@ -124,7 +124,7 @@ def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
 
 def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monkeypatch):
     source, corpus = open_encoder(str(run), CPU).model, Corpus.open(data)
-    shape = MemoryShape(chunks=2, encoder=source.config.read_shape().encoder_shape, reader="vector")
+    shape = MemoryShape(chunks=2, encoder=source.config.read_shape().encoder_shape)
     model = build_model(shape, corpus.vocab_size, 0)
     model.encoder.load_state_dict(source.encoder.state_dict())
     save_model(model, corpus.tokenizer, tmp_path / "sharing")

@@ -41,7 +41,7 @@ def ids() -> torch.Tensor:
 def test_shapes_gradients_and_padding(shape, ids):
     model = build_model(shape, V, seed=0)
     out = model(ids, labels=ids)
-    assert out.memory.shape == (3, M)
+    assert out.memories.shape == (3, 1, M)
     assert out.logits.shape == (3, T, V)
     out.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

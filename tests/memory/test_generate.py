@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from memory_models import ENCODERS, HEADS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
+from tiny_readers import EverythingReader
 from transformers import MaxLengthCriteria, StoppingCriteria, SuppressTokensLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from memlm.decoding.cached import Prompt, Recomputed, cache_entries
 from memlm.decoding.generate import generate
 from memlm.errors import UsageError
-from memlm.models.shapes import CausalShape, MemoryShape, RecurrentShape
+from memlm.models.shapes import CausalShape, FullContextShape, MemoryShape, RecurrentShape
+from memlm.readers.config import NoReader, SoftReader, VectorReader
 
 LENGTHS = [(T, T), (2 * T + 1, T, 3, 0), (1, T + 1)]  # the same, all different, different but full at the same time
 STEPS = 2 * T
@@ -68,7 +70,7 @@ def test_cached_logits_are_those_of_the_whole_text(shape):
             assert_decodes(model, prompt_of(lengths, memories=memories, marks=marks))
 
 
-@pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader in ("full", "none")][::3], ids=ident)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s not in READING], ids=ident)
 def test_marks_without_memories(shape):
     for lengths in LENGTHS:
         assert_decodes(build(shape), prompt_of(lengths, marks=torch.tensor([[False, True]] * len(lengths))))
@@ -90,13 +92,15 @@ def test_the_causal_model_keeps_all_tokens(shape):
 
 def test_chunks_of_one_token():
     encoder = replace(ENCODERS[1], chunk_tokens=1)
-    for reader in ("vector", "none", "full"):
-        model = build(MemoryShape(chunks=4, encoder=encoder, decoder=TRANSFORMER, reader=reader))
+    readers = (VectorReader(), NoReader(), EverythingReader())
+    shapes = [MemoryShape(chunks=4, encoder=encoder, decoder=TRANSFORMER, reader=reader) for reader in readers]
+    for shape in (*shapes, FullContextShape(chunk_tokens=1, decoder=TRANSFORMER)):
+        model = build(shape)
         assert_decodes(model, prompt_of((3, 0, 2)))
         assert_decodes(model, prompt_of((2, 2)))
 
 
-@pytest.mark.parametrize("shape", [READING[0], READING[-1], SHAPES[9], RECURRENT[0], CAUSAL[0]])
+@pytest.mark.parametrize("shape", [READING[0], READING[-1], SHAPES[-1], RECURRENT[0], CAUSAL[0]])
 def test_without_a_cache_the_same_text_comes_out(shape):
     model = build(shape)
     prompts = prompt_of((T + 1, 2, 0)).ids
@@ -106,7 +110,7 @@ def test_without_a_cache_the_same_text_comes_out(shape):
 
 @pytest.mark.parametrize("reader", ["vector", "full"])
 def test_what_is_not_cached_is_the_whole_text_read_again(reader):
-    model = build(next(s for s in SHAPES if s.decoder is TRANSFORMER and s.reader == reader))
+    model = build(next(s for s in SHAPES if s.decoder is TRANSFORMER and reader in ident(s)))
     marks = torch.tensor([[True, False]] * 3)
     memories = torch.randn(3, 2, M) if reader == "vector" else None
     prompt, follow = prompt_of((T, 3, 0), marks=marks, memories=memories), ids(3, STEPS, seed=7)
@@ -121,19 +125,11 @@ def test_what_is_not_cached_is_the_whole_text_read_again(reader):
 
 @pytest.mark.parametrize(("decoder", "keeps"), [(TRANSFORMER, 2), (MIXER, 1), (HEADS, 1)])
 @pytest.mark.parametrize(
-    ("reader", "vectors", "S"), [("none", 1, 0), ("vector", 1, 1), ("vector", 2, 2), ("slots", 1, T)]
+    ("reader", "S"), [(NoReader(), 0), (VectorReader(), 1), (VectorReader(vectors=2), 2), (SoftReader(), T)]
 )
-def test_the_cache_is_as_large_as_its_formula(decoder, keeps, reader, vectors, S):
+def test_the_cache_is_as_large_as_its_formula(decoder, keeps, reader, S):
     """layers x 2 x width x bytes of a number x (S N/T + T) for each row, and for every memory given S more entries."""
-    shape = MemoryShape(
-        chunks=9,
-        encoder=ENCODERS[0],
-        decoder=decoder,
-        positions="fixed",
-        reader=reader,
-        vectors=vectors,
-        bridge_width=6,
-    )
+    shape = MemoryShape(chunks=9, encoder=ENCODERS[0], decoder=decoder, positions="fixed", reader=reader)
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
         model = build(shape).to(dtype)
         decoding = model.decoding(prompt_of((3 * T, 3 * T)))
@@ -153,7 +149,7 @@ def test_only_the_full_chunks_of_a_prompt_are_encoded_and_their_tokens_never_dec
     encode, decode = type(MODEL.encoder).forward, type(MODEL.decoder).forward
     monkeypatch.setattr(type(MODEL.encoder), "forward", lambda self, x: encoded.append(len(x)) or encode(self, x))
     monkeypatch.setattr(
-        type(MODEL.decoder), "forward", lambda self, x, *a: decoded.append(x.shape[1]) or decode(self, x, *a)
+        type(MODEL.decoder), "forward", lambda self, x, *a, **k: decoded.append(x.shape[1]) or decode(self, x, *a, **k)
     )
     decoding = MODEL.decoding(prompt_of((3 * T + 2, 2 * T)))
     assert encoded == [3 + 2]
@@ -336,7 +332,7 @@ def test_wrong_calls_are_told_in_a_sentence(wrong, why):
 
 
 def test_what_a_model_cannot_read_is_refused():
-    for shape in (next(s for s in SHAPES if s.reader == "full"), RECURRENT[0], CAUSAL[0]):
+    for shape in (SHAPES[-1], RECURRENT[0], CAUSAL[0]):
         with pytest.raises(UsageError, match="memories"):
             build(shape).generate(ids(1, 3), memories=torch.zeros(1, 2, M))
     with pytest.raises(UsageError, match="marks"):

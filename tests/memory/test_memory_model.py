@@ -6,16 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_models import ENCODERS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
+from memory_models import BASELINES, ENCODERS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
 from torch.nn import functional as F
 from transformers import AutoModel
 
 from memlm.errors import UsageError
 from memlm.loading import load_model
 from memlm.models.memory_model import MemoryModel
-from memlm.models.shapes import MemoryShape
+from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.layout import Layout
-from memlm.readers.select import Look
+from memlm.readers.config import NoReader, VectorReader
+from memlm.readers.reader import Queries
 
 
 def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None, memories=None) -> torch.Tensor:
@@ -27,17 +28,18 @@ def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None,
         real = chunk.shape[1]
         chunk = torch.nn.functional.pad(chunk, (0, T - real))
         marked = None if marks is None else marks[:, c : c + 1]
-        x_BTW = model.embed_chunks(chunk[:, None], marked)
-        held = torch.stack(known, 1) if known else None
-        if held is None and model.reader.reads:
-            held = torch.zeros(len(chunk), 0, M)
-        out.append(model.head(decode_alone(model, x_BTW[:, 0], held, c))[:, :real])
+        held = torch.stack(known, 1) if known else torch.zeros(len(chunk), 0, M)
+        if not model.reader.reads:
+            held = None
+        out.append(decode_alone(model, chunk, marked, held, c)[:, :real])
         if model.reader.reads:
             known.append(model.encode(chunk))
     return torch.cat(out, 1)
 
 
-def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tensor | None, number: int) -> torch.Tensor:
+def decode_alone(
+    model: MemoryModel, chunk_BT: torch.Tensor, marked, memory_BKM: torch.Tensor | None, number: int
+) -> torch.Tensor:
     """One chunk with its memories, laid out by hand."""
     S, K = model.reader.vectors, number if memory_BKM is None else memory_BKM.shape[1]
     scheme, most = model.placing.scheme, model.placing.most
@@ -56,55 +58,25 @@ def decode_alone(model: MemoryModel, x_BTW: torch.Tensor, memory_BKM: torch.Tens
             mask[q, p] = number_of[p] <= number_of[q]
     for t in range(T):
         mask[m + t, : m + t + 1] = True
-    prefix = model.reader(memory_BKM).flatten(1, 2) if m else x_BTW[:, :0]
-    beside = []
-    if K and model.reader_kind == "select":
-        beside = [lambda x_BTW, look=look: looked(model, look, x_BTW, memory_BKM) for look in model.reader.looks]
-    layout = Layout(torch.tensor(positions), mask)
-    return model.decoder(torch.cat([prefix, x_BTW], 1), layout, beside=beside)[:, m:]
+    start_B1W = model.start(torch.zeros(len(chunk_BT), 1).long() if marked is None else marked.long())
+    x_BTW = torch.cat([start_B1W, model.embed(chunk_BT[:, :-1])], 1) + model.place.weight
+    if memory_BKM is None:
+        return model.head(model.decoder(x_BTW, Layout(torch.tensor(positions), mask)))
+    kept = model.reader.keep(memory_BKM)
+    recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in (1, 2)] for t in range(T)]
+    recent_BTn = torch.stack([torch.stack(some, -1) for some in recent], 1)[..., : model.reader.recent]
+    queries = Queries(torch.full((1, T), K), torch.arange(T)[None], recent_BTn)
+
+    def only_tokens(give):
+        return lambda h: torch.cat([torch.zeros_like(h[:, :m]), give(h[:, m:])], 1)
+
+    residuals = [only_tokens(give) for give in model.reader.residuals(kept, queries)]
+    x_BPW = torch.cat([model.reader.entries(memory_BKM).flatten(1, 2), x_BTW], 1)
+    h_BTW = model.decoder(x_BPW, Layout(torch.tensor(positions), mask), residuals=residuals)[:, m:]
+    return model.reader.mix(model.head(h_BTW), h_BTW, kept, queries)
 
 
-def looked(model: MemoryModel, look: Look, x_BTW: torch.Tensor, memory_BKM: torch.Tensor) -> torch.Tensor:
-    """What a chunk's entries read by the reader `select`: entry after entry, from the memories that it has chosen."""
-    out, (B, K, _), H = torch.zeros_like(x_BTW), memory_BKM.shape, look.heads
-    for b in range(B):
-        keys, slots = [], []
-        for m in range(K):
-            slots_TS = model.reader.unroll(memory_BKM[b, m][None])[0]
-            key_D = look.key_down(torch.nn.functional.gelu(look.key_up(slots_TS)).mean(0))
-            keys.append((turned(length_one(key_D), m), [length_one(key_d) for key_d in look.slot_key(slots_TS)]))
-            k_THE, v_THE = look.key_value(slots_TS + look.place).unflatten(-1, (2, H, -1)).unbind(1)
-            slots.append((torch.stack([turned(k_HE, s) for s, k_HE in enumerate(k_THE)]), v_THE))
-        for t in range(T):
-            x_W = look.norm(x_BTW[b, t])
-            find_D = turned(length_one(look.find(x_W)), K)
-            find_d = look.find_slot(x_W)
-            scores = [
-                find_D @ key_D / len(key_D) ** 0.5 + sum(torch.exp(find_d @ key_d) for key_d in inside).log()
-                for key_D, inside in keys
-            ]
-            q_HE = turned(look.query(x_W).unflatten(-1, (H, -1)), t)
-            best = sorted(range(K), key=lambda m, scores=scores: -scores[m])[: look.top or K]
-            share = torch.stack([look.nothing[0], *(scores[m] for m in best)]).softmax(0)
-            for part, (k_THE, v_THE) in zip(share[1:], (slots[m] for m in best), strict=True):
-                weight_TH1 = ((k_THE * q_HE).sum(-1, keepdim=True) / q_HE.shape[1] ** 0.5).softmax(0)
-                out[b, t] += look.out(part * (weight_TH1 * v_THE).sum(0).flatten())
-    return out
-
-
-def length_one(x_D: torch.Tensor) -> torch.Tensor:
-    return x_D / (x_D.pow(2).mean() + torch.finfo(x_D.dtype).eps).sqrt()
-
-
-def turned(x_D: torch.Tensor, position: int) -> torch.Tensor:
-    """Rotary positions [..., D] as a turn of complex numbers."""
-    half = x_D.shape[-1] // 2
-    angle = position * 10_000.0 ** (-torch.arange(half) / half)
-    z = torch.complex(x_D[..., :half], x_D[..., half:]) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat([z.real, z.imag], -1)
-
-
-@pytest.mark.parametrize("shape", [s for s in SHAPES if s.reader != "full"], ids=ident)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if isinstance(s, MemoryShape)], ids=ident)
 @pytest.mark.parametrize("form", ["packed", "folded"])
 def test_both_forms_are_the_loop_over_chunks(shape, form):
     model, rows = build(shape), 2
@@ -166,30 +138,36 @@ def test_memories_that_are_known_are_not_formed_again(monkeypatch):
 
 def test_soft_tokens_are_the_decoder_s_words_for_what_a_memory_holds():
     """Certain of the tokens, a memory is read as their vectors; the one before stands beside each."""
-    model = build(next(shape for shape in READING if shape.reader == "soft"))
+    model = build(next(shape for shape in READING if shape.reader.kind == "soft"))
     tokens_BCT = ids(2, 3 * T).unflatten(1, (3, T))
     model.reader.text.forward = lambda _: 1e4 * F.one_hot(tokens_BCT.flatten(0, 1), V).float()
     words_BCTW = model.embed(tokens_BCT)
     before_BCTW = torch.cat([torch.zeros_like(words_BCTW[:, :, :1]), words_BCTW[:, :, :-1]], 2)
-    read_BCTW = model.reader(torch.zeros(2, 3, M))
+    read_BCTW = model.reader.entries(torch.zeros(2, 3, M))
     torch.testing.assert_close(read_BCTW, words_BCTW + model.reader.before(before_BCTW) + model.reader.place.weight)
 
 
 def test_rows_that_are_told_from_their_own_memory_are_as_of_an_autoencoder():
-    model = build(next(shape for shape in READING if shape.reader == "soft"))
-    tokens_BN, own_B = ids(4, 3 * T), torch.tensor([True, False, True, False])
-    logits_BNV = model(tokens_BN, own=own_B).logits
-    torch.testing.assert_close(logits_BNV[~own_B], model(tokens_BN[~own_B]).logits)
-    memory_XM = model.encode(tokens_BN[own_B].unflatten(1, (3, T)).flatten(0, 1))
-    torch.testing.assert_close(logits_BNV[own_B].flatten(0, 1), model.reader.text(memory_XM).flatten(0, 1))
+    model = build(next(shape for shape in READING if shape.reader.kind == "soft"))
+    tokens_BN = ids(4, 3 * T)
+    logits_BNV = model(tokens_BN, own_rows=2).logits
+    torch.testing.assert_close(logits_BNV[2:], model(tokens_BN[2:]).logits)
+    memory_XM = model.encode(tokens_BN[:2].unflatten(1, (3, T)).flatten(0, 1))
+    torch.testing.assert_close(logits_BNV[:2].flatten(0, 1), model.recall(memory_XM).flatten(0, 1))
 
 
 def test_a_reader_that_tells_no_tokens_cannot_be_asked_for_them():
     with pytest.raises(UsageError, match="reader soft"):
-        build(next(s for s in READING if s.reader == "vector"))(ids(1, 2 * T), own=torch.ones(1, dtype=torch.bool))
+        build(next(s for s in READING if s.reader.kind == "vector"))(ids(1, 2 * T), own_rows=1)
 
 
-@pytest.mark.parametrize("shape", SHAPES[::3], ids=ident)
+def test_a_model_that_reads_no_memories_is_given_none():
+    for shape in BASELINES:
+        with pytest.raises(UsageError, match="cannot be given memories"):
+            build(shape)(ids(1, T), memories=torch.zeros(1, 1, M))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=ident)
 def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_path):
     model = build(shape).train()
     x = ids(2, 3 * T)
@@ -213,22 +191,21 @@ def test_without_memory_the_chunk_stands_where_it_stood():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"chunks": 0},
-        {"vectors": 0},
-        {"select": -1},
-        {"key_width": 3},
-        {"reader": "select", "decoder": replace(MIXER, width=9, layers=1), "positions": "fixed"},
-        {"decoder": replace(TRANSFORMER, causal=False)},
-        {"decoder": MIXER},
-        {"decoder": MIXER, "positions": "fixed", "reader": "full"},
+        lambda: MemoryShape(chunks=0),
+        lambda: VectorReader(vectors=0),
+        lambda: MemoryShape(decoder=replace(TRANSFORMER, causal=False)),
+        lambda: MemoryShape(decoder=MIXER),
+        lambda: MemoryShape(decoder=MIXER, reader=NoReader()),
+        lambda: FullContextShape(decoder=MIXER),
+        lambda: FullContextShape(chunk_tokens=0),
     ],
 )
 def test_impossible_shapes_are_refused_with_a_sentence(wrong):
     with pytest.raises(UsageError):
-        MemoryShape(**wrong)
+        wrong()
 
 
 def test_more_memories_than_there_is_room_for_are_refused():
     shape = MemoryShape(chunks=2, encoder=ENCODERS[0], decoder=MIXER, positions="fixed")
-    with pytest.raises(UsageError, match="room for 2 memories"):
+    with pytest.raises(UsageError, match="room for 12 tokens"):
         build(shape)(ids(1, 4 * T))

@@ -16,6 +16,7 @@ from memlm.loading import find_model, load_model
 from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.presets import CURRICULA
+from memlm.readers.config import SoftReader
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 from memlm.train.curriculum import load_curriculum, train_curriculum
@@ -44,11 +45,13 @@ def curriculum(data) -> Curriculum:
     blank = replace(
         autoencoder,
         model=MemoryShape(
-            encoder=autoencoder.model.encoder_shape, reader="slots", bridge_width=16, decoder=TRANSFORMER
+            encoder=autoencoder.model.encoder_shape,
+            reader=SoftReader(unroll=autoencoder.model.decoder),
+            decoder=TRANSFORMER,
         ),
         objective="blank",
         start=Path("autoencoder"),
-        frozen=("encoder", "reader.bridge"),
+        frozen=("encoder", "reader.text"),
     )
     combined = replace(blank, objective="causal+0.5*blank", start=Path("blank"))
     return Curriculum(stages={"autoencoder": autoencoder, "blank": blank, "combined": combined})

@@ -17,6 +17,7 @@ from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.registry import build_objective
+from memlm.readers.config import NoReader
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
@@ -135,7 +136,7 @@ CANNOT = {
     "trained": ({"frozen": ()}, "the encoder is trained"),
     "partly trained": ({"fresh_embedding": True}, "the encoder is trained"),
     "recall": ({"objective": "causal+recall"}, "makes up chunks"),
-    "no memories": ({"model": replace(MEMORY, reader="none"), "frozen": ()}, "does not read memories"),
+    "no memories": ({"model": replace(MEMORY, reader=NoReader()), "frozen": ()}, "does not read memories"),
     "carried": (
         {"model": RecurrentShape(encoder=replace(MEMORY.encoder, begins=True), decoder=TRANSFORMER), "frozen": ()},
         "does not read memories of single chunks",

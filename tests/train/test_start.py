@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.loading import build_model, load_model, save_model
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import NoReader, SoftReader, VectorReader
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
@@ -29,8 +30,9 @@ AUTOENCODER = AutoencoderShape(
     readout="slots",
     bridge="slots",
 )
-MEMORY = MemoryShape(chunks=4, encoder=AUTOENCODER.encoder_shape, reader="slots", bridge_width=16, decoder=TRANSFORMER)
-SOFT = replace(MEMORY, reader="soft", unroll=POINTWISE)
+SOFT = SoftReader(unroll=POINTWISE)
+MEMORY = MemoryShape(chunks=4, encoder=AUTOENCODER.encoder_shape, reader=SOFT, decoder=TRANSFORMER)
+VECTOR = replace(MEMORY, reader=VectorReader())
 CAUSAL = CausalShape(chunk_tokens=4, stack=TRANSFORMER)
 
 
@@ -54,16 +56,17 @@ TAKEN = [
     (MEMORY, MEMORY, [("", "")]),
     (AUTOENCODER, AUTOENCODER, [("", "")]),
     (replace(MEMORY, chunks=7), MEMORY, [("", "")]),
-    (MEMORY, AUTOENCODER, [("encoder", "encoder"), ("reader.bridge", "decoder.bridge")]),
-    (SOFT, AUTOENCODER, [("encoder", "encoder"), ("reader.text", "decoder")]),
-    (SOFT, MEMORY, [("encoder", "encoder")]),
-    (replace(SOFT, unroll=replace(POINTWISE, layers=2)), AUTOENCODER, [("encoder", "encoder")]),
-    (replace(MEMORY, bridge_width=8), AUTOENCODER, [("encoder", "encoder")]),
-    (replace(MEMORY, bridge="unroll"), AUTOENCODER, [("encoder", "encoder")]),
-    (replace(MEMORY, reader="vector"), AUTOENCODER, [("encoder", "encoder")]),
-    (replace(MEMORY, reader="vector"), MEMORY, [("encoder", "encoder")]),
-    (replace(MEMORY, decoder=replace(TRANSFORMER, heads=4)), MEMORY, [("encoder", "encoder"), ("reader.bridge",) * 2]),
-    (replace(MEMORY, encoder=CAUSAL.encoder_shape, reader="vector"), CAUSAL, [("encoder", "encoder")]),
+    (MEMORY, AUTOENCODER, [("encoder", "encoder"), ("reader.text", "decoder")]),
+    (
+        replace(MEMORY, reader=replace(SOFT, unroll=replace(POINTWISE, layers=2))),
+        AUTOENCODER,
+        [("encoder", "encoder")],
+    ),
+    (replace(MEMORY, reader=replace(SOFT, bridge="unroll")), AUTOENCODER, [("encoder", "encoder")]),
+    (VECTOR, AUTOENCODER, [("encoder", "encoder")]),
+    (VECTOR, MEMORY, [("encoder", "encoder")]),
+    (replace(MEMORY, decoder=replace(TRANSFORMER, heads=4)), MEMORY, [("encoder", "encoder"), ("reader.text",) * 2]),
+    (replace(VECTOR, encoder=CAUSAL.encoder_shape), CAUSAL, [("encoder", "encoder")]),
 ]
 
 
@@ -80,26 +83,28 @@ def test_what_fits_is_taken_and_nothing_else(shape, source, parts, corpus, tmp_p
             assert torch.equal(p, fresh.get_parameter(name)), name
 
 
-def test_renewed_are_the_decoder_s_matrices_by_the_share_that_is_asked(corpus, tmp_path):
-    theirs = load_model(save(SOFT, corpus, tmp_path / "source"))
-    model, fresh = (build_model(SOFT, corpus.vocab_size, 0) for _ in range(2))
-    start_from(model, tmp_path / "source", corpus.tokenizer, renew=0.75)
+def test_the_decoder_s_matrices_are_shrunk_and_perturbed_by_the_share_that_is_asked(corpus, tmp_path):
+    theirs = load_model(save(MEMORY, corpus, tmp_path / "source"))
+    model, fresh = (build_model(MEMORY, corpus.vocab_size, 0) for _ in range(2))
+    start_from(model, tmp_path / "source", corpus.tokenizer, shrink_perturb=0.75)
     for name, p in model.named_parameters():
         share = 0.75 if name.startswith("decoder.blocks.") and p.ndim > 1 else 0
         torch.testing.assert_close(p, share * fresh.get_parameter(name) + (1 - share) * theirs.get_parameter(name))
 
 
-def test_a_model_without_a_decoder_of_blocks_has_nothing_to_renew(corpus, tmp_path):
+def test_a_model_without_a_decoder_of_blocks_has_nothing_to_perturb(corpus, tmp_path):
     save(AUTOENCODER, corpus, tmp_path / "source")
-    with pytest.raises(UsageError, match="leave renew out"):
-        start_from(build_model(AUTOENCODER, corpus.vocab_size, 0), tmp_path / "source", corpus.tokenizer, renew=0.5)
+    with pytest.raises(UsageError, match="leave shrink_perturb out"):
+        start_from(
+            build_model(AUTOENCODER, corpus.vocab_size, 0), tmp_path / "source", corpus.tokenizer, shrink_perturb=0.5
+        )
 
 
 WRONG = [
     (MEMORY, replace(AUTOENCODER, memory_dim=8), "nothing of .* fits: in its encoder memory_dim is 8, not 12"),
     (MEMORY, replace(AUTOENCODER, encoder=POINTWISE), r"encoder stack\.layers is 1, not 0"),
-    (MEMORY, replace(MEMORY, reader="none"), "it has no encoder"),
-    (replace(MEMORY, reader="full"), AUTOENCODER, "the new model has no encoder"),
+    (MEMORY, replace(MEMORY, reader=NoReader()), "it has no encoder"),
+    (FullContextShape(chunk_tokens=4, decoder=TRANSFORMER), AUTOENCODER, "the new model has no encoder"),
 ]
 
 
@@ -134,7 +139,7 @@ def config(data, corpus, tmp_path) -> TrainConfig:
         model=MEMORY,
         objective="causal+0.5*blank",
         start=Path("autoencoder"),  # the run beside
-        frozen=("encoder", "reader.bridge"),
+        frozen=("encoder", "reader.text"),
         steps=6,
         batch=4,
         eval_every=6,
@@ -151,7 +156,7 @@ def test_what_is_frozen_stays_and_all_else_learns(config, corpus, tmp_path, kind
     start, model = load_model(tmp_path / "autoencoder"), load_model(tmp_path / "run")
     fresh = build_model(MEMORY, corpus.vocab_size, config.seed)
     assert same(model.encoder, start.encoder)
-    assert same(model.get_submodule("reader.bridge"), start.get_submodule("decoder.bridge"))
+    assert same(model.get_submodule("reader.text"), start.get_submodule("decoder"))
     for name, p in model.named_parameters():
         if not name.startswith(config.frozen):
             assert not torch.equal(p, fresh.get_parameter(name)), name
@@ -181,14 +186,14 @@ def test_a_frozen_encoder_runs_without_a_graph(corpus):
     assert model(ids, labels=ids).loss.requires_grad
 
 
-@pytest.mark.parametrize("alone", ["head.weight", "reader.project.weight"])  # AdamW's and Muon's
+@pytest.mark.parametrize("alone", ["head.weight", "reader.before.weight"])  # AdamW's and Muon's
 def test_one_matrix_alone_can_be_trained(config, corpus, tmp_path, alone):
     names = tuple(name for name, _ in build_model(MEMORY, corpus.vocab_size, 0).named_parameters())
     assert alone in names
     train(replace(config, frozen=tuple(name for name in names if name != alone)), tmp_path / "run")
     start, model = build_model(MEMORY, corpus.vocab_size, config.seed), load_model(tmp_path / "run")
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, start.get_parameter(n))}
-    assert {name for name in moved if not name.startswith(("encoder", "reader.bridge"))} == {alone}
+    assert {name for name in moved if not name.startswith(("encoder", "reader.text"))} == {alone}
 
 
 def test_a_resumed_run_does_not_need_what_it_started_from(config, tmp_path):
@@ -211,7 +216,7 @@ def test_a_resumed_run_does_not_need_what_it_started_from(config, tmp_path):
         ({"frozen": ("encoder", "reader", "embed", "start", "place", "decoder", "head")}, "nothing is left to train"),
         ({"start": Path("nowhere")}, "nowhere is not there"),
         (
-            {"start": None, "frozen": (), "fresh_embedding": True, "model": replace(MEMORY, reader="none")},
+            {"start": None, "frozen": (), "fresh_embedding": True, "model": replace(MEMORY, reader=NoReader())},
             "no word emb",
         ),
     ],

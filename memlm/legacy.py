@@ -1,0 +1,80 @@
+"""Configs and models saved by memlm 0.1, in the words of today, or refused with a sentence.
+
+0.1 saved no kinds: a model's shape was known by its fields, and a memory model's reader was a name among its fields.
+"""
+
+from typing import Any
+
+from memlm.errors import UsageError
+
+_ENCODER = {"chunk_tokens", "memory_dim", "memory_norm", "readout"}
+_FIELDS = {  # what tells a shape of 0.1: exactly these fields
+    "autoencoder": _ENCODER | {"encoder", "bridge", "decoder"},
+    "causal": {"chunk_tokens", "stack", "readout"},
+    "memory": {"encoder", "decoder", "chunks", "reader", "vectors", "bridge", "bridge_width", "unroll", "shift"}
+    | {"select", "key_width", "positions"},
+    "recurrent": {"encoder", "decoder", "chunks"},
+    "oracle": {"encoder", "decoder", "given"},
+    "soft": {"base", "encoder", "decoder", "negatives"},
+    "pretrained": {"encoder", "chunks", "reader", "vectors", "soft", "positions", "decoder"},
+}
+
+
+def modern_config(told: Any, where: str) -> Any:
+    """A run's config, or a curriculum's, as this version reads it.
+
+    Raises:
+        UsageError: a model that is not there any more.
+    """
+    if not isinstance(told, dict):
+        return told
+    if isinstance(stages := told.get("stages"), dict):
+        return told | {
+            "stages": {name: modern_config(stage, f"{where}.stages.{name}") for name, stage in stages.items()}
+        }
+    if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
+        return told
+    new = told | {"model": modern_shape(told["model"], f"{where}.model")}
+    if "renew" in new:
+        new["shrink_perturb"] = new.pop("renew")
+    return new
+
+
+def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
+    """A model's shape as this version reads it.
+
+    Raises:
+        UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
+    """
+    if "kind" in told:
+        return told
+    kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
+    if kind is None:
+        raise UsageError(f"{where} lacks the field 'kind', and memlm 0.1 had no model with just its fields.")
+    new = {"kind": kind, **told}
+    if kind in ("memory", "recurrent", "oracle", "soft", "pretrained"):
+        new["encoder"] = {"kind": "base" if "layer" in told["encoder"] else "stack", **told["encoder"]}
+    if kind == "soft":
+        new["decoder"] = {"kind": "soft-tokens", **told["decoder"]}
+    if kind == "pretrained":
+        soft, vectors = new.pop("soft"), new.pop("vectors")
+        slots = told["reader"] == "slots"
+        new["reader"] = {"kind": "soft-tokens", **soft} if slots else {"kind": "vector", "vectors": vectors}
+    if kind == "memory":
+        return _memory(new, where)
+    return new
+
+
+def _memory(told: dict[str, Any], where: str) -> dict[str, Any]:
+    """A memory model's shape: a baseline of all tokens is a kind of its own, a reader has its own fields."""
+    if told["reader"] == "full":
+        tokens = told["encoder"]["chunk_tokens"]
+        return {"kind": "full", "chunks": told["chunks"], "chunk_tokens": tokens, "decoder": told["decoder"]}
+    fields = {"none": (), "vector": ("vectors",), "soft": ("bridge", "unroll", "shift")}
+    if told["reader"] not in fields:
+        raise UsageError(
+            f"{where}: the reader {told['reader']!r} left with memlm 0.2: train with another, soft or vector."
+        )
+    reader = {"kind": told["reader"], **{name: told[name] for name in fields[told["reader"]]}}
+    kept = ("kind", "chunks", "encoder", "decoder", "positions")
+    return {**{name: told[name] for name in kept}, "reader": reader}

@@ -1,0 +1,65 @@
+"""The baseline that reads all earlier tokens: a plain transformer on a memory model's decoder and chunks.
+
+A start slot also holds the token before it, so that nothing of the text is missing; without what comes before (`read`
+False) every chunk is read by itself.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from memlm.decoding.cached import Decoding, Prompt, cache_entries
+from memlm.decoding.flat import FullDecoding
+from memlm.huggingface import register
+from memlm.models.chunk_model import ChunkModel
+from memlm.models.model import ShapeConfig, chunked
+from memlm.models.shapes import FullContextShape
+from memlm.nn.stack import build_stack
+from memlm.nn.vocabulary import token_embedding
+
+
+class FullContextConfig(ShapeConfig[FullContextShape]):
+    """The Hugging Face config of a `FullContext`."""
+
+    shape_class = FullContextShape
+
+
+class FullContext(ChunkModel):
+    """tokens -> stack -> head; chunks only say where start slots are (paper, Baselines)."""
+
+    config_class = FullContextConfig
+    start_holds_last = True
+    reader_name = "full"
+
+    def __init__(self, config: FullContextConfig):
+        super().__init__(config)
+        shape = cast(FullContextShape, config.read_shape())
+        self.chunk_tokens, width, self.encoder = shape.chunk_tokens, shape.decoder.width, None
+        self.embed = token_embedding(config.vocab_size, width)
+        self.make_inputs(width)
+        self.decoder = build_stack(shape.decoder, shape.chunk_tokens)
+        self.head = nn.Linear(width, config.vocab_size, bias=False)
+        self.post_init()
+
+    def predict(
+        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of `TextMemory`: every token from all those before it."""
+        ids_BCT = chunked(ids_BN, self.chunk_tokens)
+        whole = ids_BCT.shape[:2]
+        if not read:
+            ids_BCT, marks = ids_BCT.flatten(0, 1)[:, None], None if marks is None else marks.reshape(-1, 1)
+        h_BNW = self.decoder(self.embed_chunks(ids_BCT, marks).flatten(1, 2))
+        h_BNW = h_BNW if read else h_BNW.unflatten(0, whole).flatten(1, 2)
+        return self.head(h_BNW[:, : ids_BN.shape[1]]), None
+
+    def decoding(self, prompt: Prompt) -> Decoding:
+        """What is kept of `prompt` while it is continued: all its entries."""
+        return FullDecoding(self, prompt)
+
+    def cache_bytes(self, tokens: int, memories: int = 0) -> int:
+        """Bytes kept of a text: layers x 2 x width for every token, in whole chunks."""
+        return cache_entries(self.chunk_tokens, self.chunk_tokens, tokens) * self.decoder.entry_bytes
+
+
+register(FullContextConfig, FullContext)

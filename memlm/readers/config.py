@@ -1,0 +1,79 @@
+"""Readers as data: what each can be told, and where it is. No torch here.
+
+A new reader is a `Reader` in a file of its own (readers/reader.py tells what it may do) and a `ReaderConfig` here that
+names it.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from memlm.errors import UsageError
+from memlm.memory.encoder_shape import BridgeKind
+from memlm.nn.config import StackConfig
+from memlm.records import Kinds
+
+PositionScheme = Literal["original", "variable", "fixed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderConfig(Kinds):
+    """How a decoder reads memories.
+
+    Attributes:
+        module: "module:class" of the reader.
+        reads: whether it reads any.
+        recalls: whether it tells which tokens a memory holds.
+    """
+
+    kinds: ClassVar = {}
+    module: ClassVar[str]
+    reads: ClassVar[bool] = True
+    recalls: ClassVar[bool] = False
+
+    def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
+        """What it has in common with other models: a name -> (its submodule, what must be equal)."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoReader(ReaderConfig):
+    """Reads no memory: the baseline of each chunk by itself."""
+
+    kind: ClassVar[str] = "none"
+    module: ClassVar[str] = "memlm.readers.none:NoMemories"
+    reads: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorReader(ReaderConfig):
+    """A memory is one entry of the decoder, or a few (paper)."""
+
+    kind: ClassVar[str] = "vector"
+    module: ClassVar[str] = "memlm.readers.vector:Vector"
+
+    vectors: int = 1  # S
+
+    def __post_init__(self) -> None:
+        if self.vectors < 1:
+            raise UsageError(f"a memory needs at least one vector, not {self.vectors}.")
+
+
+def _pointwise() -> StackConfig:
+    return StackConfig(kind="pointwise", width=64, layers=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftReader(ReaderConfig):
+    """A memory is T entries: the decoder's own word embeddings of the tokens that it holds."""
+
+    kind: ClassVar[str] = "soft"
+    module: ClassVar[str] = "memlm.readers.soft:Soft"
+    recalls: ClassVar[bool] = True
+
+    bridge: BridgeKind = "slots"  # what unrolls a memory, as in its autoencoder ...
+    unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
+    shift: bool = True  # each soft token is read beside the one before it
+
+    def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
+        """Its decoder of chunks, an autoencoder's."""
+        return {"text": ("text", (chunk_tokens, memory_dim, self.bridge, self.unroll))}

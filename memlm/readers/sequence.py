@@ -1,0 +1,77 @@
+"""Memories and chunks become sequences of a decoder, and come out as hidden states of the tokens.
+
+Stands once: memory models, the recurrent baseline and decoders of others call `read_chunks`. Its two forms give the
+same numbers (readers/placing.py).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memlm.nn.cache import Cache
+from memlm.nn.layout import Layout
+from memlm.nn.stack import Residual
+from memlm.readers.placing import Placing, folded, packed
+
+Form = Literal["packed", "folded"]
+
+
+class Decoder(Protocol):
+    """A stack, ours or that of a language model of others."""
+
+    def __call__(
+        self,
+        x_BTD: Tensor,
+        layout: Layout | None = None,
+        cache: Cache | None = None,
+        residuals: Sequence[Residual] = (),
+    ) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        ...
+
+
+def read_chunks(
+    decoder: Decoder,
+    placing: Placing,
+    form: Form,
+    x_BCTW: Tensor,
+    entry_BKSW: Tensor | None,
+    memories: int,
+    residuals: Sequence[Residual] = (),
+) -> Tensor:
+    """Hidden states [B, N, W] of the tokens of C chunks.
+
+    Args:
+        decoder: what reads.
+        placing: where everything stands.
+        form: how it is laid out.
+        x_BCTW: the chunks' inputs.
+        entry_BKSW: entries of the memories; None: they are not read, and the tokens stand where they would.
+        memories: K >= C - 1, of which the last C - 1 are the chunks' own.
+        residuals: of the tokens [B, N, W], for each block.
+    """
+    B, C = x_BCTW.shape[:2]
+    if not memories and placing.scheme != "fixed":  # read exactly as a text is that has no chunks
+        return decoder(x_BCTW[:, 0], residuals=residuals)
+    read = entry_BKSW is not None
+    entry_BmW = x_BCTW[:, 0, :0] if entry_BKSW is None else entry_BKSW.flatten(1, 2)
+    m, device = entry_BmW.shape[1], x_BCTW.device
+    if form == "packed":
+        layout = packed(placing, memories, C, device, read=read)
+        added = [lambda h_BPW, give=give: F.pad(give(h_BPW[:, m:]), (0, 0, m, 0)) for give in residuals]
+        return decoder(torch.cat([entry_BmW, x_BCTW.flatten(1, 2)], 1), layout, residuals=added)[:, m:]
+    layout = folded(placing, memories, C, B, device, read=read)
+    x_BCPW = torch.cat([entry_BmW[:, None].expand(-1, C, -1, -1), x_BCTW], 2)
+
+    def of_chunks(give: Residual) -> Residual:
+        def added(h_EPW: Tensor) -> Tensor:
+            tokens_BNW = h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
+            return F.pad(give(tokens_BNW).unflatten(1, (C, -1)).flatten(0, 1), (0, 0, m, 0))
+
+        return added
+
+    h_EPW = decoder(x_BCPW.flatten(0, 1), layout, residuals=[of_chunks(give) for give in residuals])
+    return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
