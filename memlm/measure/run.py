@@ -51,14 +51,13 @@ def measure(
     is that of its memory after the first chunk.
 
     Args:
-        encoders: runs or saved folders of ours; models of others (`open_pretrained` tells what can be named); loaded
-            ones; functions from a list of texts to vectors; vectors of `texts`, as arrays or files.
-        data: a folder made by memlm prepare, or, with `texts`, where their tokenizer is; with these it may be None.
+        encoders: anything that `public.measure` takes.
+        data: a folder made by memlm prepare; with `texts` it only has their tokenizer, and may be None.
         out: the measurement's folder; None: nothing is kept.
         config: what is scored and the probe's budget.
         cache: the folder for embeddings, `OUT/embeddings` if not given.
-        texts: what is asked for in the place of `data`'s (`read_texts` tells what it may be); access is not measured.
-        name: of what has none by itself; a function's vectors are kept under it.
+        texts: what is asked for in the place of `data`'s (`read_texts`); access is not measured then.
+        name: of a function or an array.
 
     Returns:
         `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
