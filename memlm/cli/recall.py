@@ -41,9 +41,8 @@ def main(argv: list[str]) -> None:
     source = None if call.against is None else open_source(call.against, column=call.column)
     originals = None if source is None else find_originals(entries, source, source.name)
     model, tokenizer = open_maker(bank, call.model, call.device)
-    own_decoder(model)  # refused before anything is printed
-    by_copy = model.recall is None
-    if by_copy:
+    by = own_decoder(model).by  # refused before anything is printed
+    if by == "blank copy":
         say("a memory model recalls by blank copy: only as well as it was trained to (objective blank)")
 
     rows = []
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
     if call.json:
         where = str(call.model) if call.model else bank.meta.model
         told = {"bank": str(call.bank), "model": where, "encoder": bank.meta.encoder}
-        told |= {"by": "blank copy" if by_copy else "decoder", "documents": rows}
+        told |= {"by": by, "documents": rows}
         print(json.dumps(told, ensure_ascii=False))
 
 
