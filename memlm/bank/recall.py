@@ -100,7 +100,7 @@ def recall_text(
     tokenizer: "Tokenizer",
     document: str | int,
     original: Document | None = None,
-    score: "Score | None" = None,
+    score: "Recalled | None" = None,
 ) -> Iterator[str]:
     """The text that a document's memories hold, as it is recalled.
 
@@ -125,7 +125,7 @@ def recall_text(
 
 
 @dataclass
-class Score:
+class Recalled:
     """How much of a text came back."""
 
     tokens: int = 0

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     call = tyro.cli(Call, args=argv, prog="memlm recall")
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_maker
-    from memlm.bank.recall import Score, find_originals, own_decoder, recall_text
+    from memlm.bank.recall import Recalled, find_originals, own_decoder, recall_text
     from memlm.data.sources import open_source
     from memlm.ui import say
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
 
     rows = []
     for number, entry in zip(numbers, entries, strict=True):
-        original, score = (None, None) if originals is None else (originals[entry.sha256], Score())
+        original, score = (None, None) if originals is None else (originals[entry.sha256], Recalled())
         text = recall_text(bank, model, tokenizer, number, original, score)
         row: dict[str, Any] = {"name": entry.name, "tokens": entry.tokens, "chunks": entry.chunks}
         if call.json:
