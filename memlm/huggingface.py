@@ -3,6 +3,9 @@
 Importing this takes seconds; what only prints its options does without.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -51,6 +54,7 @@ __all__ = [
     "TopKLogitsWarper",
     "TopPLogitsWarper",
     "logging",
+    "quiet",
     "register",
 ]
 
@@ -61,3 +65,17 @@ def register(config: type[PreTrainedConfig], model: type[PreTrainedModel], *, ca
     AutoModel.register(config, model)
     if causal:
         AutoModelForCausalLM.register(config, model)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and load reports for files that take milliseconds; what matters is raised."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

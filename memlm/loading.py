@@ -1,8 +1,6 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from tokenizers import Tokenizer
 
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json
-from memlm.huggingface import PreTrainedTokenizerFast, logging
+from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
 from memlm.models.model import TextMemory
@@ -95,17 +93,3 @@ def _class_of(shape: ModelShape) -> Any:
 def load_tokenizer(path: Path | str) -> Tokenizer:
     """The tokenizer saved beside a model."""
     return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and load reports for files that take milliseconds; what matters is raised."""
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

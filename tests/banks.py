@@ -5,13 +5,13 @@ from functools import cache
 import torch
 from tokenizers import Tokenizer
 
-from memlm.data.tokenizer import train_tokenizer
 from memlm.loading import build_model
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.readers.config import NoReader, SoftReader, VectorReader
+from memlm.tokens.tokenizer import train_tokenizer
 
 T, WIDTH, V = 8, 32, 300
 IDENTITY = StackConfig(kind="pointwise", width=WIDTH, layers=0)

@@ -4,13 +4,13 @@ import errno
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_text
-from memlm.records import from_dict, to_dict
+from memlm.records import Kinds, from_dict, to_dict
 
 
 def fail_halfway(path: Path, *, replace: bool) -> None:
@@ -67,11 +67,33 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Shape(Kinds):
+    kinds: ClassVar = {}
+
+
+@dataclass(frozen=True)
+class Round(Shape):
+    kind: ClassVar[str] = "round"
+
+    radius: int = 1
+
+
+@dataclass(frozen=True)
+class Square(Shape):
+    kind: ClassVar[str] = "square"
+
+    side: int = 1
+
+
+@dataclass(frozen=True)
 class Outer:
     many: tuple[Inner, ...] = ()
     pair: tuple[str, Inner] | None = None
     named: dict[str, Inner] = field(default_factory=dict)
     free: dict[str, Any] = field(default_factory=dict)
+    rate: float = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    shape: Shape = field(default_factory=Round)
 
 
 def test_records_inside_tuples_and_dicts_survive_json():
@@ -80,6 +102,7 @@ def test_records_inside_tuples_and_dicts_survive_json():
         pair=("one", Inner(3)),
         named={"b": Inner(4), "a": Inner(5)},
         free={"shape": [1, {"x": None}]},
+        shape=Square(2),
     )
     again = from_dict(Outer, json.loads(json.dumps(to_dict(outer))))
     assert again == outer
@@ -90,11 +113,21 @@ def test_records_inside_tuples_and_dicts_survive_json():
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ({"many": [{}, {"nmber": 1}]}, r"config\.many\[1\] has no field 'nmber'"),
+        ({"many": [{"number": 1, "place": "x"}, {"nmber": 1}]}, r"config\.many\[1\] has no field 'nmber'"),
         ({"named": {"a": {"nmber": 1}}}, r"config\.named\.a has no field 'nmber'"),
         ({"pair": ["one"]}, r"config\.pair needs 2 values, not 1"),
         ({"many": [3]}, r"config\.many\[0\] must be an object, not 3"),
         ({"named": {"a": 3}}, r"config\.named\.a must be an object, not 3"),
+        ({"many": [{"number": 1}]}, r"config\.many\[0\] lacks the field 'place'"),
+        ({"many": [{"number": "1"}]}, r"config\.many\[0\]\.number must be a whole number, not '1'"),
+        ({"many": [{"number": True}]}, r"number must be a whole number, not True"),
+        ({"many": {}}, r"config\.many must be a list, not {}"),
+        ({"rate": "fast"}, r"config\.rate must be a number, not 'fast'"),
+        ({"device": "gpu"}, r"config\.device must be one of cpu, cuda, not 'gpu'"),
+        ({"shape": {"side": 1}}, r"config\.shape\.kind must be one of round, square, not None"),
+        ({"shape": {"kind": "oval"}}, r"config\.shape\.kind must be one of round, square, not 'oval'"),
+        ({"shape": {"kind": "round", "side": 1}}, r"config\.shape has no field 'side'; there are radius"),
+        ({}, r"config lacks the field 'many'"),
     ],
 )
 def test_a_wrong_record_says_where_it_is(value, sentence):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from memlm.data.pieces import Document
-from memlm.data.tokenizer import tokenise_pieces
 from memlm.nn.vocabulary import PAD
+from memlm.tokens.pieces import Document
+from memlm.tokens.tokenizer import tokenise_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,12 +13,12 @@ from memlm import __version__, ui
 from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
 from memlm.bank.chunks import Fill, Text, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
-from memlm.data.pieces import Document, cut_pieces
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_file, write_json
 from memlm.models.model import TextMemory
 from memlm.provenance import commit
 from memlm.records import to_dict
+from memlm.tokens.pieces import Document, cut_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

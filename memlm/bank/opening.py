@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from memlm.bank.bank import Bank
-from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
 from memlm.precision import settle
+from memlm.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

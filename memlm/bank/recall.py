@@ -15,11 +15,11 @@ from torch import Tensor
 
 from memlm.bank.bank import Bank, Entry
 from memlm.bank.chunks import Text, read_chunks
-from memlm.data.detokenise import TextStream
-from memlm.data.pieces import Document
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
+from memlm.tokens.detokenise import TextStream
+from memlm.tokens.pieces import Document
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -132,12 +133,11 @@ def _settled(first: float, step: Step, made: tuple[TextMemory, dict[str, torch.T
 
 def _narrow(step: Step) -> Step:
     """The same step over two chunks, hardly any width."""
-    decoder = replace(step.shape.decoder, width=2 * step.shape.decoder.heads)
-    stack = replace(step.shape.encoder.stack, width=2 * step.shape.encoder.stack.heads)
-    encoder = replace(step.shape.encoder, stack=stack, memory_dim=stack.width)
-    return replace(
-        step, shape=replace(step.shape, encoder=encoder, decoder=decoder), tokens=2 * step.shape.chunk_tokens
-    )
+    shape: Any = replace(step.shape, decoder=replace(step.shape.decoder, width=2 * step.shape.decoder.heads))
+    if step.shape.encoder_shape is not None:
+        stack = replace(shape.encoder.stack, width=2 * shape.encoder.stack.heads)
+        shape = replace(shape, encoder=replace(shape.encoder, stack=stack, memory_dim=stack.width))
+    return replace(step, shape=shape, tokens=2 * shape.chunk_tokens)
 
 
 def _peak() -> int:

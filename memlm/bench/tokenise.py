@@ -10,8 +10,8 @@ from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import in_turn, pair_ratio, rounds_for
 from memlm.data.corpus import Corpus
-from memlm.data.pieces import cut_pieces
-from memlm.data.tokenizer import tokenise_pieces
+from memlm.tokens.pieces import cut_pieces
+from memlm.tokens.tokenizer import tokenise_pieces
 
 TOKENS = 1 << 19  # of text at most, over a megabyte
 OURS = "tokenise_pieces"

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from memlm.data.pieces import PIECE, Document, cut_pieces
 from memlm.errors import UsageError
+from memlm.tokens.pieces import PIECE, Document, cut_pieces
 
 
 @dataclass(frozen=True, kw_only=True)

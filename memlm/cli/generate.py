@@ -97,8 +97,8 @@ def _tokens(tokenizer: "Tokenizer", text: str) -> "Tensor":
     import numpy as np
     import torch
 
-    from memlm.data.pieces import cut_pieces
-    from memlm.data.tokenizer import tokenise_pieces
+    from memlm.tokens.pieces import cut_pieces
+    from memlm.tokens.tokenizer import tokenise_pieces
 
     pieces = list(tokenise_pieces(tokenizer, cut_pieces([text])))
     return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
@@ -108,7 +108,7 @@ class _Printer:
     """A streamer (put, end) that prints text as soon as its characters are whole."""
 
     def __init__(self, tokenizer: "Tokenizer"):
-        from memlm.data.detokenise import TextStream
+        from memlm.tokens.detokenise import TextStream
 
         self._text = TextStream(tokenizer)
 
@@ -125,9 +125,9 @@ class _Printer:
 def _told(
     call: Call, bank: Any, tokenizer: "Tokenizer", prompt_tokens: int, new: list[int], seconds: float
 ) -> dict[str, Any]:
-    from memlm.data.detokenise import TextStream
     from memlm.nn.vocabulary import END
     from memlm.provenance import commit
+    from memlm.tokens.detokenise import TextStream
 
     span = None if bank is None else slice(0, len(bank)) if call.document is None else bank.span(call.document)
     return {

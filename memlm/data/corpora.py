@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlm.data.wheels import cache_folder, fetched_wheel
 from memlm.files import atomic_folder
+from memlm.wheels import cache_folder, fetched_wheel
 
 
 @dataclass(frozen=True, kw_only=True)

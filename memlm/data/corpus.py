@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from memlm.data.tokenizer import load_tokenizer, token_bytes
 from memlm.errors import UsageError
 from memlm.files import read_json, sha256_file
+from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

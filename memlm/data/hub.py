@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from memlm.data.pieces import Document
 from memlm.data.readers import text_document
 from memlm.errors import UsageError, WorkError
+from memlm.tokens.pieces import Document
 
 
 class HubDataset:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from memlm import __version__
 from memlm.data.corpus import Corpus
 from memlm.data.packing import TokenWriter
-from memlm.data.pieces import Document
 from memlm.data.sources import Source, open_source
 from memlm.data.split import assign, cut_tail
-from memlm.data.tokenizer import (
+from memlm.errors import UsageError
+from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
+from memlm.tokens.pieces import Document
+from memlm.tokens.tokenizer import (
     Sample,
     end_id,
     pad_id,
@@ -25,8 +27,6 @@ from memlm.data.tokenizer import (
     tokenise_pieces,
     train_tokenizer,
 )
-from memlm.errors import UsageError
-from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
 from memlm.ui import progress, say
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from memlm.data.pieces import PIECE, Document, cut_pieces
 from memlm.errors import UsageError
+from memlm.tokens.pieces import PIECE, Document, cut_pieces
 
 LINE_LIMIT = 128 << 20  # bytes of one JSONL line: a line has to be parsed whole
 

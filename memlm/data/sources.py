@@ -8,10 +8,10 @@ from pathlib import Path
 
 from memlm.data.corpora import CORPORA
 from memlm.data.hub import HubDataset
-from memlm.data.pieces import Document
 from memlm.data.readers import SUFFIXES, read_file
 from memlm.errors import UsageError
 from memlm.files import sha256_file, sha256_json
+from memlm.tokens.pieces import Document
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from memlm.data.pieces import Document
+from memlm.tokens.pieces import Document
 
 
 def assign(

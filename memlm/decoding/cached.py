@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +48,18 @@ class Prompt:
     lengths: list[int]
     memories: Tensor | None = None
     marks: Tensor | None = None
+
+
+class Chunked(Protocol):
+    """What is asked of a model over chunks (`models.chunk_model.ChunkModel` tells what each is)."""
+
+    chunk_tokens: int
+    decoder: Any
+    head: Any
+
+    def inputs(  # noqa: D102
+        self, before_BQ: Tensor, place_RQ: Tensor, marks_BQ: Tensor | None = None, reads_RQ: Tensor | None = None
+    ) -> Tensor: ...
 
 
 class Decoding(ABC):

@@ -7,26 +7,42 @@ beside; the next chunk's start slot is written over the last one's. Of the promp
 full, is read token by token: all full ones become memories side by side, and the decoder reads these in one call.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
+from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Kept, Queries, recent_tokens
+from memlm.readers.reader import Kept, Queries, Reader, recent_tokens
 
-if TYPE_CHECKING:
-    from memlm.models.memory_model import ReadsMemories
-    from memlm.models.recurrent import RecurrentMemory
 
-Model = TypeVar("Model", "ReadsMemories", "RecurrentMemory")
+class ReadsMemories(Chunked, Protocol):
+    """What is asked of a memory model."""
+
+    reader: Reader
+    memory_dim: int
+    dtype: Any
+
+    def encode_chunks(self, ids_BCT: Tensor) -> Tensor: ...  # noqa: D102
+
+    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor: ...  # noqa: D102
+
+
+class Carries(Chunked, Protocol):
+    """What is asked of a recurrent model."""
+
+    read: nn.Linear
+    memory_dim: int
+
+    def carried(self, ids_BCT: Tensor, memory_BM: Tensor | None = None) -> Tensor: ...  # noqa: D102
+
+
+Model = TypeVar("Model", ReadsMemories, Carries)
 
 
 class ChunkDecoding(Cached, Generic[Model]):
@@ -157,7 +173,7 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.logits = self.predict(last_entry(h_BQW, self.slot_R1)[:, None])
 
 
-class MemoryDecoding(ChunkDecoding["ReadsMemories"]):
+class MemoryDecoding(ChunkDecoding[ReadsMemories]):
     """Of a memory model: its memories stay, those given with the prompt first. Without a reader there are none."""
 
     kept: Kept = ()  # of memories, by the reader: tensors [B, at least as many, ...]
@@ -178,7 +194,7 @@ class MemoryDecoding(ChunkDecoding["ReadsMemories"]):
     def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """As of `ChunkDecoding`; the full chunks of all rows are encoded side by side."""
         model, most, device = self.model, self.longest // self.T, ids_BCT.device
-        own_BCM = next(model.parameters()).new_zeros(self.batch, most, model.memory_dim)
+        own_BCM = torch.zeros(self.batch, most, model.memory_dim, dtype=model.dtype, device=device)
         if not model.reader.reads:
             return model.reader.entries(own_BCM)
         if most:
@@ -228,7 +244,7 @@ class MemoryDecoding(ChunkDecoding["ReadsMemories"]):
         return Queries(self.count(self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn)
 
 
-class RecurrentDecoding(ChunkDecoding["RecurrentMemory"]):
+class RecurrentDecoding(ChunkDecoding[Carries]):
     """Of the recurrent model: one memory, carried on at every full chunk, whose one entry is written over."""
 
     memory_BM: Tensor

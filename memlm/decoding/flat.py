@@ -3,24 +3,32 @@
 These are the baseline that reads all tokens and the causal language model.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.decoding.cached import Cached, Prompt, cache_entries, last_entry
+from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_entry
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
 from memlm.nn.vocabulary import END
 
-if TYPE_CHECKING:
-    from memlm.models.causal import CausalLM
-    from memlm.models.full_context import FullContext
+
+class AllTokens(Chunked, Protocol):
+    """What is asked of a model that reads all tokens."""
+
+    def embed_chunks(self, ids_BCT: Tensor, marks_BC: Tensor | None = None) -> Tensor: ...  # noqa: D102
+
+
+class Causal(Protocol):
+    """What is asked of a causal language model."""
+
+    chunk_tokens: int
+    head: Any
+    encoder: Any
 
 
 class FlatDecoding(Cached):
@@ -32,7 +40,7 @@ class FlatDecoding(Cached):
         prompt: what is continued.
     """
 
-    def __init__(self, model: FullContext | CausalLM, stack: Stack, prompt: Prompt):
+    def __init__(self, model: AllTokens | Causal, stack: Stack, prompt: Prompt):
         super().__init__(stack, model.chunk_tokens, prompt)
         self.head = model.head
         self.cache = stack.new_cache(self.places())
@@ -80,7 +88,7 @@ class FullDecoding(FlatDecoding):
     """Of a model that reads all tokens: chunks only say where start slots are. Grows by T places."""
 
     @torch.inference_mode()
-    def __init__(self, model: FullContext, prompt: Prompt):
+    def __init__(self, model: AllTokens, prompt: Prompt):
         self.model = model
         super().__init__(model, model.decoder, prompt)
 
@@ -108,7 +116,7 @@ class CausalDecoding(FlatDecoding):
     """Of a causal language model, which reads `<|end|>` first: places for T + 1 tokens from the beginning."""
 
     @torch.inference_mode()
-    def __init__(self, model: CausalLM, prompt: Prompt):
+    def __init__(self, model: Causal, prompt: Prompt):
         self.model = model
         super().__init__(model, model.encoder.stack, prompt)
 

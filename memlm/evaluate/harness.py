@@ -11,12 +11,12 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor
 
-from memlm.data.detokenise import TextStream
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Memories
 from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read, room
 from memlm.models.model import Generative
+from memlm.tokens.detokenise import TextStream
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

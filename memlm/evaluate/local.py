@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memlm.data.corpus import Corpus
-from memlm.data.detokenise import TextStream
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, write_json, write_text
+from memlm.tokens.detokenise import TextStream
 
 _NAMES = (
     "Adam",

@@ -27,7 +27,6 @@ from memlm.evaluate.config import Condition
 from memlm.evaluate.memories import Chunk, Memories
 from memlm.models.model import Generative
 from memlm.nn.vocabulary import PAD
-from memlm.pretrained.memory import PretrainedMemory
 
 _TOKENS, _LOGITS = 2**14, 2**24  # tokens (of memories too), and numbers of logits, at a time
 
@@ -62,7 +61,7 @@ class _Piece:
 
 def conditions_of(model: Generative) -> tuple[Condition, ...]:
     """Under which conditions a model can be asked: what reads nothing of earlier chunks has nothing to leave out."""
-    if isinstance(model, PretrainedMemory) and not model.base_trained:  # a trained base is not there any more
+    if model.has_base:
         return ("own", "none", "random", "base")
     if model.reads_given_memories:
         return ("own", "none", "random")
@@ -77,7 +76,7 @@ def memories_read(model: Generative, place: np.ndarray, condition: Condition) ->
 
 def room(model: Generative, condition: Condition) -> int | None:
     """How many tokens a text can have; None: no end."""
-    return model.positions if condition == "base" and isinstance(model, PretrainedMemory) else model.most_tokens()
+    return model.base_positions if condition == "base" else model.most_tokens()
 
 
 def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "own") -> Text:
@@ -166,7 +165,6 @@ class Scorer:
     def _logits(self, ids_BN: Tensor, before: list[list[Tensor]]) -> Tensor:
         """Logits [B, N, V] of a batch, each with as many memories [M] before it."""
         if self.condition == "base":
-            assert isinstance(self.model, PretrainedMemory)
             return self.model.base_logits(ids_BN)
         given = {}
         if self.condition == "none":

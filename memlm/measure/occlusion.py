@@ -6,6 +6,7 @@ zeros in its place would still be attended to.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.measure.reading import LOGITS, logits_of
-from memlm.models.memory_model import ReadsMemories
 from memlm.models.model import Generative
-from memlm.readers.placing import hiding
+from memlm.readers.placing import Placed, hiding
 
 Array = np.ndarray
 METRICS = ("l1", "cosine", "loss")
@@ -87,12 +87,12 @@ def _attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None) -> di
     found |= {"entropy": entropy(own_BNV), "entropy without": entropy(none_BNV)}
     memories = -(-ids_BN.shape[1] // model.chunk_tokens) - 1
     # Of a recurrent model there is but one memory, and baselines have none.
-    if isinstance(model, ReadsMemories) and model.reader.reads and memories:
+    if model.reads_given_memories and memories:
         asked = {} if marks_BC is None else {"marks": marks_BC}
         own_BKM = model.encode_chunks(ids_BN[:, : memories * model.chunk_tokens].unflatten(1, (memories, -1)))
         each: dict[str, list[Tensor]] = {}
         for k in range(memories):
-            with hiding(model, k):
+            with hiding(cast(Placed, model), k):
                 hidden_BNV = model(ids_BN, own_memories=own_BKM, **asked).logits.float()
             for metric, value_BN in differences(own_BNV, hidden_BNV, ids_BN).items():
                 each.setdefault(f"{metric} each", []).append(value_BN)

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 
 from memlm.memory.bridge import BRIDGES
+from memlm.memory.encoder_shape import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
-from memlm.readers.config import BridgeKind
 
 
 class ChunkDecoder(nn.Module):

@@ -8,6 +8,7 @@ from memlm.nn.config import StackConfig
 from memlm.records import Kinds
 
 ReadoutKind = Literal["last", "mean", "slots"]
+BridgeKind = Literal["repeat", "unroll", "slots"]  # of what takes a memory apart again
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,12 +173,20 @@ class Generative(TextMemory):
         reads_chunks: whether it reads text chunk by chunk, so that its access to memory can be measured.
         reads_earlier: whether anything of earlier chunks reaches a token.
         reader_name: what tables call the way in which it reads earlier chunks.
+        has_base: whether the untouched language model that it was made over can be asked too.
+        base_positions: how many tokens that one has room for; None: no end.
     """
 
     generate = generate
     reads_chunks = True
     reads_earlier = True
     reader_name: str
+    has_base = False
+    base_positions: int | None = None
+
+    def base_logits(self, ids_BN: Tensor) -> Tensor:
+        """Logits [B, N, V] of the language model that it was made over, if it `has_base`."""
+        raise TypeError(f"{type(self).__name__} has no base")
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued."""

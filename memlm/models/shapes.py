@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import EncoderShape, ReadoutKind
+from memlm.memory.encoder_shape import BridgeKind, EncoderShape, ReadoutKind
 from memlm.models.kind import ModelShape, OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
 from memlm.objectives.names import OF_CHUNKS, OF_ITSELF
-from memlm.readers.config import BridgeKind, PositionScheme, ReaderConfig, VectorReader
+from memlm.readers.config import PositionScheme, ReaderConfig, VectorReader
 
 OracleKind = Literal["token", "embedding", "sum"]
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from memlm.errors import UsageError
-from memlm.loading import quiet
+from memlm.huggingface import quiet
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
 

@@ -56,7 +56,12 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
         self.encoder = build_encoder(shape.encoder, self.base, self.embed, self.decoder)
         self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
         # Learned positions end somewhere; rotary ones only become strange there, but are not asked to either.
-        self.positions = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+        self.base_positions = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def has_base(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As of `Generative`; a trained base is not there any more."""
+        return not self.base_trained
 
     @property
     def start_of_reading(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -80,19 +85,21 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
         Raises:
             UsageError: the base has no positions for so many tokens.
         """
-        if self.positions is not None and ids_BN.shape[1] > self.positions:
-            raise UsageError(f"the base model has {self.positions} positions, too few for {ids_BN.shape[1]} tokens.")
+        if self.base_positions is not None and ids_BN.shape[1] > self.base_positions:
+            raise UsageError(
+                f"the base model has {self.base_positions} positions, too few for {ids_BN.shape[1]} tokens."
+            )
         before_BN = F.pad(ids_BN, (1, 0), value=-1)[:, :-1]
         place_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
         return self.head(self.decoder(self.inputs(before_BN, place_N, marks_B1)))
 
     def most_tokens(self, memories: int = 0) -> int | None:
         """As of `Generative`: as many as the base has positions for."""
-        if self.positions is None:
+        if self.base_positions is None:
             return None
         T = self.chunk_tokens
         step = T if self.placing.scheme == "original" else self.reader.vectors
-        return max(0, (self.positions - T) // step + 1 - memories) * T
+        return max(0, (self.base_positions - T) // step + 1 - memories) * T
 
 
 register(PretrainedMemoryConfig, PretrainedMemory)

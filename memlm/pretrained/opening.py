@@ -26,8 +26,8 @@ from memlm.huggingface import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    quiet,
 )
-from memlm.loading import quiet
 from memlm.memory.encoder import fingerprint
 from memlm.pretrained.checks import check_folder, refuse_encoder_decoder, refuse_full_memory, weights_bytes
 from memlm.pretrained.places import Place, find, first_line

@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 
 from memlm import ui
-from memlm.data.wheels import cache_folder, fetched_wheel
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
-from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer
-from memlm.loading import quiet
+from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer, quiet
 from memlm.pretrained.checks import refuse_pointer
+from memlm.wheels import cache_folder, fetched_wheel
 
 _ORIGIN = "origin.json"  # in folders that memlm made: what they were made of
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")

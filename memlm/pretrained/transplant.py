@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlm.data.tokenizer import END, PAD, load_tokenizer
 from memlm.errors import UsageError
 from memlm.files import read_json
+from memlm.tokens.tokenizer import END, PAD, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from memlm.errors import UsageError
+from memlm.memory.encoder_shape import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.records import Kinds
 
-BridgeKind = Literal["repeat", "unroll", "slots"]
 PositionScheme = Literal["original", "variable", "fixed"]
 
 

@@ -17,11 +17,11 @@ from memlm.bank.bank import Bank
 from memlm.bank.chunks import batches, read_chunks
 from memlm.bank.encode import encode_documents
 from memlm.bank.recall import recall_text
-from memlm.data.pieces import Document
 from memlm.errors import UsageError, WorkError
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.tokens.pieces import Document
 
 
 @pytest.fixture

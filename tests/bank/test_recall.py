@@ -8,12 +8,12 @@ from banks import TEXTS, T, memory_model, tokenizer
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents
 from memlm.bank.recall import Score, find_originals, recall, recall_text
-from memlm.data.pieces import Document
 from memlm.errors import UsageError
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.text import Copy
+from memlm.tokens.pieces import Document
 
 
 def test_a_causal_models_memories_are_kept_and_not_recalled(tmp_path):

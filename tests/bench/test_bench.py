@@ -17,7 +17,7 @@ from memlm.bench import BENCHMARKS, corpus, encode, memory, parallel, peak, slot
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most, plan
 from memlm.bench.mixer import PlainMixing
-from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SLOTS, cache_bytes, models_of, serve, sides
+from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SOFT, cache_bytes, models_of, serve, sides
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cli import main
 from memlm.data.corpus import Corpus
@@ -29,7 +29,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.mixer import FlatMixing
 from memlm.presets import preset
-from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftConfig
+from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftTokens
 from memlm.readers.config import SoftReader, VectorReader
 from memlm.train.config import Curriculum
 
@@ -77,7 +77,7 @@ def small_language_model(options) -> dict:
     encoder = EncoderShape(
         chunk_tokens=4, memory_dim=16, stack=StackConfig(kind="pointwise", width=4, layers=0), readout="slots"
     )
-    soft, base = SoftConfig(width=4, hidden=8), BaseConfig(name=str(lm), lora_rank=2)
+    soft, base = SoftTokens(width=4, hidden=8), BaseConfig(name=str(lm), lora_rank=2)
     models = {"soft": SoftAutoencoderShape(base=str(lm), encoder=encoder, decoder=soft, negatives=8)}
     other = PretrainedShape(encoder=encoder, chunks=2, soft=soft, decoder=base)
     stages = {
@@ -135,7 +135,7 @@ def test_a_context_s_cache_is_that_of_the_formula(rows):
     models = models_of(sides(T, STACK), 20, torch.device("cpu"))
     for context in (4, 12, 64):
         entries = {FULL: context + T, MEMORY: context // T + T, KEPT: context // T + T, RECURRENT: 1 + T}
-        entries[SLOTS] = entries[FULL]
+        entries[SOFT] = entries[FULL]
         for name, one in serve(models, context, rounds=1, rows=rows).items():
             assert one.cache_bytes == rows * cache_bytes(name, context, T, STACK) == rows * entry * entries[name]
             assert models[name].cache_bytes(context) == entry * entries[name]
@@ -152,7 +152,7 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
     monkeypatch.setattr(memory, "forecast", lambda seen, context: forecasts[context])
     monkeypatch.setattr(memory, "step_cost", step_cost)
     report, text = run("memory", options, contexts=(4, 8))
-    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, SLOTS, RECURRENT)]
+    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, SOFT, RECURRENT)]
     assert [row[-2:] for row in report.rows] == [(0.001, 1.0), (0.001, 1.0), ("-", "-"), (0.001, 1.0), (0.001, 1.0)]
     assert "reading with full context from 8 tokens on (about 3000000000 s)" in text
     assert "training steps of memory, frozen and kept from 4 tokens on (memory)" in text

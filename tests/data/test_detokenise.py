@@ -2,7 +2,7 @@ from banks import tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memlm.data.detokenise import TextStream
+from memlm.tokens.detokenise import TextStream
 
 
 @settings(deadline=None)

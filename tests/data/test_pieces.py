@@ -1,8 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlm.data.pieces import cut_pieces
-from memlm.data.tokenizer import train_tokenizer
+from memlm.tokens.pieces import cut_pieces
+from memlm.tokens.tokenizer import train_tokenizer
 
 PROSE = st.lists(st.sampled_from(["word", "It's", " ", "  ", "\n", "\n\n", "12", "?!", "é", "\t", ", "]), max_size=80)
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from memlm.data.corpus import Corpus
 from memlm.data.packing import TokenWriter
-from memlm.data.pieces import Document
 from memlm.data.prepare import Prepare, prepare
 from memlm.data.split import assign, cut_tail
 from memlm.errors import UsageError, WorkError
+from memlm.tokens.pieces import Document
 
 TEXT = "The quick brown fox jumps over the lazy dog.\nIt isn't 1 of 12 ✓ foxes.\n\n"
 

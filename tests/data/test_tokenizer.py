@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from memlm.data.tokenizer import Sample, load_tokenizer, token_bytes, tokenise_pieces, train_tokenizer
 from memlm.errors import UsageError
+from memlm.tokens.tokenizer import Sample, load_tokenizer, token_bytes, tokenise_pieces, train_tokenizer
 
 TEXT = "It's the first of many words, isn't it?  We'll see\n\nwhat 1984 brings — naïve café 東京.\t" * 20
 

@@ -15,7 +15,7 @@ from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
 from memlm.loading import build_model, save_model
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
-from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftConfig
+from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftTokens
 from memlm.pretrained.transplant import SHIFT, transplant
 
 T, KNOWN = 4, own_tokenizer().get_vocab_size() + SHIFT
@@ -40,7 +40,7 @@ def shape(base, **decoder):
         chunk_tokens=T, memory_dim=12, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"
     )
     config = BaseConfig(name=str(base), **{"lora_rank": 2, **decoder})
-    return PretrainedShape(encoder=encoder, soft=SoftConfig(width=6, hidden=10), decoder=config)
+    return PretrainedShape(encoder=encoder, reader=SoftTokens(width=6, hidden=10), decoder=config)
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -80,8 +80,8 @@ def test_scores_of_the_base_are_those_of_transformers(base):
 def test_the_base_has_room_for_as_many_tokens_as_it_has_positions(base):
     model, text = build(base), Text(ids(100), 99)
     cut = fitted(model, text, condition="base")
-    assert len(cut.ids) == min(100, model.positions)
-    assert cut.truncated == (model.positions < 100)
+    assert len(cut.ids) == min(100, model.base_positions)
+    assert cut.truncated == (model.base_positions < 100)
     assert cut.ids[cut.first :] == text.ids[99:]
 
 

@@ -170,7 +170,7 @@ def test_more_chunks_than_the_models_own_and_an_odd_number(corpus):
         ("causal", 5), ("recall", 5), ("needle", 5), ("copy", 4), ("blank", 4),
     }  # fmt: skip
     fixed = build_model(replace(shape(chunks=2), positions="fixed"), corpus.vocab_size, 0)
-    with pytest.raises(UsageError, match="room for 2 memories"):
+    with pytest.raises(UsageError, match="room for 12 tokens"):
         measured(fixed, corpus, replace(QUICK, chunks=5))
 
 

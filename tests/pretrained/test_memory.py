@@ -17,7 +17,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.vocabulary import END, PAD
 from memlm.pretrained.memory import PretrainedMemory
-from memlm.pretrained.shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftConfig
+from memlm.pretrained.shapes import BaseConfig, BaseEncoderShape, PretrainedShape, SoftTokens
 from memlm.pretrained.transplant import SHIFT
 from memlm.readers.config import VectorReader
 from memlm.readers.placing import hiding
@@ -26,13 +26,13 @@ T, M, KNOWN = 4, 12, own_tokenizer().get_vocab_size() + SHIFT
 SLOTS = EncoderShape(
     chunk_tokens=T, memory_dim=M, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"
 )
-SOFT, LORA = SoftConfig(width=6, hidden=10), BaseConfig(lora_rank=2)
+SOFT, LORA = SoftTokens(width=6, hidden=10), BaseConfig(lora_rank=2)
 ITSELF = BaseEncoderShape(chunk_tokens=T, memory_dim=M, layer=2, readout="mean")
 SHAPES = {
-    "slots": PretrainedShape(encoder=SLOTS, soft=SOFT, decoder=LORA),
+    "slots": PretrainedShape(encoder=SLOTS, reader=SOFT, decoder=LORA),
     "vector": PretrainedShape(encoder=SLOTS, reader=VectorReader(vectors=2), positions="variable", decoder=LORA),
     "itself": PretrainedShape(encoder=ITSELF, reader=VectorReader(), decoder=LORA),
-    "whole": PretrainedShape(encoder=SLOTS, soft=SOFT, decoder=BaseConfig(lora_rank=0, trained=True)),
+    "whole": PretrainedShape(encoder=SLOTS, reader=SOFT, decoder=BaseConfig(lora_rank=0, trained=True)),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_hidden_memory_is_as_if_it_were_not_there(family, kind, form):
 
 def test_the_base_by_itself_has_the_base_s_room():
     model = build("gpt2")
-    assert model.positions == 64
+    assert model.base_positions == 64
     assert model.base_logits(ids(1, 64)).shape == (1, 64, KNOWN)
     with pytest.raises(UsageError, match="64 positions, too few for 65 tokens"):
         model.base_logits(ids(1, 65))

@@ -26,7 +26,7 @@ from memlm.pretrained.shapes import (
     BaseEncoderShape,
     PretrainedShape,
     SoftAutoencoderShape,
-    SoftConfig,
+    SoftTokens,
 )
 from memlm.readers.config import VectorReader
 from memlm.train.config import OptimConfig, TrainConfig
@@ -37,7 +37,7 @@ T = 4
 ENCODER = EncoderShape(
     chunk_tokens=T, memory_dim=48, stack=StackConfig(kind="pointwise", width=12, layers=0), readout="slots"
 )
-SOFT = SoftConfig(width=12, hidden=32)
+SOFT = SoftTokens(width=12, hidden=32)
 QUICK = {
     "optim": OptimConfig(lr=1e-2, warmup=2),
     "batch": 8,
@@ -65,7 +65,7 @@ def runs(place: Path) -> Path:
             SoftAutoencoderShape(base=str(place / "lm"), encoder=ENCODER, decoder=SOFT, negatives=64)
             if name == "soft"
             else PretrainedShape(
-                encoder=ENCODER, chunks=2, soft=SOFT, decoder=BaseConfig(name=str(place / "lm"), lora_rank=2)
+                encoder=ENCODER, chunks=2, reader=SOFT, decoder=BaseConfig(name=str(place / "lm"), lora_rank=2)
             )
         )
         size = {"steps": 300, "batch": 16} if name == "soft" else {"steps": 10}
@@ -163,7 +163,7 @@ def test_memories_go_to_disk_and_are_read_by_generate(runs, tmp_path, capsys):
 
 def test_full_fine_tuning_saves_the_base_it_made(place, tmp_path):
     model = PretrainedShape(
-        encoder=ENCODER, chunks=2, soft=SOFT, decoder=BaseConfig(name=str(place / "lm"), lora_rank=0, trained=True)
+        encoder=ENCODER, chunks=2, reader=SOFT, decoder=BaseConfig(name=str(place / "lm"), lora_rank=0, trained=True)
     )
     train(TrainConfig(data=place / "data", model=model, objective="causal+blank", steps=3, **QUICK), tmp_path / "run")
     tuned, fresh = load_model(tmp_path / "run"), build_model(model, load_model(tmp_path / "run").config.vocab_size, 0)
@@ -173,7 +173,7 @@ def test_full_fine_tuning_saves_the_base_it_made(place, tmp_path):
 
 def test_a_reader_for_another_language_model_does_not_fit(runs, place, tmp_path):
     save_tiny("llama", tmp_path / "other", seed=3)
-    model = PretrainedShape(encoder=ENCODER, chunks=2, soft=SOFT, decoder=BaseConfig(name=str(tmp_path / "other")))
+    model = PretrainedShape(encoder=ENCODER, chunks=2, reader=SOFT, decoder=BaseConfig(name=str(tmp_path / "other")))
     config = TrainConfig(data=place / "data", model=model, objective="blank", start=runs / "soft", steps=2, **QUICK)
     with pytest.raises(UsageError, match="made for another language model"):
         train(config, tmp_path / "run")

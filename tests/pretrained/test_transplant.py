@@ -10,10 +10,10 @@ from tiny_models import own_tokenizer, save_tiny
 from tokenizers import Tokenizer, models
 
 from memlm.data.prepare import Prepare, prepare
-from memlm.data.tokenizer import load_tokenizer
 from memlm.errors import UsageError
 from memlm.nn.vocabulary import END, PAD
 from memlm.pretrained.transplant import SHIFT, tokenizer_for, transplant
+from memlm.tokens.tokenizer import load_tokenizer
 
 
 @given(st.text())

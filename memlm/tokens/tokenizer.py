@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memlm.data.pieces import cut_pieces
 from memlm.errors import UsageError
+from memlm.tokens.pieces import cut_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -1,0 +1,52 @@
+"""Runs and models that memlm 0.1 saved: read as they were, or refused with a sentence. Files made by 0.1 itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlm.errors import UsageError
+from memlm.kinds import ModelShape
+from memlm.legacy import modern_config
+from memlm.loading import load_model
+from memlm.models.shapes import RecurrentShape
+from memlm.records import from_dict, to_dict
+from memlm.train.config import Curriculum, TrainConfig
+
+OLD = Path(__file__).parent / "old_models"
+TOLD = json.loads((OLD / "told.json").read_text())
+KINDS = {"vector": "memory", "soft": "memory", "none": "memory"}  # the others are called as their folders
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if name != "slots"])
+def test_a_model_of_before_predicts_what_it_predicted(name):
+    model, told = load_model(OLD / name), TOLD[name]
+    with torch.no_grad():
+        logits = model(torch.tensor(told["ids"])).logits[:, -2:]
+    torch.testing.assert_close(logits, torch.tensor(told["logits"]), rtol=1e-5, atol=1e-5)
+    assert model.config.read_shape().kind == KINDS.get(name, name)
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if name != "slots"])
+def test_a_run_of_before_is_a_run_of_today(name):
+    config = from_dict(TrainConfig, modern_config(TOLD[name]["run"], "config"), "config")
+    assert config.model == load_model(OLD / name).config.read_shape()
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    stages = modern_config({"stages": {"one": TOLD[name]["run"]}}, "curriculum")
+    assert from_dict(Curriculum, stages).stages == {"one": config}
+
+
+def test_what_is_not_there_any_more_is_refused_by_its_name():
+    with pytest.raises(UsageError, match=r"config\.model: the reader 'slots' left with memlm 0\.2"):
+        modern_config(TOLD["slots"]["run"], "config")
+
+
+def test_a_shape_is_not_guessed():
+    told = to_dict(RecurrentShape())
+    del told["decoder"]
+    with pytest.raises(UsageError, match="shape lacks the field 'decoder'"):
+        from_dict(ModelShape, told, "shape")
+    del told["kind"]
+    with pytest.raises(UsageError, match=r"config\.model lacks the field 'kind'"):
+        modern_config({"model": told}, "config")
