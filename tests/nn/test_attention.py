@@ -110,3 +110,8 @@ def test_biases_that_were_made_while_evaluating_serve_training():
     with torch.inference_mode():
         attend(*tensors, RULES["slots"])
     attend(*tensors, RULES["slots"]).sum().backward()
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_rows_are_attended_to_as_well(rule):
+    assert attend(*(z[:0] for z in made(rule)), rule).shape == (0, 2, rule.entries, 8)
