@@ -1,4 +1,4 @@
-"""Each recipe of docs/architecture.md ("To add ..."), tried by really adding a small one. Readers: tests/tiny_readers.py."""
+"""Each recipe of docs/architecture.md ("To add ..."), tried by really adding a small one; readers: tiny_readers.py."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,7 +10,7 @@ from torch import nn
 from memlm import presets
 from memlm.cli.train import main
 from memlm.loading import load_model
-from memlm.memory import bridge, readout
+from memlm.memory import bridge, encoder_shape, readout
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.kind import OfEncoder
 from memlm.models.model import Generative, ShapeConfig
@@ -51,8 +51,8 @@ class Rolled(bridge.Repeat):
 
 
 def test_a_readout_and_a_bridge(config, tmp_path, monkeypatch):
-    monkeypatch.setitem(readout.READOUTS, "ends", FirstAndLast)
-    monkeypatch.setitem(bridge.BRIDGES, "rolled", Rolled)
+    monkeypatch.setitem(encoder_shape.READOUTS, "ends", f"{__name__}:FirstAndLast")
+    monkeypatch.setitem(encoder_shape.BRIDGES, "rolled", f"{__name__}:Rolled")
     model = replace(SHAPE, readout="ends", bridge="rolled")
     assert train(replace(config, model=model), tmp_path / "run")["step"] == 4
 
@@ -83,7 +83,7 @@ class BagShape(OfEncoder):
     kind: ClassVar[str] = "bag"
     model: ClassVar[str] = f"{__name__}:Bag"
     trained_as: ClassVar[str] = "bag of words"
-    trained_on: ClassVar[frozenset[str]] = frozenset({"causal"})
+    meets: ClassVar[frozenset[str]] = frozenset({"past"})
 
 
 class BagConfig(ShapeConfig[BagShape]):

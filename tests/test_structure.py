@@ -14,6 +14,7 @@ ASKED = {
     ("bench/parallel.py", "MemoryModel"): "a type checker is told what was just built",
     ("pretrained/soft.py", "BaseEncoderShape"): "the two encoders that a language model of others has",
     ("pretrained/soft.py", "EncoderShape"): "the same",
+    ("bench/step.py", "StackConfig"): "every stack of a shape, whatever it is called, is made narrower",
     ("cli/train.py", "Curriculum"): "a preset is a run or several",
     ("demo.py", "Curriculum"): "the same",
 }

@@ -5,11 +5,11 @@ matrix takes it from there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
+from memlm.named import named
 from memlm.nn.cache import Cache
 from memlm.nn.config import StackConfig
 from memlm.nn.layout import Layout
@@ -80,5 +80,4 @@ class Stack(nn.Module):
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:
     """Make the stack that `config` describes for sequences of up to `tokens` tokens."""
-    module, name = _STACKS[config.kind].split(":")
-    return getattr(import_module(module), name)(config, tokens)
+    return named(_STACKS[config.kind])(config, tokens)

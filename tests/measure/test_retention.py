@@ -30,7 +30,7 @@ SLOTS = AutoencoderShape(
     readout="slots",
     bridge="slots",
 )
-QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=2000, steps=150, batch=64))
+QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=1000, steps=80, batch=64))
 FIGURES = (
     "cross_entropy",
     "entropy_ratio",
@@ -48,13 +48,18 @@ FIGURES = (
 def run(data, tmp_path_factory):
     """A trained slots autoencoder."""
     out = tmp_path_factory.mktemp("runs") / "slots"
-    train(TrainConfig(data=data, model=SLOTS, steps=400, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
+    train(TrainConfig(data=data, model=SLOTS, steps=200, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
     return out
 
 
 @pytest.fixture(scope="module")
-def report(run, data, tmp_path_factory):
-    return measure([str(run)], data, tmp_path_factory.mktemp("measured") / "out", QUICK)
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("measured") / "out"
+
+
+@pytest.fixture(scope="module")
+def report(run, data, out):
+    return measure([str(run)], data, out, QUICK)
 
 
 def row(report, training, decoder="fresh"):
@@ -100,12 +105,11 @@ def test_recalled_passages_are_kept(report):
             assert len(passage["original"]) == len(passage["recalled"]) == len(passage["right"]) == T
 
 
-def test_asked_twice_is_done_once(run, data, tmp_path, monkeypatch):
-    first = measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False))
+def test_asked_twice_is_done_once(report, run, data, out, monkeypatch):
     monkeypatch.setattr("memlm.measure.run.Measurement", None)  # would fail if anything were measured again
-    assert measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False)) == first
+    assert measure([str(run)], data, out, QUICK) == report
     with pytest.raises(UsageError, match="another measurement"):
-        measure([str(run)], data, tmp_path / "out", replace(QUICK, seed=1))
+        measure([str(run)], data, out, replace(QUICK, seed=1))
 
 
 def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):

@@ -108,8 +108,11 @@ def test_biases_that_were_made_while_evaluating_serve_training():
     attention.biases_of.cache_clear()
     tensors = made(RULES["slots"])
     with torch.inference_mode():
-        attend(*tensors, RULES["slots"])
-    attend(*tensors, RULES["slots"]).sum().backward()
+        evaluated = attend(*tensors, RULES["slots"])
+    trained = attend(*tensors, RULES["slots"])
+    trained.square().sum().backward()
+    assert torch.equal(trained, evaluated)
+    assert all(tensor.grad.abs().sum() > 0 for tensor in tensors)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -5,7 +5,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from memlm.cli import main
 from memlm.errors import UsageError, WorkError
 from memlm.files import write_json
 from memlm.loading import load_model
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import SoftReader, VectorReader
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
@@ -80,22 +82,32 @@ def test_resumed_equals_uninterrupted(config, tmp_path, kind):
     assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
 
 
-def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
-    config = replace(config, steps=300, checkpoint_every=10, eval_every=150)
+KILLED = """
+import os, signal, sys
+from memlm.cli import main
+
+def at_the_second_checkpoint(event, what):  # which is written, under another name
+    if event == "os.rename" and str(what[1]).endswith("step-00000020"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(at_the_second_checkpoint)
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(config, tmp_path, capsys):
     train(config, tmp_path / "whole")
     write_json(tmp_path / "config.json", to_dict(config))
-    command = [sys.executable, "-m", "memlm", "train", "--config", str(tmp_path / "config.json")]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
-    while not list_checkpoints(tmp_path / "cut" / "checkpoints"):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    call = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "cut")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *call], stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in list_checkpoints(tmp_path / "cut" / "checkpoints")] == ["step-00000010"]
     assert not (tmp_path / "cut" / "summary.json").exists()
-    again = [sys.executable, "-m", "memlm", "train", "--resume", str(tmp_path / "cut"), "--json"]
-    done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["step"] == 300
-    assert "goes on from step" in done.stderr
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "cut"), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["step"] == config.steps
+    assert "goes on from step 10" in told.err
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
 
@@ -109,12 +121,25 @@ def test_two_half_batches_are_one_batch(config, tmp_path):
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
 
 
+TRANSFORMER = StackConfig(kind="transformer", width=16, layers=1, heads=2)
+ENCODER = EncoderShape(chunk_tokens=4, memory_dim=12, stack=SLOTS.encoder, readout="slots")
 GOLDEN = {
     "slots": (SLOTS, "autoencode"),
     "mixer": (AutoencoderShape(chunk_tokens=8, memory_dim=16, encoder=MIXER, decoder=MIXER), "autoencode"),
-    "causal": (
-        CausalShape(chunk_tokens=8, stack=StackConfig(kind="transformer", width=16, layers=1, heads=2)),
+    "causal": (CausalShape(chunk_tokens=8, stack=TRANSFORMER), "causal"),
+    "vector": (
+        MemoryShape(
+            encoder=EncoderShape(chunk_tokens=4, memory_dim=16, stack=MIXER), decoder=TRANSFORMER, reader=VectorReader()
+        ),
         "causal",
+    ),
+    "soft": (
+        MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=SoftReader(unroll=POINTWISE)),
+        "causal+0.5*blank/2+0.25*copy/4+recall+autoencode",
+    ),
+    "recurrent": (
+        RecurrentShape(encoder=replace(ENCODER, begins=True, readout="last"), decoder=TRANSFORMER),
+        "causal+0.5*blank",
     ),
 }
 
