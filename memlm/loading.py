@@ -60,6 +60,16 @@ def find_model(path: Path) -> Path:
     raise UsageError(f"{path} holds no model: there is no model.safetensors in it.")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a run or folder, finished or not, is of ours; a name that is no folder is for models of others."""
+    if not path.is_dir():
+        return False
+    if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
+        return True
+    config = path / "config.json"
+    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
+
+
 def load_model(path: Path | str) -> TextMemory:
     """Load a saved model of ours in evaluation mode, exactly as it was saved.
 
@@ -82,8 +92,3 @@ def load_model(path: Path | str) -> TextMemory:
     except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
-
-
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer saved beside a model."""
-    return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))

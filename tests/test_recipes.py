@@ -13,7 +13,7 @@ from memlm.loading import load_model
 from memlm.memory import bridge, encoder_shape, readout
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.kind import OfEncoder
-from memlm.models.model import Generative, ShapeConfig
+from memlm.models.model import Generative
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.vocabulary import token_embedding
@@ -86,24 +86,15 @@ class BagShape(OfEncoder):
     meets: ClassVar[frozenset[str]] = frozenset({"past"})
 
 
-class BagConfig(ShapeConfig[BagShape]):
-    shape_class = BagShape
-
-
-class Bag(Generative):
+class Bag(Generative, shape=BagShape):
     """The mean of the embeddings so far -> logits."""
 
-    config_class = BagConfig
     reads_chunks = reads_earlier = False
 
-    def __init__(self, config: BagConfig):
-        super().__init__(config)
-        shape = config.read_shape()
-        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.encoder = ChunkEncoder(shape.encoder, config.vocab_size)
-        self.embed = token_embedding(config.vocab_size, 8)
-        self.head = nn.Linear(8, config.vocab_size)
-        self.post_init()
+    def build(self, shape: BagShape, vocab_size: int) -> None:
+        self.encoder = ChunkEncoder(shape.encoder, vocab_size)
+        self.embed = token_embedding(vocab_size, 8)
+        self.head = nn.Linear(8, vocab_size)
 
     def predict(self, ids_BN, marks, memories, own_memories, read):
         x_BNW = nn.functional.pad(self.embed(ids_BN), (0, 0, 1, 0))[:, :-1]

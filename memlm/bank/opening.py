@@ -24,15 +24,23 @@ def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "
     Raises:
         UsageError: there is no model of ours, no tokenizer beside it, or no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    settle(torch.device("cuda" if on_gpu else "cpu"))
+    where = device_for(device)
+    settle(torch.device(where))
     model = load_model(path).requires_grad_(False)
     tokenizer = load_tokenizer(find_model(Path(path)))
-    if on_gpu:
-        torch.nn.Module.to(model, "cuda")
+    torch.nn.Module.to(model, where)
     return model, tokenizer
+
+
+def device_for(device: Device) -> str:
+    """The device that is asked for; `auto` is a GPU where there is one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def open_maker(bank: Bank, model: Path | str | None = None, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:

@@ -36,7 +36,7 @@ def run(
     """Keep the embeddings once, then train one epoch from them and one with the model, in turn."""
     tune_cpu()
     corpus, config = open_corpus(options), config or ProbeConfig(batch=64)
-    (encoder,) = open_theirs(model, corpus, MeasureConfig())
+    (encoder,) = open_theirs(model, corpus.tokenizer, MeasureConfig())
     tokens_NT = corpus.chunks(corpus.train, tokens, limit=chunks).tokens
     with tempfile.TemporaryDirectory() as cache:
         probe = Probe(config, tokens, embed(encoder, tokens_NT, Path(cache)), corpus.vocab_size).to(encoder.device)
@@ -52,10 +52,10 @@ def run(
             epoch(lambda rows: torch.from_numpy(memories_NM[rows]))
 
         def in_the_loop() -> None:
-            epoch(lambda rows: encoder.encode_all(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
+            epoch(lambda rows: encoder.encode(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
 
         times = in_turn({"kept": from_disk, "in the loop": in_the_loop}, rounds=rounds)
-    ratio = pair_ratio(times["in the loop"], times["kept"])
+    ratio, told = pair_ratio(times["in the loop"], times["kept"]), encoder.told(tokens_NT)
     return Report(
         name="probe",
         claim=(
@@ -66,7 +66,7 @@ def run(
         rows=[(side, median(seconds), len(tokens_NT) / median(seconds)) for side, seconds in times.items()],
         ratios={"seconds an epoch, in the loop / kept (asked, at least 5)": ratio},
         setting=(
-            f"{encoder.reader.opened.source}, last layer, {encoder.view.readout}; {len(tokens_NT)} chunks of {tokens} "
+            f"{told['source']}, last layer, {told['readout']}; {len(tokens_NT)} chunks of {tokens} "
             f"tokens, batch {config.batch}, the probe of memlm measure, fp32, data {corpus.hash[:12]}"
         ),
         device=encoder.device.type,

@@ -17,7 +17,7 @@ from memlm.evaluate.config import Condition, EvalConfig
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.harness import Harness, Read
 from memlm.evaluate.loading import load_tasks
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import conditions_of, memories_read
 from memlm.files import sha256_json, write_json
 from memlm.models.model import Generative
@@ -105,7 +105,7 @@ class _Evaluation:
 
     def __init__(self, name: str, model: Generative, tokenizer: "Tokenizer", config: EvalConfig):
         self.name, self.model, self.tokenizer, self.config = name, model, tokenizer, config
-        self.memories = Memories(model)
+        self.memories = ChunkMemories(model)
         self.warnings: list[str] = []
 
     def outcomes(self, tasks: dict[str, Task]) -> Iterator[Outcome]:

@@ -112,9 +112,10 @@ def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks, biases:
     if rule.prefix:
         return by_groups(q_BHPK, k_BHPK, v_BHPK, rule, rows_of(q_BHPK.device), biases)
     # Chunks that see themselves alone, or one that is the whole sequence.
-    q, k, v = (z.unflatten(2, (-1, rule.tokens)).transpose(1, 2).flatten(0, 1) for z in (q_BHPK, k_BHPK, v_BHPK))
+    sizes = rule.chunks, rule.tokens
+    q, k, v = (z.unflatten(2, sizes).transpose(1, 2).flatten(0, 1) for z in (q_BHPK, k_BHPK, v_BHPK))
     read = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return read.unflatten(0, (len(q_BHPK), -1)).transpose(1, 2).flatten(2, 3)
+    return read.unflatten(0, (len(q_BHPK), rule.chunks)).transpose(1, 2).flatten(2, 3)
 
 
 def rows_of(device: torch.device) -> int:

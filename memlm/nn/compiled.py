@@ -6,6 +6,7 @@ made outside of blocks (`Stack.given`). Evaluation runs uncompiled: its batches 
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +37,6 @@ def compile_parts(model: HasLoss, backend: str | Callable[..., Any] = "inductor"
     model.token_loss = torch.compile(model.token_loss, backend=backend, dynamic=False)
 
 
-def uncompiled() -> torch.compiler.set_stance:
+def uncompiled() -> AbstractContextManager[Any]:
     """A block in which what is compiled runs as it is written."""
     return torch.compiler.set_stance("force_eager")

@@ -24,7 +24,7 @@ def in_one_kernel(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, blocks: BlockM
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention)
 
 
 @lru_cache(maxsize=16)

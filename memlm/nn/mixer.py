@@ -76,14 +76,14 @@ class FlatMixing(nn.Module):
         """The chunks' own mixing side by side, and what they and the prefix see of the prefix."""
         rule, T = given.rule, given.rule.tokens
         prefix_BmD, x_BND = x_BPD.split([rule.prefix, rule.entries - rule.prefix], 1)
-        mixed_XTD = self._from(given.first, x_BND.unflatten(1, (-1, T)).flatten(0, 1))
+        mixed_XTD = self._from(given.first, x_BND.unflatten(1, (rule.chunks, T)).flatten(0, 1))
         if not rule.prefix:
-            return mixed_XTD.unflatten(0, (len(x_BPD), -1)).flatten(1, 2)
+            return mixed_XTD.unflatten(0, (len(x_BPD), rule.chunks)).flatten(1, 2)
         m, at = rule.prefix, slice(given.first, given.first + T)
         near_BmkD = self._padded(prefix_BmD).unfold(2, x_BPD.shape[2], 1)
         seen_BCTD = torch.einsum("tsk,cs,bskd->bctd", self.weight[at, :m], given.prefix_Cm, near_BmkD)
         mixed_BmD = torch.einsum("tsk,ts,bskd->btd", self.weight[:m, :m], given.prefix_mm, near_BmkD)
-        mixed_BCTD = mixed_XTD.unflatten(0, (len(x_BPD), -1)) + seen_BCTD
+        mixed_BCTD = mixed_XTD.unflatten(0, (len(x_BPD), rule.chunks)) + seen_BCTD
         return torch.cat([mixed_BmD + self.bias[:m, None], mixed_BCTD.flatten(1, 2)], 1)
 
     def _laid_out(self, x_BQD: Tensor, layout: Layout, cache: LayerCache | None) -> Tensor:
@@ -142,8 +142,8 @@ class HeadedMixing(nn.Module):
         """As of `FlatMixing`."""
         rule, T = given.rule, given.rule.tokens
         prefix_BHmK, x_BHNK = x_BHPK.split([rule.prefix, rule.entries - rule.prefix], 2)
-        mixed_XHTK = self._from(given.first, x_BHNK.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1))
-        mixed_BHCTK = mixed_XHTK.unflatten(0, (len(x_BHPK), -1)).transpose(1, 2)
+        mixed_XHTK = self._from(given.first, x_BHNK.unflatten(2, (rule.chunks, T)).transpose(1, 2).flatten(0, 1))
+        mixed_BHCTK = mixed_XHTK.unflatten(0, (len(x_BHPK), rule.chunks)).transpose(1, 2)
         if not rule.prefix:
             return mixed_BHCTK.flatten(2, 3)
         m, at = rule.prefix, slice(given.first, given.first + T)

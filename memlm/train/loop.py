@@ -36,7 +36,7 @@ from memlm.records import from_dict, to_dict
 from memlm.train.batches import Batches, Inputs
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import TrainConfig
-from memlm.train.evaluate import evaluate
+from memlm.train.held_out import evaluate
 from memlm.train.memories import stream_memories
 from memlm.train.optim import (
     build_optimizers,

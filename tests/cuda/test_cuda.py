@@ -25,6 +25,14 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def whole_precision():
+    """A run settles the precision of its process, whatever was compared with the CPU before."""
+    torch.set_float32_matmul_precision("highest")
+
+
 STACKS = [
     StackConfig(kind="mixer", width=64, layers=2, kernel=4),
     StackConfig(kind="mixer", width=64, layers=2, heads=4),

@@ -12,7 +12,7 @@ from memlm.loading import build_model, save_model
 from memlm.measure import retention
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
-from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.encoders import open_encoder
 from memlm.measure.probe import train_probe
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
@@ -20,7 +20,7 @@ from memlm.nn.config import StackConfig
 from memlm.train.config import TrainConfig
 from memlm.train.loop import train
 
-T = 4
+T, CPU = 4, torch.device("cpu")
 POINTWISE = StackConfig(kind="pointwise", width=24, layers=1)
 SLOTS = AutoencoderShape(
     chunk_tokens=T,
@@ -113,7 +113,7 @@ def test_asked_twice_is_done_once(report, run, data, out, monkeypatch):
 
 
 def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
-    encoder, corpus = open_encoder(str(run)), Corpus.open(data)
+    encoder, corpus = open_encoder(str(run), CPU), Corpus.open(data)
     tokens = corpus.chunks(corpus.valid, T, limit=50).tokens
     first = np.array(embed(encoder, tokens, tmp_path))
     torch.testing.assert_close(torch.from_numpy(first), encoder.model.encode(torch.from_numpy(tokens)))
@@ -121,13 +121,13 @@ def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
     np.testing.assert_array_equal(embed(encoder, tokens, tmp_path), first)
     with pytest.raises(TypeError):  # other tokens are not found in the cache
         embed(encoder, tokens[::-1], tmp_path)
-    twin = encoder.untrained(0)
+    twin = encoder.twin(0)
     with pytest.raises(TypeError):  # nor another encoder's memories
         embed(twin, tokens, tmp_path)
 
 
 def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monkeypatch):
-    source, corpus = open_encoder(str(run)).model, Corpus.open(data)
+    source, corpus = open_encoder(str(run), CPU).model, Corpus.open(data)
     shape = MemoryShape(chunks=2, encoder=source.config.read_shape().encoder_shape)
     model = build_model(shape, corpus.vocab_size, 0)
     model.encoder.load_state_dict(source.encoder.state_dict())
@@ -184,8 +184,7 @@ def test_models_of_two_chunk_lengths_are_measured_each_at_its_own(run, data, tmp
 
 
 def test_encoders_say_what_they_are(run):
-    encoder = open_encoder(str(run))
+    encoder = open_encoder(str(run), CPU)
     assert (encoder.kind, encoder.training, encoder.memory_dim) == ("slots", "autoencoder", 64)
-    assert isinstance(encoder, Encoder)
-    assert encoder.untrained(0).model.fingerprint() == encoder.untrained(0).model.fingerprint()
-    assert encoder.untrained(0).model.fingerprint() != encoder.model.fingerprint()
+    assert encoder.twin(0).model.fingerprint() == encoder.twin(0).model.fingerprint()
+    assert encoder.twin(0).model.fingerprint() != encoder.model.fingerprint()

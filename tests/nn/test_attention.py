@@ -113,3 +113,8 @@ def test_biases_that_were_made_while_evaluating_serve_training():
     trained.square().sum().backward()
     assert torch.equal(trained, evaluated)
     assert all(tensor.grad.abs().sum() > 0 for tensor in tensors)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_rows_are_attended_to_as_well(rule):
+    assert attend(*(z[:0] for z in made(rule)), rule).shape == (0, 2, rule.entries, 8)

@@ -15,7 +15,7 @@ from memlm.objectives.batch import Objective
 
 
 @dataclass(frozen=True)
-class Score:
+class HeldOut:
     """Figures over whole chunks: nats a token, share of tokens and of whole chunks that are right."""
 
     cross_entropy: float
@@ -37,8 +37,8 @@ def evaluate(
     device: torch.device,
     rows: int = 256,
     **options: Any,
-) -> Score:
-    """Score windows of held-out tokens [N, window], N >= 1.
+) -> HeldOut:
+    """HeldOut windows of held-out tokens [N, window], N >= 1.
 
     Args:
         model: any of ours.
@@ -64,4 +64,4 @@ def evaluate(
         whole += (right_BT | ~mask_BT).all(1).sum().item()
         scored += mask_BT.sum().item()
     model.train(training)
-    return Score(nats / scored, right / scored, whole / len(tokens_NW))
+    return HeldOut(nats / scored, right / scored, whole / len(tokens_NW))
