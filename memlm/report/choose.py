@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from memlm.report.runs import Measurement, Row, owner
+from memlm.report.runs import Row, Run, owner
 from memlm.report.text import figure_of
 
 CONTROLS = {
@@ -12,6 +12,7 @@ CONTROLS = {
     "random-tokens": "random tokens",
     "none": "no memory",
 }
+_FIGURES = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
 
 
 def is_control(row: Row) -> bool:
@@ -23,7 +24,7 @@ def is_control(row: Row) -> bool:
 class Headline:
     """The best recall beside what it is to be compared with, all from one measurement."""
 
-    measurement: Measurement
+    measurement: Run
     best: Row
     fresh: Row | None  # the same encoder read by a fresh decoder, as causal encoders must be
     causal: Row | None
@@ -31,53 +32,48 @@ class Headline:
 
     def as_json(self) -> dict[str, Any]:
         """Its figures, every one a number or null."""
-        keys = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
         rows = {"best": self.best, "fresh": self.fresh, "causal": self.causal, "none": self.none}
         return {
-            name: {"model": row["model"], "decoder": row["decoder"]} | {key: figure_of(row, key) for key in keys}
+            name: {"model": row["model"], "decoder": row["decoder"]} | {key: figure_of(row, key) for key in _FIGURES}
             for name, row in rows.items()
             if row
         }
 
 
-def headline(measurements: list[Measurement]) -> Headline | None:
+def headline(measurements: list[Run]) -> Headline | None:
     """The autoencoder whose vector holds most, by its own decoder if any has one; None if none was measured.
 
     Most in bits of the vector: a shorter chunk is recalled better and tells less.
     """
-    rows = [(m, row) for m in measurements for row in m.results if row["training"] == "autoencoder"]
-    rows = [pair for pair in rows if pair[1]["decoder"] == "own"] or rows
-    if not rows:
+    pairs = [(run, row) for run in measurements for row in run.rows if row["training"] == "autoencoder"]
+    pairs = [pair for pair in pairs if pair[1]["decoder"] == "own"] or pairs
+    if not pairs:
         return None
-    measurement, best = max(rows, key=lambda pair: _held(pair[1]))
-    results = measurement.results
-    fresh = [r for r in results if r["model"] == best["model"] and r["training"] == "autoencoder"]
-    return Headline(
-        measurement,
-        best,
-        _best([r for r in fresh if r["decoder"] == "fresh"]),
-        _best([r for r in results if r["training"] == "causal"]),
-        _best([r for r in results if r["training"] == "none"]),
-    )
+    measurement, best = max(pairs, key=lambda pair: (_figure(pair[1], "usable_bits_per_embedding"), _right(pair[1])))
+
+    def most(training: str, **asked: str) -> Row | None:
+        rows = [row for row in measurement.rows if row["training"] == training]
+        return max((row for row in rows if asked.items() <= row.items()), key=_right, default=None)
+
+    fresh = most("autoencoder", model=best["model"], decoder="fresh")
+    return Headline(measurement, best, fresh, most("causal"), most("none"))
 
 
-def by_model(measurement: Measurement) -> list[tuple[str, list[Row]]]:
+def by_model(measurement: Run) -> list[list[Row]]:
     """Rows under the model they are about, in the order of measuring; the floor without memory comes last."""
     groups: dict[str, list[Row]] = {}
-    for row in measurement.results:
+    for row in measurement.rows:
         groups.setdefault(owner(row), []).append(row)
-    floor = {name for name, rows in groups.items() if all(row["training"] == "none" for row in rows)}
-    return sorted(groups.items(), key=lambda group: group[0] in floor)
+    return sorted(groups.values(), key=lambda rows: all(row["training"] == "none" for row in rows))
 
 
-def samples_to_show(measurement: Measurement) -> list[Row]:
-    """One sample for each trained model, the headline's first, then a causal encoder's and no memory's.
+def samples_to_show(measurement: Run) -> list[tuple[Row, float | None]]:
+    """One sample for each trained model with its share of right tokens, the headline's first.
 
-    Of the untrained twins only the headline's is shown, last.
+    Then come a causal encoder's and no memory's. Of the untrained twins only the headline's is shown, last.
     """
     found = headline([measurement])
-    wanted = [found.best, found.causal, found.none] if found else []
-    first = [_key(row) for row in wanted if row]
+    first = [_key(row) for row in (found.best, found.causal, found.none) if row] if found else []
     order = {"autoencoder": 1, "causal": 2, "none": 3, "untrained": 4}
 
     def rank(sample: Row) -> tuple[int, int, bool]:
@@ -86,28 +82,19 @@ def samples_to_show(measurement: Measurement) -> list[Row]:
 
     chosen: dict[str, Row] = {}
     for sample in sorted((s for s in measurement.samples if s.get("passages")), key=rank):
-        if sample["training"] == "untrained" and found and owner(sample) != found.best["model"]:
-            continue
-        chosen.setdefault(sample["model"], sample)
-    return list(chosen.values())
-
-
-def row_of(measurement: Measurement, sample: Row) -> Row | None:
-    """The result that a sample illustrates."""
-    return next((row for row in measurement.results if _key(row) == _key(sample)), None)
+        if sample["training"] != "untrained" or not found or owner(sample) == found.best["model"]:
+            chosen.setdefault(sample["model"], sample)
+    scores = {_key(row): figure_of(row, "token_accuracy") for row in measurement.rows}
+    return [(sample, scores.get(_key(sample))) for sample in chosen.values()]
 
 
 def _key(row: Row) -> tuple[str, str, str]:
     return row["model"], row["training"], row["decoder"]
 
 
-def _held(row: Row) -> tuple[float, float]:
-    return figure_of(row, "usable_bits_per_embedding") or 0.0, _accuracy(row)
+def _figure(row: Row, key: str) -> float:
+    return figure_of(row, key) or 0.0
 
 
-def _accuracy(row: Row) -> float:
-    return figure_of(row, "token_accuracy") or 0.0
-
-
-def _best(rows: list[Row]) -> Row | None:
-    return max(rows, key=_accuracy, default=None)
+def _right(row: Row) -> float:
+    return _figure(row, "token_accuracy")

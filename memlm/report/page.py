@@ -1,45 +1,77 @@
 """The whole report on disk: one page that needs nothing beside it, and its figures as PNG files."""
 
-from importlib.resources import files
+from collections.abc import Iterator
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
-from memlm.report.access import settings_of
-from memlm.report.attributed import attributed
-from memlm.report.choose import headline
-from memlm.report.claims import claims
-from memlm.report.colours import series_of
-from memlm.report.plots import plots_of
+from memlm.report import tables, text
+from memlm.report.choose import CONTROLS, Headline, headline, samples_to_show
+from memlm.report.claims import Claim, claims
+from memlm.report.compared import COLOURS, Model, Setting, attributed, series_of, settings_of
+from memlm.report.figures import Chart, inline_svg, png
+from memlm.report.plots import charts_of
+from memlm.report.provenance import provenance
+from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
-from memlm.report.runs import Runs
-from memlm.report.sections import SECTIONS, Report
-from memlm.report.svg import png
-from memlm.report.text import escape
+from memlm.report.runs import Row, Runs, owner
+
+FULL = 8.0  # nats of cross-entropy that have the full colour
+VISIBLE = 2  # per cent of the full colour; what is paler has none
+TOLD = 15  # per cent of the full colour of l1 above which it is said which memory told a token
+
+
+class Report(NamedTuple):
+    """What a page is made from; templates name these."""
+
+    runs: Runs
+    settings: list[Setting]  # of access to memory
+    models: list[Model]  # whose tokens were attributed
+    series: dict[str, int]  # each model's place among the colours
+    charts: dict[str, list[Chart]]  # by section
+    headline: Headline | None
+    claims: list[Claim]
 
 
 def make_report(runs: Runs) -> Report:
-    """Everything a page shows, figures included, not yet written."""
-    settings = settings_of(runs)
-    series, models = series_of(runs, settings), attributed(runs)
-    return Report(
-        runs=runs,
-        settings=settings,
-        attributed=models,
-        series=series,
-        plots=plots_of(runs, settings, models, series),
-        headline=headline(runs.measurements),
-        claims=claims(runs, settings),
-    )
+    """Everything that a page shows, not yet drawn or written."""
+    settings, models = settings_of(runs), attributed(runs)
+    series = series_of(runs, [*(model for setting in settings for model in setting), *models])
+    charts = charts_of(runs, settings, models, series)
+    return Report(runs, settings, models, series, charts, headline(runs.measurement), claims(runs, settings))
 
 
 def render(report: Report) -> str:
-    """The page as text: no scripts, no references to anything outside it."""
-    skeleton, css = (files("memlm.report").joinpath(name).read_text("utf-8") for name in ("page.html", "page.css"))
-    body = "\n".join(part for section in SECTIONS if (part := section(report)))
-    return Template(skeleton).substitute(title=escape(report.title), css=css, body=body)
+    """The page as text: no scripts, no references to anything outside it; what is not ours is escaped."""
+    env = Environment(loader=PackageLoader("memlm.report"), autoescape=True, undefined=StrictUndefined)
+    env.trim_blocks = env.lstrip_blocks = True
+    for name in ("number", "share", "percent", "plural", "prose", "visible"):
+        env.filters[name] = getattr(text, name)
+    env.globals.update({"figure_of": text.figure_of, "owner": owner, "CONTROLS": CONTROLS, "FULL": FULL})
+    env.globals.update({"COLOURS": COLOURS, "tokens_of": tokens_of, "provenance": provenance})
+    env.globals["each"] = lambda table, runs: [table(run, report.series) for run in runs]
+    env.globals.update({"tables": tables, "rankings": rankings, "svg": lambda chart: Markup(inline_svg(chart))})
+    css = Markup((env.loader or PackageLoader("")).get_source(env, "page.css")[0])
+    sampled = ([report.headline.measurement] if report.headline else []) + report.runs.measurement
+    samples = next((found for run in sampled if (found := samples_to_show(run))), [])
+    return env.get_template("page.html.j2").render(**report._asdict(), samples=samples, css=css)
+
+
+def tokens_of(sample: Row, full: float) -> Iterator[Row]:
+    """All that is shown of each token of a text: `full` is the change of logits that has the full colour."""
+    for n, piece in enumerate(sample["pieces"]):
+        token: Row = {"n": n + 1, "piece": str(piece), "chunk": n // sample["chunk_tokens"]}
+        token |= {key: sample[key][n] for key in ("places", "loss", "l1", "cosine", "entropy", "entropy_none")}
+        shades = {"loss": abs(token["loss"]) / FULL, "l1": token["l1"] / full if full else 0}
+        shades = {key: min(100, round(100 * shade)) for key, shade in shades.items()}
+        by = sample["told_by"][n] if sample["told_by"] and shades["l1"] >= TOLD else -1
+        colours = [f"--{key}:{shade}%" for key, shade in shades.items() if shade >= VISIBLE]
+        colours += [f"--by:var(--series-{by % COLOURS})"] if by >= 0 else []
+        yield token | {"style": ";".join(colours), "told_by": by + 1}
 
 
 def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> dict[str, Any]:
@@ -62,21 +94,22 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     folder = Path(figures) if figures else out.with_name(f"{out.stem}-figures")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder for the figures.")
-    runs = read_runs(paths)
-    report = make_report(runs)
+    report = make_report(read_runs(paths))
+    runs, charts = report.runs, [chart for some in report.charts.values() for chart in some]
     write_text(out, render(report))
-    pictures = [folder / f"{plot.name}.png" for plot in report.plots]
-    for plot, picture in zip(report.plots, pictures, strict=True):
-        write_bytes(picture, png(plot.figure))
+    pictures = {folder / f"{chart.name}.png": chart for chart in charts}
+    for picture, chart in pictures.items():
+        write_bytes(picture, png(chart))
+    names = {kind: [run.name for run in getattr(runs, kind)] for kind in Runs._fields}
     return {
         "page": str(out),
-        "figures": [str(picture) for picture in pictures],
-        "measurements": [measurement.name for measurement in runs.measurements],
-        "training_runs": [run.name for run in runs.training],
+        "figures": list(map(str, pictures)),
+        "measurements": names["measurement"],
+        "training_runs": names["training"],
         "models": runs.models,
         "headline": report.headline.as_json() if report.headline else None,
-        "access": [access.name for access in runs.access],
-        "evaluations": [evaluation.name for evaluation in runs.evaluations],
-        "benchmarks": [benchmark.name for benchmark in runs.benchmarks],
+        "access": names["access"],
+        "evaluations": names["evaluation"],
+        "benchmarks": names["benchmark"],
         "claims": [{"claim": claim.name, "holds": claim.holds} for claim in report.claims],
     }
