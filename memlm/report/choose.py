@@ -60,11 +60,16 @@ def headline(measurements: list[Run]) -> Headline | None:
 
 
 def by_model(measurement: Run) -> list[list[Row]]:
-    """Rows under the model they are about, in the order of measuring; the floor without memory comes last."""
+    """Rows under the model they are about, each decoder's with its controls after it; no memory comes last."""
     groups: dict[str, list[Row]] = {}
     for row in measurement.rows:
         groups.setdefault(owner(row), []).append(row)
-    return sorted(groups.values(), key=lambda rows: all(row["training"] == "none" for row in rows))
+
+    def place(row: Row) -> tuple[bool, bool, bool]:
+        return row["decoder"] != "own", is_control(row), row["training"] == "untrained"
+
+    some = [sorted(rows, key=place) for rows in groups.values()]
+    return sorted(some, key=lambda rows: all(row["training"] == "none" for row in rows))
 
 
 def samples_to_show(measurement: Run) -> list[tuple[Row, float | None]]:

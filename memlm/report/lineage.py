@@ -10,6 +10,9 @@ from memlm.report.text import figure_of
 
 BASELINES = ("none", "full")  # what is called a reader and reads no memories
 CLOSE = 0.05  # budgets that differ by no more than this share are told as equal
+# What objectives teach, in the order in which they are shown.
+LEARNS = {"autoencode": "recall", "noise": "recall of random tokens", "causal": "next token", "copy": "copy"}
+LEARNS |= {"blank": "blank copy", "recall": "key-value recall"}
 
 
 def objectives_of(run: Run) -> dict[str, int]:

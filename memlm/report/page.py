@@ -1,28 +1,23 @@
 """The whole report on disk: one page that needs nothing beside it, and its figures as PNG files."""
 
-from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
-from memlm.report import tables, text
-from memlm.report.choose import CONTROLS, Headline, headline, samples_to_show
+from memlm.report import choose, compared, lineage, views
+from memlm.report.choose import Headline, headline, samples_to_show
 from memlm.report.claims import Claim, claims
-from memlm.report.compared import COLOURS, Model, Setting, attributed, series_of, settings_of
+from memlm.report.compared import Model, Setting, attributed, series_of, settings_of
 from memlm.report.figures import Chart, inline_svg, png
 from memlm.report.plots import charts_of
-from memlm.report.provenance import provenance
 from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
-from memlm.report.runs import Row, Runs, owner
-
-FULL = 8.0  # nats of cross-entropy that have the full colour
-VISIBLE = 2  # per cent of the full colour; what is paler has none
-TOLD = 15  # per cent of the full colour of l1 above which it is said which memory told a token
+from memlm.report.runs import Runs
+from memlm.report.text import templates
 
 
 class Report(NamedTuple):
@@ -47,31 +42,14 @@ def make_report(runs: Runs) -> Report:
 
 def render(report: Report) -> str:
     """The page as text: no scripts, no references to anything outside it; what is not ours is escaped."""
-    env = Environment(loader=PackageLoader("memlm.report"), autoescape=True, undefined=StrictUndefined)
-    env.trim_blocks = env.lstrip_blocks = True
-    for name in ("number", "share", "percent", "plural", "prose", "visible"):
-        env.filters[name] = getattr(text, name)
-    env.globals.update({"figure_of": text.figure_of, "owner": owner, "CONTROLS": CONTROLS, "FULL": FULL})
-    env.globals.update({"COLOURS": COLOURS, "tokens_of": tokens_of, "provenance": provenance})
-    env.globals["each"] = lambda table, runs: [table(run, report.series) for run in runs]
-    env.globals.update({"tables": tables, "rankings": rankings, "svg": lambda chart: Markup(inline_svg(chart))})
-    css = Markup((env.loader or PackageLoader("")).get_source(env, "page.css")[0])
+    env = templates(escape=True)
+    for room in (views, choose, lineage, compared):
+        env.globals.update({name: thing for name, thing in vars(room).items() if not name.startswith("_")})
+    env.globals.update(rankings=rankings, svg=lambda chart: Markup(inline_svg(chart)))
+    css = Markup(files("memlm.report").joinpath("templates/page.css").read_text("utf-8"))
     sampled = ([report.headline.measurement] if report.headline else []) + report.runs.measurement
     samples = next((found for run in sampled if (found := samples_to_show(run))), [])
     return env.get_template("page.html.j2").render(**report._asdict(), samples=samples, css=css)
-
-
-def tokens_of(sample: Row, full: float) -> Iterator[Row]:
-    """All that is shown of each token of a text: `full` is the change of logits that has the full colour."""
-    for n, piece in enumerate(sample["pieces"]):
-        token: Row = {"n": n + 1, "piece": str(piece), "chunk": n // sample["chunk_tokens"]}
-        token |= {key: sample[key][n] for key in ("places", "loss", "l1", "cosine", "entropy", "entropy_none")}
-        shades = {"loss": abs(token["loss"]) / FULL, "l1": token["l1"] / full if full else 0}
-        shades = {key: min(100, round(100 * shade)) for key, shade in shades.items()}
-        by = sample["told_by"][n] if sample["told_by"] and shades["l1"] >= TOLD else -1
-        colours = [f"--{key}:{shade}%" for key, shade in shades.items() if shade >= VISIBLE]
-        colours += [f"--by:var(--series-{by % COLOURS})"] if by >= 0 else []
-        yield token | {"style": ";".join(colours), "told_by": by + 1}
 
 
 def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> dict[str, Any]:

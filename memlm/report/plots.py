@@ -12,10 +12,9 @@ from matplotlib.scale import SymmetricalLogScale
 from memlm.report.choose import CONTROLS, by_model, is_control
 from memlm.report.compared import Model, Setting, chance_of
 from memlm.report.figures import DASHED, INK, MUTED, SERIES, Chart, Line, Panel
-from memlm.report.lineage import last_stage, parts_of, unseeded
+from memlm.report.lineage import LEARNS, last_stage, parts_of, unseeded
 from memlm.report.ranking import rankings
 from memlm.report.runs import Row, Run, Runs, owner
-from memlm.report.tables import LEARNS
 from memlm.report.text import Told, figure_of, number, told
 
 Colours = dict[str, str]  # of models
@@ -115,7 +114,7 @@ def usable_bits(rows: list[Row], colours: Colours) -> Panel:
     widest = max([perfect or 0, *(bits.value for _, bits in shown)], default=0)
     axes = {"xlabel": "usable bits per token", "xlim": (None, 1.14 * widest or None)}
     axes |= {"title": f"dashed: perfect recall, {number(perfect, 2)}" if perfect else ""}
-    height = max(2.6, 0.245 * len(shown))
+    height = 0.245 * len(shown) + 0.4
     return Panel(lines=lines, axes=axes, names=names, rules=[("x", perfect)], height=height)
 
 
@@ -263,7 +262,7 @@ def training(runs: list[Run], colours: Colours, x: str) -> list[Panel]:
                 }
                 some.append(Line([at for at, _ in points], [y for _, y in points], colours[run.name], **look))
         if run.stages and last_stage(run) == named:
-            lines["token_accuracy"].append(Line([begin] * 2, [1, 0.03], width=0.6, text=run.path.name))
+            lines["token_accuracy"].append(Line([begin] * 2, [0, 0.45], width=0.6, text=run.path.name))
     axes = {"xlabel": "training seconds" if x == "train_seconds" else "steps", "xlim": (0, None)}
     right = axes | {"title": "tokens right, held out", "ylim": (0, 1.02)}
     loss = axes | {"title": "cross-entropy, held out (nats a token, log scale)", "yscale": "log"}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 THIN = "\u202f"  # narrow no-break space
@@ -82,6 +83,22 @@ def span(pair: tuple[float, float], form: Form) -> str:
     return f"{form(pair[0])}{'…' if pair[0] < 0 else '–'}{form(pair[1])}"
 
 
+def significant(value: float) -> str:
+    """Three digits that count."""
+    whole = value == int(value) or abs(value) >= 1000
+    return number(value, 0 if whole else max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def written(value: float, form: int | str = 0) -> str:
+    """A figure of a table: with that many digits, or in one of `FORMS`."""
+    return number(value, form) if isinstance(form, int) else FORMS[form](value)
+
+
+def spread(told: Told, form: int | str = 0) -> str:
+    """The interval of a figure of a table."""
+    return span(told.ends, lambda end: written(end, form))
+
+
 def plural(count: float, word: str) -> str:
     """1 run, 2 runs."""
     return f"{count:,.0f} {word}{'' if count == 1 else 's'}"
@@ -103,6 +120,8 @@ def visible(piece: str) -> str:
     return shown if shown.strip() else shown.replace(" ", "␣") or "∅"
 
 
+FORMS: dict[str, Form] = {"share": share, "share 1": lambda value: share(value, 1), "significant": significant}
+FORMS |= {"change": lambda value: number(100 * value, 1), "times": lambda value: f"{number(value, 1)}×"}
 UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure, and how an end of its interval is told
     "share": (percent, lambda value: number(100 * value, 2)),
     "points": (lambda value: f"{signed(100 * value, 2)} points", lambda value: number(100 * value, 2)),
@@ -110,3 +129,12 @@ UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure
     "nats": (lambda value: f"{number(value, 3)} nats a token", digits(3)),
     "bits": (digits(2), digits(2)),
 }
+
+
+def templates(*, escape: bool) -> Environment:
+    """The templates, with what writes numbers and words as filters; whoever makes HTML of them escapes what is not ours."""
+    env = Environment(loader=PackageLoader("memlm.report"), autoescape=escape, undefined=StrictUndefined)
+    env.trim_blocks = env.lstrip_blocks = True
+    env.filters |= {f.__name__: f for f in (number, share, percent, plural, prose, visible, written, spread)}
+    env.globals["told"] = told
+    return env
