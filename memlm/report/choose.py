@@ -1,18 +1,10 @@
 """Which rows of a measurement are compared: the headline's, a model's with its controls, a chooser's samples."""
 
-from dataclasses import dataclass
-from typing import Any
-
 from memlm.report.runs import Row, Run, owner
 from memlm.report.text import figure_of
 
-CONTROLS = {
-    "untrained": "untrained twin",
-    "shuffled": "shuffled memories",
-    "random-tokens": "random tokens",
-    "none": "no memory",
-}
-_FIGURES = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
+CONTROLS = {"untrained": "untrained twin", "shuffled": "shuffled memories", "random-tokens": "random tokens"}
+CONTROLS |= {"none": "no memory"}
 
 
 def is_control(row: Row) -> bool:
@@ -20,43 +12,26 @@ def is_control(row: Row) -> bool:
     return row["training"] in CONTROLS
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The best recall beside what it is to be compared with, all from one measurement."""
+def headline(measurements: list[Run]) -> tuple[Run | None, dict[str, Row]]:
+    """The autoencoder whose vector holds most, and what it is to be compared with, all from one measurement.
 
-    measurement: Run
-    best: Row
-    fresh: Row | None  # the same encoder read by a fresh decoder, as causal encoders must be
-    causal: Row | None
-    none: Row | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Its figures, every one a number or null."""
-        rows = {"best": self.best, "fresh": self.fresh, "causal": self.causal, "none": self.none}
-        return {
-            name: {"model": row["model"], "decoder": row["decoder"]} | {key: figure_of(row, key) for key in _FIGURES}
-            for name, row in rows.items()
-            if row
-        }
-
-
-def headline(measurements: list[Run]) -> Headline | None:
-    """The autoencoder whose vector holds most, by its own decoder if any has one; None if none was measured.
-
-    Most in bits of the vector: a shorter chunk is recalled better and tells less.
+    Most in bits of the vector: a shorter chunk is recalled better and tells less. `best` is read by its own decoder if
+    any has one, `fresh` is the same encoder read by a fresh one, as the best `causal` encoder and `none` must be.
     """
     pairs = [(run, row) for run in measurements for row in run.rows if row["training"] == "autoencoder"]
     pairs = [pair for pair in pairs if pair[1]["decoder"] == "own"] or pairs
     if not pairs:
-        return None
-    measurement, best = max(pairs, key=lambda pair: (_figure(pair[1], "usable_bits_per_embedding"), _right(pair[1])))
+        return None, {}
 
-    def most(training: str, **asked: str) -> Row | None:
-        rows = [row for row in measurement.rows if row["training"] == training]
-        return max((row for row in rows if asked.items() <= row.items()), key=_right, default=None)
+    def right(row: Row) -> float:
+        return figure_of(row, "token_accuracy") or 0.0
 
-    fresh = most("autoencoder", model=best["model"], decoder="fresh")
-    return Headline(measurement, best, fresh, most("causal"), most("none"))
+    held = "usable_bits_per_embedding"
+    measurement, best = max(pairs, key=lambda pair: (figure_of(pair[1], held) or 0.0, right(pair[1])))
+    fresh = {"training": "autoencoder", "model": best["model"], "decoder": "fresh"}
+    wanted = {"fresh": fresh, "causal": {"training": "causal"}, "none": {"training": "none"}}
+    rows = {name: [row for row in measurement.rows if asked.items() <= row.items()] for name, asked in wanted.items()}
+    return measurement, {"best": best} | {name: max(some, key=right) for name, some in rows.items() if some}
 
 
 def by_model(measurement: Run) -> list[list[Row]]:
@@ -77,29 +52,21 @@ def samples_to_show(measurement: Run) -> list[tuple[Row, float | None]]:
 
     Then come a causal encoder's and no memory's. Of the untrained twins only the headline's is shown, last.
     """
-    found = headline([measurement])
-    first = [_key(row) for row in (found.best, found.causal, found.none) if row] if found else []
+
+    def key(row: Row) -> tuple[str, str, str]:
+        return row["model"], row["training"], row["decoder"]
+
+    found = headline([measurement])[1]
+    first = [key(found[name]) for name in ("best", "causal", "none") if name in found]
     order = {"autoencoder": 1, "causal": 2, "none": 3, "untrained": 4}
 
     def rank(sample: Row) -> tuple[int, int, bool]:
-        place = first.index(_key(sample)) if _key(sample) in first else len(first)
+        place = first.index(key(sample)) if key(sample) in first else len(first)
         return place, order.get(sample["training"], 9), sample["decoder"] != "own"
 
     chosen: dict[str, Row] = {}
-    for sample in sorted((s for s in measurement.samples if s.get("passages")), key=rank):
-        if sample["training"] != "untrained" or not found or owner(sample) == found.best["model"]:
+    for sample in sorted((sample for sample in measurement.samples if sample.get("passages")), key=rank):
+        if sample["training"] != "untrained" or not found or owner(sample) == found["best"]["model"]:
             chosen.setdefault(sample["model"], sample)
-    scores = {_key(row): figure_of(row, "token_accuracy") for row in measurement.rows}
-    return [(sample, scores.get(_key(sample))) for sample in chosen.values()]
-
-
-def _key(row: Row) -> tuple[str, str, str]:
-    return row["model"], row["training"], row["decoder"]
-
-
-def _figure(row: Row, key: str) -> float:
-    return figure_of(row, key) or 0.0
-
-
-def _right(row: Row) -> float:
-    return _figure(row, "token_accuracy")
+    scores = {key(row): figure_of(row, "token_accuracy") for row in measurement.rows}
+    return [(sample, scores.get(key(sample))) for sample in chosen.values()]

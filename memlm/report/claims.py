@@ -33,29 +33,19 @@ class Rule(NamedTuple):
     says: str
     rule: str
     read: Callable[[Setting, Runs], Iterator[tuple[bool, dict[str, Any]]]]  # whether it is within the limits, and facts
+    holds: bool | None = None  # once read; None where no run decides it
 
 
-class Claim(NamedTuple):
-    """What runs say of a rule; `holds` is None where none of them decides it."""
-
-    name: str
-    title: str
-    says: str
-    rule: str
-    holds: bool | None
-
-
-def claims(runs: Runs, settings: list[Setting]) -> list[Claim]:
-    """Every rule with each of its readings; nothing where no memory model was measured whose training is known."""
+def claims(runs: Runs, settings: list[Setting]) -> list[Rule]:
+    """Every rule as each reading fills it in; nothing where no memory model was measured whose training is known."""
     # Of models that read memories and whose runs are known.
     settings = [[m for m in setting if m.runs and all(map(lineage.reads_memories, m.runs))] for setting in settings]
-    told: list[Claim] = []
+    told: list[Rule] = []
     for one in RULES if any(settings) else ():
         title, says = Markup(one.title), Markup(one.says)  # escape whatever fills them in
         found = [reading for setting in settings for reading in one.read(setting, runs)]
-        told += [Claim(one.name, title.format(**f), says.format(**f), one.rule, holds) for holds, f in found]
-        if not found:
-            told.append(Claim(one.name, one.claim, "The runs that would decide it are not all here.", one.rule, None))
+        told += [one._replace(title=title.format(**f), says=says.format(**f), holds=holds) for holds, f in found]
+        told += [] if found else [one._replace(title=one.claim, says="The runs that would decide it are not all here.")]
     return told
 
 

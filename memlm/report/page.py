@@ -2,42 +2,42 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
 from memlm.report import choose, compared, lineage, views
-from memlm.report.choose import Headline, headline, samples_to_show
-from memlm.report.claims import Claim, claims
-from memlm.report.compared import Model, Setting, attributed, series_of, settings_of
-from memlm.report.figures import Chart, inline_svg, png
+from memlm.report.claims import claims
+from memlm.report.figures import inline_svg, png
 from memlm.report.plots import charts_of
 from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
 from memlm.report.runs import Runs
-from memlm.report.text import templates
+from memlm.report.text import figure_of, templates
 
-
-class Report(NamedTuple):
-    """What a page is made from; templates name these."""
-
-    runs: Runs
-    settings: list[Setting]  # of access to memory
-    models: list[Model]  # whose tokens were attributed
-    series: dict[str, int]  # each model's place among the colours
-    charts: dict[str, list[Chart]]  # by section
-    headline: Headline | None
-    claims: list[Claim]
+Report = dict[str, Any]  # what templates name
+_HEADLINE = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
 
 
 def make_report(runs: Runs) -> Report:
     """Everything that a page shows, not yet drawn or written."""
-    settings, models = settings_of(runs), attributed(runs)
-    series = series_of(runs, [*(model for setting in settings for model in setting), *models])
-    charts = charts_of(runs, settings, models, series)
-    return Report(runs, settings, models, series, charts, headline(runs.measurement), claims(runs, settings))
+    settings, models = compared.settings_of(runs), compared.attributed(runs)
+    series = compared.series_of(runs, [*(model for setting in settings for model in setting), *models])
+    measurement, best = choose.headline(runs.measurement)
+    sampled = ([measurement] if measurement else []) + runs.measurement
+    return {
+        "runs": runs,
+        "settings": settings,  # of access to memory
+        "models": models,  # whose tokens were attributed
+        "series": series,  # each model's place among the colours
+        "charts": charts_of(runs, settings, models, series),  # by section
+        "headline": best,
+        "samples": next((found for run in sampled if (found := choose.samples_to_show(run))), []),
+        "claims": claims(runs, settings),
+        "rankings": rankings(runs),
+    }
 
 
 def render(report: Report) -> str:
@@ -45,11 +45,8 @@ def render(report: Report) -> str:
     env = templates(escape=True)
     for room in (views, choose, lineage, compared):
         env.globals.update({name: thing for name, thing in vars(room).items() if not name.startswith("_")})
-    env.globals.update(rankings=rankings, svg=lambda chart: Markup(inline_svg(chart)))
     css = Markup(files("memlm.report").joinpath("templates/page.css").read_text("utf-8"))
-    sampled = ([report.headline.measurement] if report.headline else []) + report.runs.measurement
-    samples = next((found for run in sampled if (found := samples_to_show(run))), [])
-    return env.get_template("page.html.j2").render(**report._asdict(), samples=samples, css=css)
+    return env.get_template("page.html.j2").render(**report, css=css, svg=lambda chart: Markup(inline_svg(chart)))
 
 
 def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> dict[str, Any]:
@@ -73,21 +70,18 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder for the figures.")
     report = make_report(read_runs(paths))
-    runs, charts = report.runs, [chart for some in report.charts.values() for chart in some]
     write_text(out, render(report))
-    pictures = {folder / f"{chart.name}.png": chart for chart in charts}
+    pictures = {folder / f"{chart.name}.png": chart for some in report["charts"].values() for chart in some}
     for picture, chart in pictures.items():
         write_bytes(picture, png(chart))
-    names = {kind: [run.name for run in getattr(runs, kind)] for kind in Runs._fields}
+    kinds = {"measurements": "measurement", "training_runs": "training", "access": "access"}
+    kinds |= {"evaluations": "evaluation", "benchmarks": "benchmark"}
+    best = {
+        name: {"model": row["model"], "decoder": row["decoder"]} | {key: figure_of(row, key) for key in _HEADLINE}
+        for name, row in report["headline"].items()
+    }
     return {
-        "page": str(out),
-        "figures": list(map(str, pictures)),
-        "measurements": names["measurement"],
-        "training_runs": names["training"],
-        "models": runs.models,
-        "headline": report.headline.as_json() if report.headline else None,
-        "access": names["access"],
-        "evaluations": names["evaluation"],
-        "benchmarks": names["benchmark"],
-        "claims": [{"claim": claim.name, "holds": claim.holds} for claim in report.claims],
+        **{"page": str(out), "figures": list(map(str, pictures)), "models": report["runs"].models},
+        **{name: [run.name for run in getattr(report["runs"], kind)] for name, kind in kinds.items()},
+        **{"headline": best or None, "claims": [{"claim": c.name, "holds": c.holds} for c in report["claims"]]},
     }

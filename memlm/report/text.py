@@ -1,4 +1,4 @@
-"""Numbers as a page shows them, which are its filters: rounded without flattery, with thousands separators."""
+"""Numbers and words as a page shows them: rounded without flattery, with thousands separators; filters of templates."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-THIN = "\u202f"  # narrow no-break space
 MINUS = "\u2212"
 Form = Callable[[float], str]
 
@@ -34,31 +33,23 @@ class Told:
 def figure_of(row: dict[str, Any], key: str) -> float | None:
     """A number of a row; None where it is missing or no number."""
     value = row.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
 
 
 def told(row: dict[str, Any], key: str = "value") -> Told | None:
     """A number of a row with its 95 % interval."""
     value, pair = figure_of(row, key), row.get(f"{key}_ci")
-    if value is None:
-        return None
-    ends = [figure_of({"x": end}, "x") for end in pair] if isinstance(pair, list) else []
-    known = [end for end in ends if end is not None]
-    return Told(value, (known[0], known[1]) if len(known) == len(ends) == 2 else None)
+    low, high = (
+        figure_of({"x": end}, "x") for end in (pair if isinstance(pair, list) and len(pair) == 2 else (None, None))
+    )
+    return None if value is None else Told(value, None if low is None or high is None else (low, high))
 
 
 def number(value: float, digits: int = 0) -> str:
     """1234.5 -> 1,234.5, with a true minus sign and no minus nought."""
     text = f"{value:,.{digits}f}"
-    text = text if float(text.replace(",", "")) else text.lstrip("-")
-    return text.replace("-", MINUS)
-
-
-def digits(count: int) -> Form:
-    """Numbers with that many digits after the point."""
-    return lambda value: number(value, count)
+    return (text if float(text.replace(",", "")) else text.lstrip("-")).replace("-", MINUS)
 
 
 def share(value: float, digits: int = 2) -> str:
@@ -69,34 +60,18 @@ def share(value: float, digits: int = 2) -> str:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """A share with its sign."""
-    return f"{share(value, digits)}{THIN}%"
+    """A share with its sign, after a narrow space."""
+    return f"{share(value, digits)}\u202f%"
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """A difference, with its sign."""
-    return ("+" if value >= 0 else "") + number(value, digits)
+def significant(value: float) -> str:
+    """Three digits that count."""
+    return number(value) if value == int(value) or abs(value) >= 1000 else f"{value:#.3g}".replace("-", MINUS)
 
 
 def span(pair: tuple[float, float], form: Form) -> str:
     """An interval, its ends formatted by `form`."""
     return f"{form(pair[0])}{'…' if pair[0] < 0 else '–'}{form(pair[1])}"
-
-
-def significant(value: float) -> str:
-    """Three digits that count."""
-    whole = value == int(value) or abs(value) >= 1000
-    return number(value, 0 if whole else max(0, 2 - math.floor(math.log10(abs(value)))))
-
-
-def written(value: float, form: int | str = 0) -> str:
-    """A figure of a table: with that many digits, or in one of `FORMS`."""
-    return number(value, form) if isinstance(form, int) else FORMS[form](value)
-
-
-def spread(told: Told, form: int | str = 0) -> str:
-    """The interval of a figure of a table."""
-    return span(told.ends, lambda end: written(end, form))
 
 
 def plural(count: float, word: str) -> str:
@@ -120,19 +95,32 @@ def visible(piece: str) -> str:
     return shown if shown.strip() else shown.replace(" ", "␣") or "∅"
 
 
+def written(value: float, form: int | str = 0) -> str:
+    """A figure of a table: with that many digits, or in one of `FORMS`."""
+    return number(value, form) if isinstance(form, int) else FORMS[form](value)
+
+
+def spread(told: Told, form: int | str = 0) -> str:
+    """The interval of a figure of a table."""
+    return span(told.ends, lambda end: written(end, form))
+
+
 FORMS: dict[str, Form] = {"share": share, "share 1": lambda value: share(value, 1), "significant": significant}
 FORMS |= {"change": lambda value: number(100 * value, 1), "times": lambda value: f"{number(value, 1)}×"}
 UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure, and how an end of its interval is told
     "share": (percent, lambda value: number(100 * value, 2)),
-    "points": (lambda value: f"{signed(100 * value, 2)} points", lambda value: number(100 * value, 2)),
-    "more": (lambda value: f"{signed(100 * value)}{THIN}%", lambda value: number(100 * value, 1)),
-    "nats": (lambda value: f"{number(value, 3)} nats a token", digits(3)),
-    "bits": (digits(2), digits(2)),
+    "points": (lambda value: f"{number(100 * value, 2)} points", lambda value: number(100 * value, 2)),
+    "more": (
+        lambda value: f"{'+' * (value >= 0)}{number(100 * value, 1)}\u202f%",
+        lambda value: number(100 * value, 1),
+    ),
+    "nats": (lambda value: f"{number(value, 3)} nats a token", lambda value: number(value, 3)),
+    "bits": (lambda value: number(value, 2), lambda value: number(value, 2)),
 }
 
 
 def templates(*, escape: bool) -> Environment:
-    """The templates, with what writes numbers and words as filters; whoever makes HTML of them escapes what is not ours."""
+    """The templates, with what writes numbers and words; pages escape what is not ours, Markdown does that itself."""
     env = Environment(loader=PackageLoader("memlm.report"), autoescape=escape, undefined=StrictUndefined)
     env.trim_blocks = env.lstrip_blocks = True
     env.filters |= {f.__name__: f for f in (number, share, percent, plural, prose, visible, written, spread)}

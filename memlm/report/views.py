@@ -3,42 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memlm.report.compared import COLOURS, Model, Setting, chance_of
-from memlm.report.runs import Row, Run, Runs
+from memlm.report.compared import COLOURS, Model, Setting
+from memlm.report.runs import Row, Run
 from memlm.report.text import figure_of, listed, number, plural
 
 FULL = 8.0  # nats of cross-entropy that have the full colour
 VISIBLE = 2  # per cent of the full colour; what is paler has none
+Columns = dict[str, dict[str, tuple[str, ...]]]  # group -> title -> task, memory, metric, mode
 TOLD = 15  # per cent of the full colour of l1 above which it is said which memory told a token
-# Columns of access to memory: group -> title -> task, memory, metric, mode.
-_ACCESS = {
-    "causal loss, nats a token": {
-        "with own mem\u00adory": ("causal", "own", "cross_entropy", None),
-        "with\u00adout": ("causal", "none", "cross_entropy", None),
-        "with an\u00adother’s": ("causal", "other", "cross_entropy", None),
-        "gain": ("causal", "gain", "cross_entropy", None),
-    },
-    "copy, tokens right, %": {
-        "with mem\u00adory": ("copy", "own", "token_accuracy", "teacher-forced"),
-        "with\u00adout": ("copy", "none", "token_accuracy", "teacher-forced"),
-        "free run\u00adning": ("copy", "own", "token_accuracy", "free-running"),
-    },
-    "blank copy, %": {
-        "tokens right": ("blank", "own", "token_accuracy", None),
-        "whole copies": ("blank", "own", "exact_match", None),
-    },
-    "look-up, values right, %": {
-        "key-value recall": ("recall", "own", "token_accuracy", None),
-        "needle": ("needle", "own", "token_accuracy", None),
-    },
-}
-KINDS = {  # of runs that are told about, and how they are called
-    "measurement": "measurement",
-    "access": "measurement of access",
-    "evaluation": "evaluation",
-    "training": "training run",
-    "benchmark": "benchmark of memory models",
-}
 FACTS = ("commit", "data", "seed", "machine", "device", "versions", "probe", "models", "objective", "batch", "optim")
 FACTS += ("start", "frozen", "model", "setting")
 
@@ -52,27 +24,24 @@ def conditions(row: Row, chunk: str, tokens: str) -> str:
     )
 
 
-def access_columns(setting: Setting) -> dict[str, dict[str, tuple[Any, ...]]]:
-    """Columns of access to memory that some model has a figure for."""
-    groups = {
+def asked(setting: Setting, groups: Columns) -> Columns:
+    """Groups of columns of access to memory without those that no model has a figure for."""
+    known = {
         group: {title: key for title, key in columns.items() if any(model.access(*key) for model in setting)}
-        for group, columns in _ACCESS.items()
+        for group, columns in groups.items()
     }
-    return {group: columns for group, columns in groups.items() if columns}
+    return {group: columns for group, columns in known.items() if columns}
 
 
-def access_facts(setting: Setting) -> tuple[str, list[str], bool]:
-    """What all rows of a setting have in common; why something was not measured; whether chance is known anywhere."""
+def access_facts(setting: Setting) -> tuple[str, list[str]]:
+    """What all rows of a setting have in common, and why something was not measured."""
     rows = [(one.name, row) for model in setting for one in model.seeds for row in one.rows]
     row = next((row for _, row in rows if row["task"] == "causal" and row["metric"]), rows[0][1])
     examples = {n for _, row in rows if (n := figure_of(row, "examples")) and not row["group"]}
     many = f"{number(max(examples))} held-out examples" if examples else ""
     shared = conditions(row, "{0} each", "{} tokens a chunk")
     notes = dict.fromkeys(f"{name}: no {row['task']}: {row['note']}" for name, row in rows if row.get("note"))
-    chance = any(
-        chance_of(setting, key[0]) is not None for some in access_columns(setting).values() for key in some.values()
-    )
-    return listed(f"up to {many} a task" if len(examples) > 1 else many, shared), list(notes), chance
+    return listed(f"up to {many} a task" if len(examples) > 1 else many, shared), list(notes)
 
 
 def memories_of(row: Row) -> tuple[str, str]:
@@ -109,25 +78,18 @@ def columns_of(run: Run) -> dict[str, bool]:
     return {key: all(isinstance(row.get(key), str) for row in run.rows) for key in keys}
 
 
-def provenance(runs: Runs) -> list[tuple[str, str, dict[str, str]]]:
-    """Name, kind and facts of each run; facts that a run does not know are left out."""
-    retention = {run.path.resolve() for run in runs.measurement}  # which speaks for the same folder's access
-    found = []
-    for run in (run for kind in KINDS for run in getattr(runs, kind)):
-        if run.kind == "access" and run.path.resolve() in retention:
-            continue
-        row = {key: run.rows[0].get(key) for key in FACTS[:5]} if run.rows and run.kind != "training" else {}
-        told: dict[str, Any] = row | run.config | run.environment
-        if run.kind in ("training", "evaluation"):  # not where data lies; an evaluation's differs from task to task
-            told["data"] = run.environment.get("data")
-        if run.kind in ("access", "evaluation"):
-            told["models"] = list(dict.fromkeys(row["model"] for row in run.rows))
-        told["probe"] = next((row["probe"] for row in run.rows if row.get("probe")), None)
-        packages = {key: told.get(key) for key in ("memlm", "python")} | (told.get("packages") or {})
-        told["versions"] = {key: version for key, version in packages.items() if version != "absent"}
-        facts = {key: described(told.get(key)) for key in FACTS}
-        found.append((run.name, KINDS[run.kind], {key: fact for key, fact in facts.items() if fact}))
-    return found
+def facts_of(run: Run) -> dict[str, str]:
+    """Enough to run it again; what it does not know is left out."""
+    row = {key: run.rows[0].get(key) for key in FACTS[:5]} if run.rows and run.kind != "training" else {}
+    told: dict[str, Any] = row | run.config | run.environment
+    if run.kind in ("training", "evaluation"):  # not where data lies; an evaluation's differs from task to task
+        told["data"] = run.environment.get("data")
+    if run.kind in ("access", "evaluation"):
+        told["models"] = list(dict.fromkeys(row["model"] for row in run.rows))
+    told["probe"] = next((row["probe"] for row in run.rows if row.get("probe")), None)
+    packages = {key: told.get(key) for key in ("memlm", "python")} | (told.get("packages") or {})
+    told["versions"] = {key: version for key, version in packages.items() if version != "absent"}
+    return {key: fact for key in FACTS if (fact := described(told.get(key)))}
 
 
 def described(value: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from made_up_runs import result, write_measurement
 from test_report_page import Outline, page_of
 
-from memlm.report.curves import comparable, lines
+from memlm.report.plots import bits_along, comparable
 from memlm.report.page import make_report
 from memlm.report.reading import read_runs
 

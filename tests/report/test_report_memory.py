@@ -17,9 +17,9 @@ from test_report_page import OUTSIDE, Outline, page_of
 
 from memlm.errors import UsageError
 from memlm.measure.access import _TOLD
-from memlm.report.access import settings_of
+from memlm.report.compared import settings_of
 from memlm.report.claims import claims
-from memlm.report.lineage import chain, decoder_steps, run_of, unseeded
+from memlm.report.lineage import decoder_steps, unseeded
 from memlm.report.page import make_report, render, write_report
 from memlm.report.reading import read_runs
 

@@ -1,7 +1,7 @@
 import pytest
 
-from memlm.report.passages import text, wrong
-from memlm.report.text import figure_of, interval_of, number, share, span
+from memlm.report.text import prose, visible
+from memlm.report.text import figure_of, number, share, span, told
 
 
 @pytest.mark.parametrize(
