@@ -53,12 +53,12 @@ class Line(NamedTuple):
     text: str = ""  # beside the last point
     label: str = ""  # in the legend, where each stands once
 
-    def artist(self, **more: Any) -> Line2D:
+    def artist(self) -> Line2D:
         """The line as matplotlib has it."""
         look = {"color": self.colour, "linewidth": self.width, "linestyle": self.dash, "alpha": self.alpha}
         look |= {"marker": self.marker, "markersize": self.size, "fillstyle": "none" if self.hollow else "full"}
         cap = "butt" if self.width > 4 or self.colour == INK else "round"
-        return Line2D(self.x, self.y, solid_capstyle=cap, clip_on=False, **look | more)
+        return Line2D(self.x, self.y, solid_capstyle=cap, clip_on=False, label=self.label, **look)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Panel:
     axes: dict[str, Any] = field(default_factory=dict)  # labels, limits, scales, ticks and the title, for `Axes.set`
     forms: dict[str, Callable[[float], str]] = field(default_factory=dict)  # how numbers of x and y are written
     names: Sequence[str] = ()
-    rules: list[tuple[str, float | None]] = field(default_factory=list)  # dashed lines across: x or y, and where
+    rules: list[tuple[str, float | None]] = field(default_factory=list)  # lines across, dashed but at 0: x or y, and where
     height: float = 2.8  # inches
 
 
@@ -146,7 +146,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
             axes.annotate(line.text, where, (4, 0), textcoords="offset points", va="center", fontsize=8)
     for which, at in panel.rules:
         if at is not None:
-            (axes.axvline if which == "x" else axes.axhline)(at, color=MUTED, linewidth=1, linestyle=DASHED)
+            look = {"linewidth": 1, "linestyle": DASHED} if at else {"linewidth": 0.7}
+            (axes.axvline if which == "x" else axes.axhline)(at, color=MUTED, **look)
     axes.autoscale_view()
     axes.set(**panel.axes)
     for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):

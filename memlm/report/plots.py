@@ -4,6 +4,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
@@ -31,12 +32,11 @@ COSTS = {"prefill": "Reading the context", "per token": "Writing one token", "ca
 COSTS |= {"peak": "Peak memory of a training step"}
 DASHES: dict[str, Any] = {"autoencode": "-", "noise": (0, (8, 1.5)), "causal": (0, (4, 1.5)), "blank": (0, (1, 1.3))}
 DASHES |= {"copy": (0, (6, 1.5, 1, 1.5)), "recall": (0, (5, 1.5, 1, 1.5, 1, 1.5))}
-MARKS = {"own memory": {"marker": "o"}, "without": {"marker": "o", "hollow": True}, "another’s": {"marker": "x"}}
-SAVED: dict[str, tuple[str, str, dict[str, Any]]] = {  # how marks are called -> text, places, how they are drawn
-    "copied": ("noisy copy", "copied", {"marker": "o"}),
-    "noise among it": ("noisy copy", "noise", {"marker": "x"}),
-    "plain text": ("plain", "plain", {"marker": "o", "hollow": True}),
-}
+Marks = dict[str, dict[str, Any]]  # how marks are called and drawn
+MEMORIES: Marks = {"own memory": {"marker": "o"}, "without": {"marker": "o", "hollow": True}}
+MEMORIES |= {"another’s": {"marker": "x"}}
+SAVED: Marks = {"copied": {"marker": "o"}, "noise among it": {"marker": "x"}}
+SAVED |= {"plain text": {"marker": "o", "hollow": True}}
 DECODERS = [Line(label="own decoder"), Line(dash=DASHED, label="fresh decoder"), Line(width=0.8, label="controls")]
 
 
@@ -68,14 +68,12 @@ def charts_of(
     for setting, one in _numbered(settings):
         known = any(chance_of(setting, task) is not None for task, _ in TASKS)
         chance = [Line(width=1, dash=DASHED, label="chance")] if known else []
-        marks = [Line(width=0, label=label, **look) for label, look in MARKS.items()]
-        panels = [by_memory(setting, colours, task, mode) for task, mode in TASKS]
-        add(f"access{one}", "accuracy-by-memory", one, panels, *marks, *chance, columns=4)
+        panels = [by_memory(setting, colours, *key) for key in TASKS]
+        add(f"access{one}", "accuracy-by-memory", one, panels, *_legend(MEMORIES), *chance, columns=4)
         add(f"access{one}", "accuracy-by-place", one, [by_place(setting, colours, *key) for key in AWAY], *chance)
         memories = Line(label="with own memories"), Line(dash=DASHED, label="without")
         add(f"access{one}", "loss-by-chunk", one, [by_chunk(setting, colours)], *memories)
-    saved = [Line(width=0, label=label, **look) for label, (*_, look) in SAVED.items()]
-    add("attribution", "loss-saved", "", [loss_saved(models, colours)], *saved)
+    add("attribution", "loss-saved", "", [loss_saved(models, colours)], *_legend(SAVED))
     for run, one in _numbered(runs.benchmark):
         for i, (title, about, panel) in enumerate(costs(run), 1):
             add(f"efficiency{one}", "cost", f"-{i}{one}", [panel], title=title, about=about)
@@ -118,50 +116,58 @@ def usable_bits(rows: list[Row], colours: Colours) -> Panel:
     return Panel(lines=lines, axes=axes, names=names, rules=[("x", perfect)], height=height)
 
 
-def by_memory(setting: Setting, colours: Colours, task: str, mode: str) -> Panel:
-    """Tokens right with the own memory (full), without (hollow) and with another text's (cross)."""
-    told = [(m, [m.access(task, memory, mode=mode) for memory in ("own", "none", "other")]) for m in setting]
-    shown, lines = [(model, figures) for model, figures in told if figures[0]], []
-    for place, (model, figures) in enumerate(shown):
+def marked(rows: list[tuple[Model, list[Told | None]]], colours: Colours, marks: Marks, **more: Any) -> Panel:
+    """Models in a list, each with a mark for every figure, the first one's interval, and a line to the second."""
+    rows, lines = [(model, figures) for model, figures in rows if figures[0]], []
+    for place, (model, figures) in enumerate(rows):
         colour, ends = colours[model.name], [figure.value for figure in figures[:2] if figure]
         lines += [Line(ends, [place] * len(ends), colour, width=1.2, alpha=0.45), _spread(figures[0], place)]
-        lines += [_mark(f, place, colour, **look) for f, look in zip(figures, MARKS.values(), strict=True)]
+        shown = [(figure, look) for figure, look in zip(figures, marks.values(), strict=True) if figure]
+        lines += [Line([figure.value], [place], colour, width=0, **look) for figure, look in shown]
+    return Panel(lines=lines, names=[model.name for model, _ in rows], height=0.21 * len(rows) + 0.42, **more)
+
+
+def by_memory(setting: Setting, colours: Colours, task: str, mode: str) -> Panel:
+    """Tokens right with the own memory (full), without (hollow) and with another text's (cross)."""
+    rows = [(m, [m.access(task, memory, mode=mode) for memory in ("own", "none", "other")]) for m in setting]
     axes, rules = {"title": TASKS[task, mode], "xlim": (-0.02, 1.02)}, [("x", chance_of(setting, task))]
-    names, height = [model.name for model, _ in shown], 0.21 * len(shown) + 0.42
-    return Panel(lines=lines, axes=axes, forms={"x": percents}, names=names, rules=rules, height=height)
+    return marked(rows, colours, MEMORIES, axes=axes, forms={"x": percents}, rules=rules)
+
+
+def loss_saved(models: list[Model], colours: Colours) -> Panel:
+    """By how much the loss of copied tokens, noise and plain text grows when memories are hidden."""
+    places = (("noisy copy", "copied"), ("noisy copy", "noise"), ("plain", "plain"))
+    rows = [(model, [model.figures.get((*place, "mean", "loss", None)) for place in places]) for model in models]
+    return marked(rows, colours, SAVED, axes={"xlabel": "nats a token saved by memories"}, rules=[("x", 0)])
+
+
+def along(setting: Setting, colours: Colours, task: str, metric: str, place: str, memory: str = "own") -> list[Line]:
+    """A figure of every model by distance, depth or chunk (the first one is 1, as people count): lines with bands.
+
+    Each model has its colour, and another mark for each time that a colour was used before.
+    """
+    lines, used = [], [colours[model.name] for model in setting]
+    for i, model in enumerate(setting):
+        points = [(at + (place != "distance"), told) for at, told in model.curve(task, metric, memory, place)]
+        mark = "osD^v"[used[:i].count(used[i]) % 5]
+        lines += [_curve(points, Line(colour=used[i], marker=mark, size=4, label=model.name))] if points else []
+    return lines
 
 
 def by_place(setting: Setting, colours: Colours, task: str, place: str) -> Panel:
-    """Values right by how far back, or how deep, they were told; the first chunk is 1, as people count."""
-    first, lines = int(place == "depth"), []
-    for model, key in _keys(setting, colours):
-        points = [(at + first, told) for at, told in model.curve(task, "token_accuracy", "own", place)]
-        lines += [_curve(points, key)] if points else []
+    """Values right by how far back, or how deep, they were told."""
+    lines = along(setting, colours, task, "token_accuracy", place)
     axes = {"xlabel": AWAY[task, place], "ylim": (0, 1), "title": f"{TASKS[task, 'teacher-forced']}, values right"}
-    axes |= {"xticks": sorted({x for line in lines for x in line.x})}
+    axes |= {"xticks": _ticks(lines)}
     return Panel(lines=lines, axes=axes, forms={"y": percents}, rules=[("y", chance_of(setting, task))], height=1.75)
 
 
 def by_chunk(setting: Setting, colours: Colours) -> Panel:
     """Causal loss by the chunk's number: solid with the own memories, dashed without."""
-    lines = []
-    for model, key in _keys(setting, colours):
-        for memory, look in (("own", {}), ("none", {"dash": DASHED, "marker": "", "label": ""})):
-            points = [(at + 1, told) for at, told in model.curve("causal", "cross_entropy", memory, "chunk")]
-            lines += [_curve(points, key)._replace(band=None, **look)] if points else []
-    axes = {"xlabel": "chunk of the example", "ylabel": "nats a token"}
-    return Panel(lines=lines, axes=axes | {"xticks": sorted({x for line in lines for x in line.x})})
-
-
-def loss_saved(models: list[Model], colours: Colours) -> Panel:
-    """By how much the loss of copied tokens, noise and plain text grows when memories are hidden; a line a model."""
-    lines: list[Line] = []
-    for place, model in enumerate(models):
-        for text, places, look in SAVED.values():
-            if saved := model.figures.get((text, places, "mean", "loss", None)):
-                lines += [_spread(saved, place), _mark(saved, place, colours[model.first.name], **look)]
-    names, axes = [model.name for model in models], {"xlabel": "nats a token saved by memories"}
-    return Panel(lines=lines, axes=axes, names=names, rules=[("x", 0)], height=0.8 + 0.3 * len(models))
+    own, none = (along(setting, colours, "causal", "cross_entropy", "chunk", memory) for memory in ("own", "none"))
+    lines = own + [line._replace(dash=DASHED, marker="", label="") for line in none]
+    axes = {"xlabel": "chunk of the example", "ylabel": "nats a token", "xticks": _ticks(lines)}
+    return Panel(lines=[line._replace(band=None) for line in lines], axes=axes)
 
 
 def comparable(runs: Runs) -> list[list[Row]]:
@@ -198,7 +204,7 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
         means = [(x, _mean(some)) for x, some in sorted(points.items())]
         lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, **look)))
     axes: dict[str, Any] = {"xlabel": label, "ylabel": "usable bits per token"}
-    axes |= {"xticks": sorted({x for line in lines for x in line.x})}
+    axes |= {"xticks": _ticks(lines)}
     highest = [max(line.y) for line in lines]
     if max(highest, default=0) > 20 * max(min(highest, default=0), 0):  # the low lines would lie on the axis
         low = min(0, *(end for line in lines if line.band for end in line.band[0])) - 0.02
@@ -223,7 +229,7 @@ def costs(run: Run) -> list[tuple[str, str, Panel]]:
             width = max(1.0, 3.4 - 0.8 * i)  # sides that cost the same stay visible beneath each other
             look = {"width": width, "marker": "o", "size": 2 + width, "label": name}
             lines += [Line([x for x, _ in points], [y for _, y in points], colour, **look)] if points else []
-        ticks = sorted({x for line in lines for x in line.x})
+        ticks = _ticks(lines)
         axes = {"xscale": "log", "yscale": "log", "xlabel": free[0], "ylabel": column}
         axes |= {"xticks": ticks[:: max(1, len(ticks) // 6)]}
         found.append((title, column, Panel(lines=lines, axes=axes, forms={"x": number, "y": "{:,.12g}".format})))
@@ -242,24 +248,14 @@ def training(runs: list[Run], colours: Colours, x: str) -> list[Panel]:
     for run in runs:
         curriculum = run.stages and colours.get(last_stage(run)) == colours[run.name]  # whose stages share a colour
         label = unseeded(run.name.rpartition("/")[0] if curriculum else run.name)
-        before = run.stages[: run.stages.index(run.path.resolve().name)] if run.stages else ()
-        begins = (
-            [one.last for one in runs if one.stages and last_stage(one) == last_stage(run) and one.path.name in before]
-            if before
-            else []
-        )
-        begin = sum(figure_of(row, x) or 0 for row in begins)
+        before = {f"{run.name.rpartition('/')[0]}/{stage}" for stage in takewhile(run.path.name.__ne__, run.stages)}
+        begin = sum(figure_of(one.last, x) or 0 for one in runs if one.name in before)
         for name in dict.fromkeys(name for row in run.rows for name in parts_of(run, row)):
             parts = [part for row in run.rows if (part := parts_of(run, row).get(name))]
             for key, some in lines.items():
                 pairs = [(figure_of(part, x), figure_of(part, key)) for part in parts]
                 points = [(begin + at, y) for at, y in pairs if at is not None and y is not None]
-                look = {
-                    "marker": "o" if len(points) == 1 else "",
-                    "size": 3,
-                    "dash": DASHES.get(name, "-"),
-                    "label": label,
-                }
+                look = {"size": 3, "dash": DASHES.get(name, "-"), "marker": "" if points[1:] else "o", "label": label}
                 some.append(Line([at for at, _ in points], [y for _, y in points], colours[run.name], **look))
         if run.stages and last_stage(run) == named:
             lines["token_accuracy"].append(Line([begin] * 2, [0, 0.45], width=0.6, text=run.path.name))
@@ -282,8 +278,12 @@ def _spread(told: Told | None, place: float) -> Line:
     return Line(told.ends, [place] * 2, INK, width=1.1) if told else Line()
 
 
-def _mark(told: Told | None, place: float, colour: str, **look: Any) -> Line:
-    return Line([told.value], [place], colour, width=0, **look) if told else Line()
+def _legend(marks: Marks) -> list[Line]:
+    return [Line(width=0, label=label, **look) for label, look in marks.items()]
+
+
+def _ticks(lines: list[Line]) -> list[float]:
+    return sorted({x for line in lines for x in line.x})
 
 
 def _curve(points: list[tuple[float, Told]], key: Line) -> Line:
@@ -295,14 +295,6 @@ def _curve(points: list[tuple[float, Told]], key: Line) -> Line:
 def _mean(some: list[Told]) -> Told:
     low, high = (fmean(told.ends[end] for told in some) for end in (0, 1))
     return Told(fmean(told.value for told in some), (low, high))
-
-
-def _keys(setting: Setting, colours: Colours) -> list[tuple[Model, Line]]:
-    """How models' lines look: another mark for each time that a colour was used before."""
-    used = [colours[model.name] for model in setting]
-    marks = ["osD^v"[used[:i].count(colour) % 5] for i, colour in enumerate(used)]
-    found = zip(setting, used, marks, strict=True)
-    return [(model, Line(colour=colour, marker=mark, size=4, label=model.name)) for model, colour, mark in found]
 
 
 def _palette(names: Iterable[str]) -> Colours:
