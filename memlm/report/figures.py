@@ -25,7 +25,7 @@ WIDTH = 5.0  # inches: half a page, a whole phone
 DASHED = (0, (4, 1.5))
 # A PNG has the letters of these fonts too, where they are installed; a page has its reader's fonts.
 _WIDE = ("Noto Sans CJK JP", "IPAGothic", "WenQuanYi Zen Hei", "Hiragino Sans", "Yu Gothic")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     **{"font.size": 8.5, "font.family": ["DejaVu Sans", *({*_WIDE} & {*font_manager.get_font_names()})]},
     **{"text.parse_math": False, "text.color": INK},  # a name may have dollars in it
     **{"axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.axisbelow": True},
@@ -69,7 +69,7 @@ class Panel:
     axes: dict[str, Any] = field(default_factory=dict)  # labels, limits, scales, ticks and the title, for `Axes.set`
     forms: dict[str, Callable[[float], str]] = field(default_factory=dict)  # how numbers of x and y are written
     names: Sequence[str] = ()
-    rules: list[tuple[str, float | None]] = field(default_factory=list)  # lines across, dashed but at 0: x or y, and where
+    rules: list[tuple[str, float | None]] = field(default_factory=list)  # lines across, dashed but at 0
     height: float = 2.8  # inches
 
 

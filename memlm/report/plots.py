@@ -92,7 +92,7 @@ def by_position(rows: list[Row], colours: Colours) -> Panel:
     lines = []
     for row in sorted((row for row in rows if row.get("accuracy_by_position")), key=is_control, reverse=True):
         curve, dash = row["accuracy_by_position"], "-" if row["decoder"] == "own" else DASHED
-        look = {"width": 0.8, "alpha": 0.65} if is_control(row) else {"dash": dash, "label": owner(row)}
+        look: dict[str, Any] = {"width": 0.8, "alpha": 0.65} if is_control(row) else {"dash": dash, "label": owner(row)}
         lines.append(Line(range(1, len(curve) + 1), curve, colours.get(owner(row), MUTED), **look))
     axes = {"xlabel": "position in the chunk", "ylabel": "tokens right", "ylim": (0, 1)}
     axes |= {"xlim": (1, max((len(line.x) for line in lines), default=2))}
@@ -200,7 +200,7 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
     found = {key: points for key, points in sorted(found.items()) if len(points) > 1}
     colours, lines = _palette(name for name, _ in found), []
     for (name, twin), points in found.items():
-        look = {"dash": DASHED, "width": 1.2} if twin else {"label": name}
+        look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {"label": name}
         means = [(x, _mean(some)) for x, some in sorted(points.items())]
         lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, **look)))
     axes: dict[str, Any] = {"xlabel": label, "ylabel": "usable bits per token"}
@@ -215,7 +215,7 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
 def costs(run: Run) -> list[tuple[str, str, Panel]]:
     """Each cost of a benchmark against the context's length, both on log scales, as title, column and a line a side."""
     columns = list(dict.fromkeys(key for row in run.rows for key in row))
-    side = next((key for key in columns if all(isinstance(row.get(key), str) for row in run.rows)), None)
+    side = next((key for key in columns if all(isinstance(row.get(key), str) for row in run.rows)), "")
     titles = {key: title for key in columns for word, title in COSTS.items() if word in key.lower()}
     words = ("context", "length", "tokens", "chunks")
     free = [key for word in words for key in columns if word in key.lower() and key not in (side, *titles)]
@@ -286,7 +286,7 @@ def _ticks(lines: list[Line]) -> list[float]:
     return sorted({x for line in lines for x in line.x})
 
 
-def _curve(points: list[tuple[float, Told]], key: Line) -> Line:
+def _curve(points: Sequence[tuple[float, Told]], key: Line) -> Line:
     """A line like another through these points, with its band."""
     low, high = zip(*(told.ends for _, told in points), strict=True)
     return key._replace(x=[at for at, _ in points], y=[told.value for _, told in points], band=(low, high))

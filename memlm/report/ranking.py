@@ -67,7 +67,9 @@ def rankings(runs: Runs) -> list[Ranking]:
     def rank(row: Row) -> tuple[float, str, str]:
         return -row[USABLE], row["name"], str(row.get("seed"))
 
-    return sorted((Ranking(*json.loads(k), sorted(rows.values(), key=rank)) for k, rows in groups.items()), key=place)
+    return sorted(
+        (Ranking(*json.loads(k), rows=sorted(rows.values(), key=rank)) for k, rows in groups.items()), key=place
+    )
 
 
 def _cost(runs: Runs, measurement: Run, row: Row) -> Row:

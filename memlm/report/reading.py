@@ -74,11 +74,12 @@ def _read(path: Path) -> list[Run]:
     for kind, (file, _) in _FILES.items():
         runs += _rows(path, kind, path / file, environment) if (path / file).exists() else []
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
-        facts = {part: _object(path / f"{part}.json") for part in ("config", "summary", "environment")}
+        facts: dict[str, Any] = {part: _object(path / f"{part}.json") for part in ("config", "summary", "environment")}
         place, stages = path.resolve(), _stages(path.resolve().parent)
-        facts |= {"name": place.name} if place.name not in stages else {"stages": stages}
+        stages = stages if place.name in stages else ()
+        name = f"{place.parent.name}/{place.name}" if stages else place.name
         rows = read_metrics(path / "metrics.jsonl")
-        runs.append(Run(**{"name": f"{place.parent.name}/{place.name}"} | facts, kind="training", path=path, rows=rows))
+        runs.append(Run(kind="training", name=name, path=path, rows=rows, stages=stages, **facts))
     return runs + [run for stage in _stages(path) for run in _read(path / stage)]
 
 
@@ -86,7 +87,8 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
     """The rows of a file as a run, of a measurement of several chunk lengths as a run for each: each has its floor."""
     found = read_json(file)
     told: dict[str, Any] = found if isinstance(found, dict) else {"results": found}
-    rows, samples = told.get("results"), told.get("samples") or []
+    rows: Any = told.get("results")
+    samples = told.get("samples") or []
     whole = bool(rows) and _are_rows(rows, _FILES[kind][1])
     if kind in ("access", "attribution") and not (whole and _are_rows(samples, _TEXT)):
         raise UsageError(f"{file} holds no {kind} of memlm measure: restore it or leave this measurement out.")

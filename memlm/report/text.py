@@ -33,8 +33,9 @@ class Told:
 def figure_of(row: dict[str, Any], key: str) -> float | None:
     """A number of a row; None where it is missing or no number."""
     value = row.get(key)
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def told(row: dict[str, Any], key: str = "value") -> Told | None:
