@@ -152,7 +152,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
     axes.set(**panel.axes)
     for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
         if panel.axes.get(f"{name}scale") == "log" and f"{name}ticks" not in panel.axes:
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
         if form := panel.forms.get(name):
             axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form(value)))
     axes.minorticks_off()

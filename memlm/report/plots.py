@@ -17,6 +17,7 @@ from memlm.report.lineage import LEARNS, last_stage, parts_of, unseeded
 from memlm.report.ranking import rankings
 from memlm.report.runs import Row, Run, Runs, owner
 from memlm.report.text import Told, figure_of, number, told
+from memlm.report.views import columns_of
 
 Colours = dict[str, str]  # of models
 TASKS = {  # what is compared with, without and with another's memory: task and mode -> title
@@ -200,9 +201,9 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
     found = {key: points for key, points in sorted(found.items()) if len(points) > 1}
     colours, lines = _palette(name for name, _ in found), []
     for (name, twin), points in found.items():
-        look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {"label": name}
+        look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {}
         means = [(x, _mean(some)) for x, some in sorted(points.items())]
-        lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, **look)))
+        lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, label=name, **look)))
     axes: dict[str, Any] = {"xlabel": label, "ylabel": "usable bits per token"}
     axes |= {"xticks": _ticks(lines)}
     highest = [max(line.y) for line in lines]
@@ -214,8 +215,8 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
 
 def costs(run: Run) -> list[tuple[str, str, Panel]]:
     """Each cost of a benchmark against the context's length, both on log scales, as title, column and a line a side."""
-    columns = list(dict.fromkeys(key for row in run.rows for key in row))
-    side = next((key for key in columns if all(isinstance(row.get(key), str) for row in run.rows)), "")
+    columns = columns_of(run)
+    side = next((key for key, words in columns.items() if words), "")
     titles = {key: title for key in columns for word, title in COSTS.items() if word in key.lower()}
     words = ("context", "length", "tokens", "chunks")
     free = [key for word in words for key in columns if word in key.lower() and key not in (side, *titles)]

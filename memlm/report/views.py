@@ -81,7 +81,7 @@ def columns_of(run: Run) -> dict[str, bool]:
 def facts_of(run: Run) -> dict[str, str]:
     """Enough to run it again; what it does not know is left out."""
     row = {key: run.rows[0].get(key) for key in FACTS[:5]} if run.rows and run.kind != "training" else {}
-    told: dict[str, Any] = row | run.config | run.environment
+    told: dict[str, Any] = row | run.config | run.environment | {"start": run.config.get("start")}
     if run.kind in ("training", "evaluation"):  # not where data lies; an evaluation's differs from task to task
         told["data"] = run.environment.get("data")
     if run.kind in ("access", "evaluation"):

@@ -56,7 +56,7 @@ def test_lines_go_through_lengths_and_layers_of_all_folders(folders):
     lines = bits_along(rows, "chunk_tokens", "tokens").lines
     assert [(line.label, line.dash != "-") for line in lines] == [
         ("other", False),
-        ("", True),
+        ("other", True),
         ("slots, autoencoder", False),
     ]
     assert lines[0].colour == lines[1].colour  # a twin has its model's

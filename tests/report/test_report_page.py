@@ -61,6 +61,7 @@ def test_the_page_refers_to_nothing_outside_itself(page):
     assert not OUTSIDE.search(page)
     assert "http:" not in page
     assert "https:" not in page
+    assert "default-src 'none'" in page
 
 
 def test_the_page_is_well_formed_and_ids_are_unique(page):
@@ -189,7 +190,7 @@ def test_several_measurements_stand_under_their_names(tmp_path):
 
 
 def test_provenance_names_commit_data_seed_machine_versions_and_budget(page):
-    words = " ".join(Outline(page[page.index('<div class="provenance">') : page.index("</section>\n</main>")]).words)
+    words = " ".join(Outline(page[page.index('<div class="provenance">') : page.index("</div></details>\n</section>\n</main>")]).words)
     for fact in (
         ENVIRONMENT["commit"],
         ENVIRONMENT["machine"],
