@@ -190,7 +190,11 @@ def test_several_measurements_stand_under_their_names(tmp_path):
 
 
 def test_provenance_names_commit_data_seed_machine_versions_and_budget(page):
-    words = " ".join(Outline(page[page.index('<div class="provenance">') : page.index("</div></details>\n</section>\n</main>")]).words)
+    words = " ".join(
+        Outline(
+            page[page.index('<div class="provenance">') : page.index("</div></details>\n</section>\n</main>")]
+        ).words
+    )
     for fact in (
         ENVIRONMENT["commit"],
         ENVIRONMENT["machine"],
