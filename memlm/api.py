@@ -20,13 +20,13 @@ import torch
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents, encode_texts
 from memlm.bank.memories import Memories, Origin
-from memlm.bank.opening import Device, device_for, open_model
+from memlm.bank.opening import open_model
 from memlm.bank.recall import decode_texts
 from memlm.errors import UsageError
 from memlm.loading import is_ours
 from memlm.models.model import Generative
 from memlm.nn.vocabulary import END
-from memlm.precision import computing, restored
+from memlm.precision import Device, computing, device_of, restored
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document, cut_pieces
 from memlm.tokens.tokenizer import tokenise_pieces
@@ -64,7 +64,7 @@ def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout:
     from memlm.pretrained.hidden import HiddenReader, views_of
     from memlm.pretrained.opening import open_pretrained
 
-    opened = open_pretrained(name, device=device_for(device))
+    opened = open_pretrained(name, device=str(device_of(device)))
     views = views_of(opened, (layer,), (readout,) if readout else ())
     return OthersModel(name, HiddenReader(opened, views))
 

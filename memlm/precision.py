@@ -11,8 +11,21 @@ from typing import Literal
 import torch
 
 from memlm.cpu import tune_cpu
+from memlm.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on a GPU, fp32 on a CPU
+Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
+
+
+def device_of(wanted: Device) -> torch.device:
+    """The device that is asked for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def computing(device: torch.device, precision: Precision = "auto") -> torch.autocast:
