@@ -20,12 +20,13 @@ import torch
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents, encode_texts
 from memlm.bank.memories import Memories, Origin
-from memlm.bank.opening import Device, device_for, open_model
+from memlm.bank.opening import open_model
 from memlm.bank.recall import decode_texts
 from memlm.errors import UsageError
 from memlm.loading import is_ours
 from memlm.models.model import Generative
 from memlm.nn.vocabulary import END
+from memlm.precision import Device, computing, device_of, restored
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document, cut_pieces
 from memlm.tokens.tokenizer import tokenise_pieces
@@ -58,11 +59,12 @@ def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout:
     if is_ours(Path(name)):
         if (layer, readout) != (-1, None):
             raise UsageError(f"{name} is a model of ours, whose memories are of one kind: leave layer and readout out.")
-        return OwnModel(name, *open_model(name, device))
+        with restored():
+            return OwnModel(name, *open_model(name, device))
     from memlm.pretrained.hidden import HiddenReader, views_of
     from memlm.pretrained.opening import open_pretrained
 
-    opened = open_pretrained(name, device=device_for(device))
+    opened = open_pretrained(name, device=str(device_of(device)))
     views = views_of(opened, (layer,), (readout,) if readout else ())
     return OthersModel(name, HiddenReader(opened, views))
 
@@ -189,15 +191,18 @@ class OwnModel(Model):
 
     def encode(self, texts: Texts, *, batch: int = 256) -> Memories:
         """As `Model.encode`."""
-        return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch)
+        with computing(self.model.device):
+            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch)
 
     def encode_documents(self, documents: Iterable[Document | tuple[str, str]], out: Path | str, **how: Any) -> Bank:
         """Encode documents, pairs of a name and a text, into a bank on disk; `how` as of `encode_documents`."""
-        return encode_documents(self.model, self.tokenizer, documents, out, model_path=self.name, **how)
+        with computing(self.model.device):
+            return encode_documents(self.model, self.tokenizer, documents, out, model_path=self.name, **how)
 
     def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
         """As `Model.decode`."""
-        return decode_texts(self._own(memories), self.model, self.tokenizer, batch)
+        with computing(self.model.device):
+            return decode_texts(self._own(memories), self.model, self.tokenizer, batch)
 
     def go_on(
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
@@ -214,7 +219,8 @@ class OwnModel(Model):
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         streamer: Any = None if stream is None else _Streamer(self.tokenizer, stream)
-        out_1L = model.generate(ids_1N.to(model.device), memories=given, streamer=streamer, **how)
+        with computing(model.device):
+            out_1L = model.generate(ids_1N.to(model.device), memories=given, streamer=streamer, **how)
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
         return Continuation(text, new, ids_1N.shape[1], 0 if given is None else given.shape[1])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from banks import TEXTS, T, autoencoder, memory_model, tokenizer
 from foreign_models import WIDTH, save_foreign
 
@@ -13,6 +14,7 @@ from memlm.loading import save_model
 from memlm.models.shapes import CausalShape
 from memlm.nn.config import StackConfig
 from memlm.nn.vocabulary import END, PAD
+from memlm.precision import restored
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,21 @@ def test_a_model_of_others_encodes_texts_of_any_length(place):
         for refused in (lambda: model.decode(memories), lambda: model.generate("a")):  # noqa: B023
             with pytest.raises(memlm.UsageError, match="a model of others"):
                 refused()
+
+
+def settings() -> tuple:
+    return torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cuda"), torch.is_autocast_cache_enabled()
+
+
+def test_a_callers_process_is_left_as_it_was():
+    """On a GPU commands compute in bf16 throughout; a notebook's own products stay what they were."""
+    before = settings()
+    with restored():
+        torch.set_float32_matmul_precision("medium")
+        torch.set_autocast_enabled("cuda", not before[1])
+        torch.set_autocast_cache_enabled(not before[2])
+        assert settings()[1:] != before[1:]
+    assert settings() == before
 
 
 def test_wrong_texts_are_refused_with_a_sentence(auto):

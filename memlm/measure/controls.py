@@ -1,9 +1,6 @@
-"""What the measurements share: the order that gives each example another one's memory, and the device."""
+"""What the measurements share: the order that gives each example another one's memory."""
 
 import numpy as np
-import torch
-
-from memlm.measure.config import Device
 
 
 def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -12,8 +9,3 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     out = np.empty(n, np.int64)
     out[order] = np.roll(order, 1)
     return out
-
-
-def device_of(wanted: Device) -> torch.device:
-    """The device that is asked for; `auto` is a GPU where there is one."""
-    return torch.device(wanted if wanted != "auto" else ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -8,6 +8,7 @@ from memlm.measure.config import MeasureConfig
 from memlm.measure.run import Measurable
 from memlm.measure.run import measure as run
 from memlm.measure.table import Results
+from memlm.precision import restored
 
 
 def measure(
@@ -49,4 +50,5 @@ def measure(
     if chunk_tokens is not None:
         lengths = (chunk_tokens,) if isinstance(chunk_tokens, int) else tuple(chunk_tokens)
         config = replace(config, chunk_tokens=lengths)
-    return run(encoders, data, out, config, cache=cache, texts=texts, name=name)
+    with restored():
+        return run(encoders, data, out, config, cache=cache, texts=texts, name=name)

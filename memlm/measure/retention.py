@@ -11,7 +11,7 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import derangement, device_of
+from memlm.measure.controls import derangement
 from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import Encoder
 from memlm.measure.probe import Probe, train_floor, train_probe
@@ -19,7 +19,7 @@ from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
 from memlm.measure.texts import GivenTexts
 from memlm.nn.vocabulary import END
-from memlm.precision import settle
+from memlm.precision import device_of, settle
 from memlm.provenance import commit, machine
 from memlm.records import to_dict
 

@@ -21,13 +21,13 @@ from memlm.measure.attribution import measure_attribution
 from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors, read_texts
 from memlm.measure.ceilings import ceilings
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import device_of
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
 from memlm.measure.table import Results
 from memlm.measure.texts import GivenTexts
 from memlm.measure.theirs import encoders_of, open_theirs
+from memlm.precision import device_of
 from memlm.provenance import environment
 from memlm.records import to_dict
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import Device
-from memlm.measure.controls import device_of
 from memlm.measure.reading import readable
 from memlm.models.model import Generative, TextMemory
-from memlm.precision import settle
+from memlm.precision import device_of, settle
 from memlm.provenance import commit, machine
 
 

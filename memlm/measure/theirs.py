@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import device_of
 from memlm.measure.encoders import Encoder
+from memlm.precision import device_of
 from memlm.pretrained.hidden import HiddenReader, View, views_of
 from memlm.pretrained.opening import open_pretrained, untrained
 

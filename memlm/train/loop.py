@@ -30,7 +30,7 @@ from memlm.loading import build_model, save_model
 from memlm.nn.compiled import WORTHWHILE, compile_parts
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
-from memlm.precision import computing
+from memlm.precision import computing, device_of
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
 from memlm.train.batches import Batches, Inputs
@@ -214,9 +214,7 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     Raises:
         UsageError: no such device here, or a tracker that is not installed.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    cpu = config.device == "cpu" or not torch.cuda.is_available()
+    cpu = device_of(config.device).type == "cpu"
     installed = {str(name) for name in get_available_trackers()}
     if absent := [name for name in config.trackers if name not in installed]:
         raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
