@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from memlm.cli import main
@@ -22,7 +23,7 @@ from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, Recu
 from memlm.nn.config import StackConfig
 from memlm.readers.config import SoftReader, VectorReader
 from memlm.records import from_dict, to_dict
-from memlm.train.checkpoint import list_checkpoints
+from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import _check, load_config, train
 from memlm.train.tracking import read_metrics
@@ -121,11 +122,15 @@ def test_killed_and_resumed_equals_uninterrupted(config, whole, tmp_path, capsys
     assert figures(whole) == figures(tmp_path / "cut")
 
 
-def test_two_half_batches_are_one_batch(config, tmp_path):
+def test_two_half_batches_are_one_batch(config, tmp_path, monkeypatch):
+    """The gradients too: of their length AdamW, Muon and clipping would show nothing in the weights."""
+    clip, norms = Accelerator.clip_grad_norm_, []
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *args: norms.append(clip(*args)))
     config = replace(config, steps=3, optim=replace(config.optim, kind="adamw"))
     train(config, tmp_path / "one")
     train(replace(config, batch=8, accumulate=2), tmp_path / "two")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    torch.testing.assert_close(norms[:3], norms[3:], rtol=1e-3, atol=1e-4)
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
 
@@ -186,6 +191,14 @@ def test_another_config_or_no_leave_to_resume_is_refused(config, whole):
         train(config, whole)
     with pytest.raises(UsageError, match=r"another config.*seed"):
         train(replace(config, seed=5), whole, resume=True)
+
+
+def test_a_checkpoint_knows_where_torchs_draws_were(tmp_path):
+    with torch.random.fork_rng():
+        save_checkpoint(tmp_path, 1, {}, {}, {}, keep=1)
+        drawn = torch.rand(3)
+        load_checkpoint(tmp_path / "step-00000001")
+        assert torch.equal(torch.rand(3), drawn)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
