@@ -37,12 +37,8 @@ def run(options: Options, *, models: Sequence[str] = MODELS, batch: int = BATCH)
     report = Report(
         name="encode",
         columns=(
-            "encoder",
-            "tokens/s (median)",
-            "parameters, decoder included",
-            "floating-point operations a token",
-            "GFLOP/s",
-            "share of the floor, %",
+            *("encoder", "tokens/s (median)", "parameters, decoder included", "floating-point operations a token"),
+            *("GFLOP/s", "share of the floor, %"),
         ),
         setting=(
             f"presets as they are (64 tokens, 256 numbers), batch {min(batch, *map(len, ids.values()))} of held-out "

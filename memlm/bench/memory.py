@@ -16,29 +16,15 @@ from typing import Any
 import torch
 
 from memlm import ui
-from memlm.bench import figure
+from memlm.bench import figure, serving
 from memlm.bench.form import Options, Report
 from memlm.bench.peak import Step, StepCost, room, step_cost
-from memlm.bench.serving import (
-    FULL,
-    KEPT,
-    MEMORY,
-    POINTWISE,
-    RECURRENT,
-    SOFT,
-    Served,
-    Shapes,
-    cache_bytes,
-    models_of,
-    serve,
-    sides,
-)
+from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, SOFT, Served, Shapes, serve, sides
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
 from memlm.models.model import Generative
 from memlm.nn.config import StackConfig
-from memlm.report.figures import SERIES
 
 CONTEXTS = (256, 1024, 4096, 16384, 65536)
 TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
@@ -60,21 +46,15 @@ def run(
     vocab_size: int = VOCABULARY,
     brief: bool = False,
 ) -> Report:
-    """Serve and train every side at every context that fits into half of `options.seconds` for either.
+    """Serve and train every side at every context (whole chunks) that fits into half of `options.seconds` for either.
 
-    Args:
-        options: as of every benchmark.
-        contexts: N, each of whole chunks.
-        chunk_tokens: T.
-        stack: of encoder and decoder.
-        vocab_size: V.
-        brief: no training steps, and no batches: reading and writing one text has all the time.
+    `brief`: no training steps, and no batches: reading and writing one text has all the time.
     """
     tune_cpu()  # as in training
     device = options.device
     seconds = (options.seconds or SECONDS) / (1 if brief else 2)
     shapes = sides(chunk_tokens, stack)
-    models = models_of(shapes, vocab_size, device)
+    models = serving.models_of(shapes, vocab_size, device)
     served: ServedPoints = {name: {} for name in shapes}
     steps: StepPoints = {name: {} for name in shapes}
     left_out = [*serve_all(served, models, contexts, seconds)]
@@ -82,7 +62,7 @@ def run(
         left_out += train_all(steps, shapes, contexts, vocab_size, seconds, device)
     for name, of in served.items():
         for context, one in of.items():
-            formula = cache_bytes(name, context, chunk_tokens, stack)
+            formula = serving.cache_bytes(name, context, chunk_tokens, stack)
             assert one.cache_bytes == formula, f"{name}, {context}: {one.cache_bytes} bytes, not {formula}"
 
     report = Report(
@@ -116,8 +96,8 @@ def run(
             + (", in a process of its own." if device.type == "cpu" else ", as torch counts it."),
             *([f"Left out: {'; '.join(left_out)}."] if left_out else []),
         ],
-        figure=_plot(served, steps, options.out / "memory.png"),
     )
+    report.figure = _plot(report.rows, options.out / "memory.png")
     ratios, raw = report.ratios, report.raw
     many, rows = 64 * chunk_tokens, 4 if device.type == "cpu" else 16
     if many in served[FULL] and many in served[MEMORY]:
@@ -128,7 +108,7 @@ def run(
             together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
             ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
             raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
-        kept = cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
+        kept = serving.cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
         ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
     longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
     what = f"prefill of {longest:,} tokens, recurrent / memory"
@@ -139,7 +119,9 @@ def run(
         "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
     for variant, of_all in variants.items():
-        two = serve(models_of({name: of_all[name] for name in two}, vocab_size, device), longest, ROUNDS[0], warm_up=1)
+        two = serve(
+            serving.models_of({name: of_all[name] for name in two}, vocab_size, device), longest, ROUNDS[0], warm_up=1
+        )
         ratios[f"{what}, {variant}"] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
         raw[variant] = {name: asdict(one) for name, one in two.items()}
     for told, points in (("served", served), ("steps", steps)):
@@ -223,22 +205,14 @@ def _cells(served: Served | None, step: StepCost | None) -> tuple[Any, ...]:
     return *read, *((step.peak_bytes / 1e6, step.seconds) if step else ("-",) * 2)
 
 
-def _plot(served: ServedPoints, steps: StepPoints, path: Path) -> str:
+def _plot(rows: Sequence[tuple[Any, ...]], path: Path) -> str:
+    """The table's columns over the context, bytes as megabytes."""
     titles = ("prefill, s", "time per token, ms", "cache, MB", "peak memory of a training step, MB")
-    drawing, plots = figure.over_context(titles)
-    for name, colour, marker in zip(served, SERIES, "os^vD", strict=False):
-        lines = (
-            {n: median(s.prefill) for n, s in served[name].items()},
-            {n: 1000 * median(s.per_token) for n, s in served[name].items()},
-            {n: s.cache_bytes / 1e6 for n, s in served[name].items()},
-            {n: s.peak_bytes / 1e6 for n, s in steps[name].items()},
-        )
-        # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in
-        # one, and all are to be seen.
-        style = (0, (4, 2)) if name in (KEPT, SOFT) else "-"
-        for axes, line in zip(plots, lines, strict=True):
-            axes.plot([*line], [*line.values()], color=colour, marker=marker, markersize=4, linestyle=style, label=name)
-    figure.mark_contexts(plots, sorted({n for of in (*served.values(), *steps.values()) for n in of}))
-    handles, labels = plots[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
-    return figure.save(drawing, path)
+    lines = {title: {row[1]: {} for row in rows} for title in titles}
+    for context, side, *costs in rows:
+        for title, cost in zip(titles, costs[:4], strict=True):
+            if cost != "-":
+                lines[title][side][context] = cost / 1e6 if title == "cache, MB" else cost
+    # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in one,
+    # and all are to be seen.
+    return figure.over_context(lines, path, dashed=(KEPT, SOFT))

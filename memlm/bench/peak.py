@@ -3,7 +3,6 @@
 On a CPU each measurement has a process of its own, so that nothing that ran before has left room in the heap.
 """
 
-import os
 import resource
 import sys
 import time
@@ -11,9 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from memlm.cpu import tune_cpu
@@ -66,11 +65,7 @@ def room(device: torch.device) -> int:
     """Bytes of memory that are free on the device now."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        rows = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-    except OSError:  # not on Linux: what there is, free or not
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
 def _measured(step: Step, device: torch.device, threads: int | None = None) -> StepCost:
@@ -79,8 +74,7 @@ def _measured(step: Step, device: torch.device, threads: int | None = None) -> S
         tune_cpu()  # as in training
         torch.set_num_threads(threads)
     on_gpu = device.type == "cuda"
-    warm_up = step if on_gpu else _narrow(step)  # there is no resetting of a CPU's peak
-    _take(*_made(warm_up, device))
+    _take(*_made(step if on_gpu else _narrow(step), device))  # a CPU's peak cannot be reset
     made = _made(step, device)
     if on_gpu:
         torch.cuda.empty_cache()

@@ -215,7 +215,7 @@ def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
 
 
 def test_sides_that_compute_something_else_are_not_timed():
-    model = parallel._built(STACK, 20, 3, 4, "vector", torch.device("cpu"))
+    model = parallel._built(STACK, 20, 3, 4, VectorReader(), torch.device("cpu"))
     losses = {"a": lambda: model.head.weight.sum(), "b": lambda: model.head.weight.sum() + 1}
     with pytest.raises(AssertionError, match="different losses"):
         parallel.compare_steps(model, losses, 1.0)
