@@ -15,3 +15,24 @@ class UsageError(MemlmError):
 
 class WorkError(MemlmError):
     """The call was right and the work failed: a full disk, a diverged loss, a damaged checkpoint. Exit code 1."""
+
+
+_EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
+    "accelerate": "train",
+    "datasets": "data",
+    "pyarrow": "data",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "lm_eval": "eval",
+    "sentence_transformers": "pretrained",
+    "gguf": "pretrained",
+    "peft": "pretrained",
+}
+
+
+def not_installed(error: ModuleNotFoundError) -> UsageError | None:
+    """The sentence about a package that only some of memlm needs; None about any other."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return UsageError(f"this needs {package}, which is not installed: pip install 'memlm[{_EXTRAS[package]}]'.")

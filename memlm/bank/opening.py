@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from memlm.bank.bank import Bank
-from memlm.cpu import tune_cpu
 from memlm.errors import UsageError
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
+from memlm.precision import settle
 from memlm.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -24,14 +24,23 @@ def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "
     Raises:
         UsageError: there is no model of ours, no tokenizer beside it, or no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    tune_cpu()
+    where = device_for(device)
+    settle(torch.device(where))
     model = load_model(path).requires_grad_(False)
     tokenizer = load_tokenizer(find_model(Path(path)))
-    if device != "cpu" and torch.cuda.is_available():
-        torch.nn.Module.to(model, "cuda")
+    torch.nn.Module.to(model, where)
     return model, tokenizer
+
+
+def device_for(device: Device) -> str:
+    """The device that is asked for; `auto` is a GPU where there is one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def open_maker(bank: Bank, model: Path | str | None = None, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:

@@ -61,9 +61,9 @@ def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]
         mask = rule.mask(q.device)
         sides[MASK] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if on_gpu and rule.entries >= LONG:
-        from memlm.nn.flex import in_one_kernel
+        from memlm.nn.flex import block_mask, in_one_kernel
 
-        sides[KERNEL] = lambda: in_one_kernel(q, k, v, rule)
+        sides[KERNEL] = lambda: in_one_kernel(q, k, v, block_mask(rule, q.device))
     sides[ALL] = lambda: attend(q_tokens, k_tokens, v_tokens, Chunks(tokens=rule.entries - rule.prefix))
     return sides
 

@@ -33,7 +33,7 @@ def run(
     """Keep the embeddings once, then train one epoch from them and one with the model, in turn."""
     tune_cpu()
     corpus, config = options.corpus(), config or ProbeConfig(batch=64)
-    (encoder,) = open_theirs(model, corpus, MeasureConfig())
+    (encoder,) = open_theirs(model, corpus.tokenizer, MeasureConfig())
     tokens_NT = corpus.chunks(corpus.train, tokens, limit=chunks).tokens
     with tempfile.TemporaryDirectory() as cache:
         probe = Probe(config, tokens, embed(encoder, tokens_NT, Path(cache)), corpus.vocab_size).to(encoder.device)
@@ -49,15 +49,16 @@ def run(
             epoch(lambda rows: torch.from_numpy(memories_NM[rows]))
 
         def in_the_loop() -> None:
-            epoch(lambda rows: encoder.encode_all(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
+            epoch(lambda rows: encoder.encode(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
 
         times = in_turn({"kept": from_disk, "in the loop": in_the_loop}, rounds=rounds)
+    told = encoder.told(tokens_NT)
     report = Report(
         name="probe",
         columns=("the model's embeddings", f"seconds an epoch (median of {rounds})", "chunks/s"),
         rows=[(side, median(seconds), len(tokens_NT) / median(seconds)) for side, seconds in times.items()],
         setting=(
-            f"{encoder.reader.opened.source}, last layer, {encoder.view.readout}; {len(tokens_NT)} chunks of {tokens} "
+            f"{told['source']}, last layer, {told['readout']}; {len(tokens_NT)} chunks of {tokens} "
             f"tokens, batch {config.batch}, the probe of memlm measure, fp32, data {corpus.hash[:12]}"
         ),
         device=encoder.device.type,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read, room
 from memlm.models.model import Generative
 from memlm.tokens.detokenise import TextStream
@@ -43,7 +43,7 @@ class Harness(LM):
     """
 
     def __init__(
-        self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: Memories, seed: int = 0
+        self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: ChunkMemories, seed: int = 0
     ):
         super().__init__()
         self.model, self.tokenizer, self.seed = model, tokenizer, seed

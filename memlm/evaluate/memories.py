@@ -13,7 +13,7 @@ Chunk = tuple[int, ...]  # the token ids of one full chunk
 _TOKENS = 2**15  # that are encoded at a time
 
 
-class Memories:
+class ChunkMemories:
     """What one model, which forms them with `encode`, remembers of chunks. Texts that begin alike share theirs."""
 
     def __init__(self, model: TextMemory):

@@ -17,7 +17,7 @@ from memlm.evaluate.config import EvalConfig
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.harness import Harness, Read
 from memlm.evaluate.loading import load_tasks
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import conditions_of, memories_read
 from memlm.files import sha256_json, write_json
 from memlm.models.model import Generative
@@ -102,7 +102,7 @@ def _outcomes(
     warnings: list[str],
 ) -> Iterator[Outcome]:
     """One model's, under one condition after the other; what is strange about them goes into `warnings`."""
-    memories = Memories(model)
+    memories = ChunkMemories(model)
     reads = memories_read(model, np.array([model.chunk_tokens]), "own").any()
     if not reads:
         warnings.append(f"{name} reads no memories: no figure of it is of any.")

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from memlm import ui
 from memlm.errors import UsageError
 from memlm.evaluate.config import CONDITIONS, Condition
-from memlm.evaluate.memories import Chunk, Memories
+from memlm.evaluate.memories import Chunk, ChunkMemories
 from memlm.models.model import Generative
 from memlm.nn.vocabulary import PAD
 
@@ -98,7 +98,7 @@ def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "
 class Scorer:
     """One model under one of its conditions; its `memories` are shared by conditions, `seed` is of random vectors."""
 
-    def __init__(self, model: Generative, condition: Condition, memories: Memories, seed: int = 0):
+    def __init__(self, model: Generative, condition: Condition, memories: ChunkMemories, seed: int = 0):
         self.model, self.memories, self.seed = model, memories, seed
         self.condition: Condition = condition
         self.by_chunk = condition == "none" or (condition != "base" and model.reads_given_memories)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memlm.measure.table import aligned
+from memlm.ui import aligned
 
 _HEAD = ("task", "metric", "model", "memories", "value", "95 %", "difference", "95 %", "examples", "read", "with none")
 

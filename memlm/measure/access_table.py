@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memlm.measure.table import aligned
+from memlm.ui import aligned
 
 _SHOWN = {  # task and metric -> how it is called
     ("causal", "cross_entropy"): "nats/token",

@@ -7,7 +7,7 @@ question), `metric`.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.config import MeasureConfig
-from memlm.measure.theirs import PretrainedEncoder
 from memlm.pretrained.cram import cram
+from memlm.pretrained.hidden import HiddenReader
 from memlm.pretrained.invert import invert
 from memlm.pretrained.opening import Pretrained, open_pretrained
 from memlm.provenance import commit, machine
@@ -28,26 +28,24 @@ _COUNTED = 4096  # training chunks whose tokens decide which are tried
 
 
 def ceilings(
-    encoders: list[PretrainedEncoder], corpus: Corpus, config: MeasureConfig, tokens: int
+    readers: Iterable[HiddenReader], corpus: Corpus, config: MeasureConfig, tokens: int
 ) -> list[dict[str, Any]]:
-    """Rows of `--cram` and `--invert` for every causal model among the encoders, at one chunk length."""
+    """Rows of `--cram` and `--invert` for every causal model among those of others, at one chunk length."""
     rows: list[dict[str, Any]] = []
-    models = {encoder.reader.opened.name: encoder for encoder in encoders}
-    for encoder in models.values():
-        if encoder.reader.opened.kind != "causal":
+    for reader in {reader.opened.name: reader for reader in readers}.values():
+        if reader.opened.kind != "causal":
             if config.cram or config.invert:
-                ui.say(f"{encoder.name} is no causal model: neither crammed nor inverted")
+                ui.say(f"{reader.opened.name} is no causal model: neither crammed nor inverted")
             continue
         if config.cram:
-            rows += _crammed(encoder, corpus, config, tokens)
+            rows += _crammed(reader, corpus, config, tokens)
         if config.invert:
-            for layer in sorted({view.layer for view in encoder.reader.views} - {0}):
-                rows += _inverted(encoder, corpus, config, tokens, layer)
+            for layer in sorted({view.layer for view in reader.views} - {0}):
+                rows += _inverted(reader, corpus, config, tokens, layer)
     return rows
 
 
-def _crammed(encoder: PretrainedEncoder, corpus: Corpus, config: MeasureConfig, tokens: int) -> list[dict[str, Any]]:
-    reader = encoder.reader
+def _crammed(reader: HiddenReader, corpus: Corpus, config: MeasureConfig, tokens: int) -> list[dict[str, Any]]:
     ids, _ = reader.ids(corpus.chunks(corpus.valid, tokens, limit=config.cram).tokens)
     opened = reader.opened
     device, precision, quantize = str(opened.model.device), opened.precision, opened.quantize
@@ -65,9 +63,8 @@ def _crammed(encoder: PretrainedEncoder, corpus: Corpus, config: MeasureConfig, 
 
 
 def _inverted(
-    encoder: PretrainedEncoder, corpus: Corpus, config: MeasureConfig, tokens: int, layer: int
+    reader: HiddenReader, corpus: Corpus, config: MeasureConfig, tokens: int, layer: int
 ) -> list[dict[str, Any]]:
-    reader = encoder.reader
     ids, _ = reader.ids(corpus.chunks(corpus.valid, tokens, limit=config.invert).tokens)
     frequent = Counter[int]()
     for row in reader.ids(corpus.chunks(corpus.train, tokens, limit=_COUNTED).tokens)[0]:

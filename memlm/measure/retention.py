@@ -8,18 +8,18 @@ import numpy as np
 from torch import Tensor
 
 from memlm import ui
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
-from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, device_of
 from memlm.measure.embeddings import embed, encoding_cost
-from memlm.measure.encoders import AnyEncoder
+from memlm.measure.encoders import Encoder
 from memlm.measure.probe import Probe, train_floor, train_probe
 from memlm.measure.result import passages, retention_figures, storage_figures
 from memlm.measure.scores import ChunkScores, score_chunks
+from memlm.measure.texts import GivenTexts
 from memlm.nn.vocabulary import END
+from memlm.precision import settle
 from memlm.provenance import commit, machine
 from memlm.records import to_dict
 
@@ -32,7 +32,7 @@ class Measurement:
 
     Args:
         config: what is scored and the probe's budget.
-        corpus: the prepared data; probes learn on its training documents and are scored on its held-out ones.
+        corpus: the prepared data, or given texts; probes learn on one side and are scored on the held-out one.
         chunk_tokens: T.
         cache: the folder that keeps embeddings.
 
@@ -40,21 +40,18 @@ class Measurement:
         UsageError: no held-out document is as long as a chunk.
     """
 
-    def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
-        tune_cpu()
+    def __init__(self, config: MeasureConfig, corpus: Corpus | GivenTexts, chunk_tokens: int, cache: Path):
+        settle(device_of(config.device))
         self.config, self.corpus, self.cache = config, corpus, cache
         self.device = device_of(config.device)
-        self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
-        self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
-        if not len(self.held_NT) or not len(self.train_NT):
-            raise UsageError(f"no document of {corpus.path} has {chunk_tokens} tokens: choose shorter chunks.")
+        self.train_NT, self.held_NT = corpus.sides(chunk_tokens, config.probe.train_chunks, config.chunks)
         rng = np.random.default_rng(config.seed)
         # Random tokens leave the special ones out: no text has them inside a chunk.
         self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)
         self.shuffled_N = derangement(len(self.held_NT), rng)
         self.results: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
-        self.costs: dict[str, dict[str, float]] = {}  # of an encoder's memories, by its name
+        self.costs: dict[str, dict[str, float | None]] = {}  # of an encoder's memories, by its name
         self.probes: dict[str, Probe] = {}  # by what the memories depend on that each has learnt to read
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
 
@@ -65,28 +62,27 @@ class Measurement:
         self._report(None, "none", self.nothing, self.floor)
         self._sample(self.results[-1], self.floor)
 
-    def add(self, encoder: AnyEncoder) -> None:
+    def add(self, encoder: Encoder) -> None:
         """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
 
         Raises:
             UsageError: the encoder's chunk length or vocabulary is not this measurement's.
         """
-        encoder.fits(self.corpus, self.held_NT.shape[1])
-        encoder.to(self.device)
+        encoder.check(self.corpus.vocab_size, self.held_NT.shape[1])
         self.costs[encoder.name] = encoding_cost(encoder, self.held_NT, self.cache)
-        if decode := encoder.own_decoder():
-            self._score(encoder, decode)
-        origin = sha256_json(encoder.kinds()[encoder.number][0])
+        if encoder.decode:
+            self._score(encoder, encoder.decode)
+        origin = sha256_json(encoder.origin)
         if origin not in self.probes:
             train_NM, floor, size = embed(encoder, self.train_NT, self.cache), self.nothing, self.corpus.vocab_size
             args = self.config.probe, train_NM, self.train_NT, size, self.device, encoder.name, floor
             self.probes[origin] = train_probe(*args)
         self._score(encoder, self.probes[origin])
-        if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
+        if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
-            self.add(encoder.untrained(self.config.seed))
+            self.add(encoder.twin(self.config.seed))
 
-    def _score(self, encoder: AnyEncoder, decode: Decode) -> None:
+    def _score(self, encoder: Encoder, decode: Decode) -> None:
         """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
         held_NM = embed(encoder, self.held_NT, self.cache)
         scores = score_chunks(decode, held_NM, self.held_NT, self.device)
@@ -95,16 +91,17 @@ class Measurement:
         if self.config.controls and encoder.training != "untrained":
             shuffled = score_chunks(decode, held_NM[self.shuffled_N], self.held_NT, self.device)
             self._report(encoder, "shuffled", decode, shuffled)
-            random_NM = embed(encoder, self.random_NT, self.cache)
-            random = score_chunks(decode, random_NM, self.random_NT, self.device)
-            self._report(encoder, "random-tokens", decode, random)
+            if encoder.any_tokens:
+                random_NM = embed(encoder, self.random_NT, self.cache)
+                random = score_chunks(decode, random_NM, self.random_NT, self.device)
+                self._report(encoder, "random-tokens", decode, random)
 
     def _sample(self, row: dict[str, Any], scores: ChunkScores) -> None:
         """Keep some recalled passages of a row."""
         text = passages(scores, self.held_NT, self.corpus.tokenizer)
         self.samples.append({key: row[key] for key in ("model", "training", "decoder")} | {"passages": text})
 
-    def _report(self, encoder: AnyEncoder | None, training: str, decode: Decode, scores: ChunkScores) -> dict[str, Any]:
+    def _report(self, encoder: Encoder | None, training: str, decode: Decode, scores: ChunkScores) -> dict[str, Any]:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from."""
         probe = decode if isinstance(decode, Probe) else None
         random = training == "random-tokens"

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import Device
 from memlm.measure.controls import device_of
 from memlm.measure.reading import readable
 from memlm.models.model import Generative, TextMemory
+from memlm.precision import settle
 from memlm.provenance import commit, machine
 
 
@@ -73,8 +73,8 @@ def examined(model: TextMemory, corpus: Corpus, name: str, seed: int, device: De
             f"{name} knows {model.config.vocab_size} tokens, the data has {corpus.vocab_size}: use the data it was "
             "trained on."
         )
-    tune_cpu()
     training, where = model.training, device_of(device)
+    settle(where)
     torch.nn.Module.to(model.eval(), where)
     try:
         yield Subject(model, corpus, name, seed, where)

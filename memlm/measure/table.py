@@ -1,7 +1,9 @@
-"""Tables for a terminal: how any is laid out, and those of retention and of ceilings."""
+"""Tables for a terminal: those of retention and of ceilings, and of all that was measured."""
 
-from collections.abc import Sequence
 from typing import Any
+
+from memlm.measure.access_table import access_table
+from memlm.ui import aligned
 
 _COLUMNS = (
     ("model", "model", "{}"),
@@ -16,6 +18,14 @@ _COLUMNS = (
     ("bits/byte", "bits_per_byte", "{:.3f}"),
     ("usable bits/token", "usable_bits_per_token", "{:.2f}"),
 )
+
+
+class Results(dict[str, Any]):
+    """What a measurement found, as `results.json` has it; as text, the tables of it."""
+
+    def __str__(self) -> str:
+        tables = ("results", retention_table), ("access", access_table), ("ceilings", ceilings_table)
+        return "\n\n".join(table(self[key]) for key, table in tables if self.get(key))
 
 
 def retention_table(results: list[dict[str, Any]]) -> str:
@@ -41,15 +51,3 @@ def ceilings_table(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return aligned([head, *told], words=4)
-
-
-def aligned(rows: Sequence[Sequence[str]], words: int) -> str:
-    """A head and rows as lines: so many columns of words to the left, numbers after them to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [rows[0], ["-" * w for w in widths], *rows[1:]]
-    ]
-    return "\n".join(line.rstrip() for line in lines)

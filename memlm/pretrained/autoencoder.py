@@ -12,12 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memlm.huggingface import register
 from memlm.models.model import MemoryOutput
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
-from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
 from memlm.readers.reader import Sizes, build_reader
@@ -25,23 +24,14 @@ from memlm.readers.reader import Sizes, build_reader
 SHARE = 1 / 16
 
 
-class SoftAutoencoderConfig(OverConfig[SoftAutoencoderShape]):
-    """The Hugging Face config of a `SoftAutoencoder`."""
-
-    shape_class = SoftAutoencoderShape
-
-
-class SoftAutoencoder(OverBase):
+class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
     """token vectors -> encoder -> memory -> soft tokens -> the nearest tokens."""
 
-    config_class = SoftAutoencoderConfig
     base_part = "table"
 
-    def __init__(self, config: SoftAutoencoderConfig):
-        super().__init__(config)
-        shape = cast(SoftAutoencoderShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim, self.negatives = shape.chunk_tokens, shape.memory_dim, shape.negatives
-        self.base = self.open(config, shape.base)
+    def build(self, shape: SoftAutoencoderShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        self.negatives, self.base = shape.negatives, self.open(shape.base)
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
@@ -113,6 +103,3 @@ class SoftAutoencoder(OverBase):
 
     def _unit(self, vectors_KW: Tensor) -> Tensor:
         return SHARE * 2 * vectors_KW.var(0).sum()  # two tokens' mean squared distance is twice their variance
-
-
-register(SoftAutoencoderConfig, SoftAutoencoder)

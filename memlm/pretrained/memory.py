@@ -6,18 +6,15 @@ What is unusual beside our own memory model, all of whose ways of training, meas
 - LoRA works only where memories are read: without any, the base model's outputs are unchanged to the bit.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.errors import UsageError
-from memlm.huggingface import register
 from memlm.models.memory_model import ReadsMemories
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Head, Nowhere, Starts, Tokens
-from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import PretrainedShape
 from memlm.pretrained.soft import build_encoder
 from memlm.pretrained.stack import PretrainedStack
@@ -25,23 +22,15 @@ from memlm.readers.placing import Placing
 from memlm.readers.reader import Sizes, build_reader
 
 
-class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
-    """The Hugging Face config of a `PretrainedMemory`."""
-
-    shape_class = PretrainedShape
-
-
-class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncompatibleMethodOverride]
+class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyright: ignore[reportIncompatibleMethodOverride]
     """chunks -> memories -> soft tokens before a chunk -> the language model -> logits over our ids."""
 
-    config_class = PretrainedMemoryConfig
     base_part = "decoder"
 
-    def __init__(self, config: PretrainedMemoryConfig):
-        super().__init__(config)
-        shape = cast(PretrainedShape, config.read_shape())
-        T, M = self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.base, self.base_trained = self.open(config, shape.base), shape.decoder.trained
+    def build(self, shape: PretrainedShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        T, M = shape.chunk_tokens, shape.memory_dim
+        self.base, self.base_trained = self.open(shape.base), shape.decoder.trained
         lm = self.base.lm.requires_grad_(shape.decoder.trained)
         self.embed = Tokens(self.base)
         self.start = Starts(self.base)
@@ -100,6 +89,3 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
         T = self.chunk_tokens
         step = T if self.placing.scheme == "original" else self.reader.vectors
         return max(0, (self.base_positions - T) // step + 1 - memories) * T
-
-
-register(PretrainedMemoryConfig, PretrainedMemory)

@@ -6,7 +6,7 @@ FOLDER/adapter/             the LoRA matrices, as peft writes and reads them
 """
 
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -15,12 +15,9 @@ from memlm.memory.encoder import fingerprint
 from memlm.models.model import ShapeConfig, TextMemory
 from memlm.pretrained.adapter import Adapter, is_adapter
 from memlm.pretrained.base import Base, open_base
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
-
-S = TypeVar("S", SoftAutoencoderShape, PretrainedShape)
 
 
-class OverConfig(ShapeConfig[S]):
+class OverConfig(ShapeConfig[Any]):
     """A config that also names the base."""
 
     base_source: str | None = None
@@ -37,17 +34,22 @@ class OverBase(TextMemory):
         adapter: LoRA on it, if there is any.
     """
 
+    config_root = OverConfig
     base: Base
     base_part: str
     base_trained = False
     adapter: Adapter | None = None
 
-    def open(self, config: OverConfig, name: str) -> Base:
-        """Open the base that a config names, which then also tells where it came from.
+    def post_init(self) -> None:
+        """Nothing: the base's weights are what they are."""
+
+    def open(self, name: str) -> Base:
+        """Open the base of this name; the config then also tells where it came from.
 
         Raises:
             UsageError: it cannot be used, or is another one than that of the config.
         """
+        config = self.config
         base = open_base(name, config.vocab_size, config.base_fingerprint)
         config.base_source, config.base_fingerprint = base.source, base.fingerprint
         return base
@@ -99,7 +101,8 @@ class OverBase(TextMemory):
             RuntimeError: the files are damaged.
         """
         folder = Path(path)
-        model = cls(config or cls.config_class.from_pretrained(folder))  # pyright: ignore[reportOptionalMemberAccess]
+        root: Any = cls.config_class
+        model = cls(config or root.from_pretrained(folder))
         own: dict[str, Tensor] = load_file(folder / "model.safetensors")
         if model.adapter is not None:
             model.adapter.load(folder / "adapter")

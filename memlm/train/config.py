@@ -56,7 +56,7 @@ class TrainConfig:
     max_seconds: float | None = None  # of training: stop there, whatever is left of the schedule
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: fp32 on CPU, bf16 on GPU
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU only; on CPU it costs more than it gives
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU, for runs of 2,000 batches and more
     trackers: tuple[str, ...] = ()  # of accelerate: tensorboard, trackio, wandb, ...
 
     def __post_init__(self) -> None:

@@ -99,7 +99,8 @@ def run(name, options, **more):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_runs_and_writes_the_form(name, options, tmp_path):
+def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     report, text = run(name, options)
     assert text.startswith(f"# {name}\n\n{report.claim}\n\n- command: `memlm bench {name}`\n- machine: ")
     assert re.search(r"^- commit: \S+\n- setting: \S", text, re.M)
@@ -165,6 +166,7 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
 
 
 def test_targets_are_told_where_a_context_is_64_chunks(options, monkeypatch):
+    monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     monkeypatch.setattr(memory, "step_cost", lambda step, device: peak.StepCost(seconds=1e-3, peak_bytes=9))
     monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
     report, _ = run("memory", Options(data=options.data, out=options.out, seconds=600.0))

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from memlm.nn.compiled import uncompiled
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Objective
 
 
 @dataclass(frozen=True)
-class Score:
+class HeldOut:
     """Figures over whole chunks: nats a token, share of tokens and of whole chunks that are right."""
 
     cross_entropy: float
@@ -36,8 +37,8 @@ def evaluate(
     device: torch.device,
     rows: int = 256,
     **options: Any,
-) -> Score:
-    """Score windows of held-out tokens [N, window], N >= 1.
+) -> HeldOut:
+    """HeldOut windows of held-out tokens [N, window], N >= 1.
 
     Args:
         model: any of ours.
@@ -53,7 +54,8 @@ def evaluate(
     nats = right = whole = scored = 0.0
     for tokens_BW in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / rows)):
         batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
-        logits_BTV = model(**batch.asked(), **options).logits.float()
+        with uncompiled():
+            logits_BTV = model(**batch.asked(), **options).logits.float()
         mask_BT = batch.labels != IGNORED
         right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -62,4 +64,4 @@ def evaluate(
         whole += (right_BT | ~mask_BT).all(1).sum().item()
         scored += mask_BT.sum().item()
     model.train(training)
-    return Score(nats / scored, right / scored, whole / len(tokens_NW))
+    return HeldOut(nats / scored, right / scored, whole / len(tokens_NW))
