@@ -53,7 +53,7 @@ class Meta:
     memlm: str  # the version that wrote the bank, and its commit
     commit: str
     model: str | None  # where the model was, seen from the bank's folder, or its name alone
-    encoder: str  # ChunkEncoder.fingerprint: SHA-256 over shape and weights
+    encoder: str  # `MemoryEncoder.fingerprint`: SHA-256 over shape and weights
     tokenizer: str  # tokenizer_sha256
     chunk_tokens: int  # T
     memory_dim: int  # M

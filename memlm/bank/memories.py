@@ -18,7 +18,7 @@ class Origin:
     """What made memories: those of two encoders mean the same only if theirs is the same.
 
     Args:
-        encoder: `ChunkEncoder.fingerprint`, SHA-256 over shape and weights.
+        encoder: `MemoryEncoder.fingerprint`, SHA-256 over shape and weights.
         tokenizer: `tokenizer_sha256`.
         chunk_tokens: T, tokens of a chunk.
         memory_dim: M, numbers of a memory.
