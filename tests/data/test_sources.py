@@ -7,7 +7,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from memlm.data import corpora, readers, wheels
+from memlm import wheels
+from memlm.data import corpora, readers
 from memlm.data.sources import open_source
 from memlm.errors import MemlmError, UsageError, WorkError
 
