@@ -36,27 +36,16 @@ class Chunks(NamedTuple):
 
 
 class Corpus:
-    """What `prepare` made. Open it with `Corpus.open`.
-
-    Attributes:
-        path: its folder.
-        meta: the content of data.json.
-        hash: names the data set: two with the same hash have the same tokenizer, tokens and boundaries.
-        vocab_size: how many token ids there are.
-        end_id: the token after every document, which also begins a text.
-        pad_id: the token of padding.
-        train: the tokens to train on.
-        valid: the tokens held out.
-    """
+    """What `prepare` made in a folder, whose data.json is `meta`. Open it with `Corpus.open`."""
 
     def __init__(self, path: Path, meta: dict[str, Any]):
         self.path, self.meta = path, meta
-        self.hash: str = meta["hash"]
-        self.vocab_size: int = meta["vocab_size"]
-        self.end_id: int = meta["end_id"]
-        self.pad_id: int = meta["pad_id"]
-        self.train = self._stream("train", ())
-        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))
+        self.hash: str = meta["hash"]  # two data sets with the same one have the same tokenizer, tokens and boundaries
+        self.vocab_size: int = meta["vocab_size"]  # how many token ids there are
+        self.end_id: int = meta["end_id"]  # the token after every document, which also begins a text
+        self.pad_id: int = meta["pad_id"]  # the token of padding
+        self.train = self._stream("train", ())  # the tokens to train on
+        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))  # and those held out
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = False) -> Self:

@@ -20,7 +20,6 @@ from memlm.pretrained.base import Tokens
 from memlm.pretrained.over import OverBase, OverConfig
 from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
-from memlm.readers.reader import Sizes, build_reader
 
 SHARE = 1 / 16
 
@@ -40,14 +39,11 @@ class SoftAutoencoder(OverBase):
     def __init__(self, config: SoftAutoencoderConfig):
         super().__init__(config)
         shape = cast(SoftAutoencoderShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim, self.negatives = shape.chunk_tokens, shape.memory_dim, shape.negatives
-        self.base = self.open(config, shape.base)
+        self.negatives = shape.negatives
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
-        sizes = Sizes(shape.chunk_tokens, shape.memory_dim, self.base.width, 0, self.embed)
-        self.reader = build_reader(shape.decoder, sizes)
-        self.reader.begin_as(self.base.vectors())
+        self.read_soft(shape.decoder, 0)
         if shape.encoder.stack.width == shape.decoder.width and shape.encoder.readout == "slots":
             self._begin_linear()
 

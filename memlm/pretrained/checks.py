@@ -1,14 +1,13 @@
 """What can be wrong with a model's files, or with this machine, found before anything is loaded."""
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from safetensors import SafetensorError, safe_open
 
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, first_line
 from memlm.files import read_json
 from memlm.huggingface import CONFIG_MAPPING
 
@@ -41,23 +40,14 @@ def check_folder(folder: Path) -> None:
             raise UsageError(
                 f"{folder} is not complete: {name} of {len(names)} files of weights is missing; fetch it again."
             )
-        check_safetensors(folder / name)
-
-
-def check_safetensors(path: Path) -> None:
-    """Refuse a file whose header cannot be read, or that is shorter than it says, with a UsageError."""
-    refuse_pointer(path)
-    size = path.stat().st_size
-    with open(path, "rb") as file:
+        refuse_pointer(folder / name)
         try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < size else {}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            whole = 8 + length + max(ends)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(f"{path} is damaged or cut short (no header): fetch it again.") from None
-    if size < whole:
-        raise UsageError(f"{path} is cut short ({size:,} of {whole:,} bytes): fetch it again.")
+            with safe_open(folder / name, "pt"):  # the header can be read and the file is as long as it says
+                pass
+        except SafetensorError as error:
+            raise UsageError(
+                f"{folder / name} is damaged or cut short, or has no header ({first_line(error)}): fetch it again."
+            ) from None
 
 
 def refuse_pointer(path: Path) -> None:

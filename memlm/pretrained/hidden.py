@@ -27,13 +27,11 @@ OWN_IDS = 2  # padding and end come before a model's own ids where data are prep
 class View:
     """Which hidden states become a vector.
 
-    Args:
-        layer: 0 is the embeddings, L the last layer (after the model's last norm, where it has one).
-        readout: `last` (the last token that is no padding), `mean`, `cls` (the first token), `pooled` (a sentence
-            model's own embedding), or `at:I,J,...` (these places, side by side; negative ones from the end).
+    A readout is `last` (the last token that is no padding), `mean`, `cls` (the first token), `pooled` (a sentence
+    model's own embedding), or `at:I,J,...` (these places, side by side; negative ones from the end).
     """
 
-    layer: int
+    layer: int  # 0 is the embeddings, L the last layer (after the model's last norm, where it has one)
     readout: str
 
     @cached_property
@@ -71,20 +69,13 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
 
 @dataclass(frozen=True)
 class HiddenReader:
-    """A frozen model of others that reads chunks of a corpus.
-
-    Args:
-        opened: the model.
-        views: what is read out of it.
-        data: the corpus' tokenizer: its ids become text, which the model's own tokenizer reads.
-        batch: texts at once.
-        twins: readers of the same architecture before training, by seed.
-    """
+    """A frozen model of others that reads chunks of a corpus."""
 
     opened: Pretrained
-    views: list[View]
-    data: Tokenizer
-    batch: int = 32
+    views: list[View]  # what is read out of it
+    data: Tokenizer  # of the corpus: its ids become text, which the model's own tokenizer reads
+    batch: int = 32  # texts at once
+    # Readers of the same architecture before training, by seed.
     twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property

@@ -22,7 +22,6 @@ from memlm.pretrained.shapes import PretrainedShape
 from memlm.pretrained.soft import build_encoder
 from memlm.pretrained.stack import PretrainedStack
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Sizes, build_reader
 
 
 class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
@@ -31,7 +30,7 @@ class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
     shape_class = PretrainedShape
 
 
-class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncompatibleMethodOverride]
+class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """chunks -> memories -> soft tokens before a chunk -> the language model -> logits over our ids."""
 
     config_class = PretrainedMemoryConfig
@@ -40,8 +39,7 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
     def __init__(self, config: PretrainedMemoryConfig):
         super().__init__(config)
         shape = cast(PretrainedShape, config.read_shape())
-        T, M = self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.base, self.base_trained = self.open(config, shape.base), shape.decoder.trained
+        T, self.base_trained = self.chunk_tokens, shape.decoder.trained
         self.has_base = not self.base_trained  # which is not there any more
         lm = self.base.lm.requires_grad_(shape.decoder.trained)
         self.embed = Tokens(self.base)
@@ -52,8 +50,7 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
         rank, targets = shape.decoder.lora_rank, shape.decoder.lora_targets
         self.adapter = Adapter(lm, rank, targets) if rank else None
         self.decoder = PretrainedStack(lm, T, self.adapter, shape.decoder.trained)
-        self.reader = build_reader(shape.reader, Sizes(T, M, self.base.width, self.decoder.layers, self.embed))
-        self.reader.begin_as(self.base.vectors())
+        self.read_soft(shape.reader, self.decoder.layers)
         self.encoder = build_encoder(shape.encoder, self.base, self.embed, self.decoder)
         self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
         # Learned positions end somewhere; rotary ones only become strange there, but are not asked to either.

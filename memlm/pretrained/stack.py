@@ -23,13 +23,10 @@ from memlm.pretrained.adapter import Adapter
 
 
 class PretrainedStack(nn.Module):
-    """[B, P, W] -> hidden states [B, P, W], after the model's last norm.
+    """[B, P, W] -> hidden states [B, P, W], after the last norm of a causal language model of transformers.
 
-    Args:
-        lm: a causal language model of transformers.
-        chunk_tokens: T: the first places of a cache are a chunk's tokens, all others are memories.
-        adapter: of the model, that serves entries which read memories.
-        trained: whether the model itself is; if not it stays in evaluation mode, without dropout.
+    The first T places of a cache are a chunk's tokens, all others are memories. The adapter serves entries that read
+    memories. A model that is not `trained` itself stays in evaluation mode, without dropout.
     """
 
     def __init__(self, lm: Any, chunk_tokens: int, adapter: Adapter | None = None, trained: bool = False):

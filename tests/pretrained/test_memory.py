@@ -303,7 +303,7 @@ def test_more_chunks_than_there_are_positions_are_refused():
     assert model.most_tokens() == 64
     assert model.most_tokens(3) == 64 - 3 * T
     model(ids(1, 64))
-    with pytest.raises(UsageError, match="64 positions"):
+    with pytest.raises(UsageError, match="room for 64 tokens"):
         model(ids(1, 65))
     with pytest.raises(UsageError, match="room for 64 tokens"):
         model.generate(ids(1, 60), max_new_tokens=5)
@@ -313,7 +313,7 @@ def test_more_chunks_than_there_are_positions_are_refused():
     ("kind", "wrong"),
     [
         (PretrainedShape, {"chunks": 0}),
-        (PretrainedShape, {"vectors": 0}),
+        (VectorReader, {"vectors": 0}),
         (BaseConfig, {"lora_rank": -1}),
         (BaseConfig, {"trained": True}),
     ],
