@@ -1,9 +1,10 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv once from requirements.lock.
+# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv once from the two lock files.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
 
-.PHONY: demo test check lock
+.PHONY: demo test check wheel lock
 
 demo: $(READY)
 	$(BIN)/memlm demo
@@ -16,13 +17,22 @@ check: $(READY)  ## lint, format and types
 	$(BIN)/ruff format --check memlm tests
 	$(BIN)/basedpyright
 
-$(READY): requirements.lock pyproject.toml
+wheel: $(READY)  ## build the wheel, install it beside what it depends on and nothing else, run the README's Python there
+	$(BIN)/python .ci/wheel.py
+
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("memlm needs Python 3.11 or newer: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-deps --require-hashes -r requirements.lock
+	$(PIP) install -r requirements-torch.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-lock: $(READY)  ## pin what is installed now
-	@(sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock.new
+lock: $(READY)  ## pin what is installed now, with the hashes of all files that the package index has of it
+	@$(PIP) install --upgrade --target build/lock uv
+	@$(PIP) freeze --all --exclude-editable | grep -vE '^(pip|torch|memlm)(==| @)' > build/lock/installed.txt
+	@(sed -n '/^#/p' requirements.lock; PYTHONPATH=build/lock $(BIN)/python -m uv pip compile --quiet --no-deps \
+		--generate-hashes --no-header --no-annotate build/lock/installed.txt) > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	@(sed -n '/^#/p' requirements-torch.lock; $(PIP) freeze | grep '^torch==' | sed 's/+.*//') > requirements-torch.lock.new
+	@mv requirements-torch.lock.new requirements-torch.lock

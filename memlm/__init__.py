@@ -1,36 +1,63 @@
 """memlm: measure what an embedding holds, train near-perfect memories, build models that read them.
 
-Names are loaded on first use, so that `import memlm` and `memlm --help` cost nothing:
+The public interface; each name is loaded on first use, so that `import memlm` and `memlm --help` cost nothing:
 
-    >>> import memlm
-    >>> model = memlm.Autoencoder.from_pretrained("runs/slots/model")  # doctest: +SKIP
+    load(name)               a model, ours or of others: .encode(texts), .decode(memories), .generate(prompt)
+    measure(encoder, ...)    how much of its input an encoder's vectors still hold: a model, any function, a file
+    Memories                 what encode returns: vectors that know their text, chunk and encoder
+    Bank                     memories of documents on disk: Bank.open(path)
+    Model                    what load returns
+    MeasureConfig, ProbeConfig          what a measurement scores, and the budget of its probes
+    MemlmError, UsageError, WorkError   what is raised: one sentence that says what to do
+
+    >>> m = memlm.load("runs/demo/slots")  # doctest: +SKIP
+    >>> m.decode(m.encode(["a text"]))  # doctest: +SKIP
+    ['a text']
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from memlm.api import Model, load
+    from memlm.bank.bank import Bank
+    from memlm.bank.memories import Memories
+    from memlm.errors import MemlmError, UsageError, WorkError
+    from memlm.measure.config import MeasureConfig, ProbeConfig
+    from memlm.measure.public import measure
+
+__version__ = "0.2.0"
 
 _EXPORTS = {
-    "Autoencoder": "memlm.models.autoencoder",
-    "AutoencoderConfig": "memlm.models.autoencoder",
-    "AutoencoderShape": "memlm.models.shapes",
     "Bank": "memlm.bank.bank",
-    "CausalLM": "memlm.models.causal",
-    "CausalLMConfig": "memlm.models.causal",
-    "CausalShape": "memlm.models.shapes",
-    "Corpus": "memlm.data.corpus",
-    "Prepare": "memlm.data.prepare",
-    "encode_documents": "memlm.bank.encode",
-    "prepare": "memlm.data.prepare",
-    "TrainConfig": "memlm.train.config",
-    "train": "memlm.train.loop",
-    "load_model": "memlm.loading",
+    "MeasureConfig": "memlm.measure.config",
+    "MemlmError": "memlm.errors",
+    "Memories": "memlm.bank.memories",
+    "Model": "memlm.api",
+    "ProbeConfig": "memlm.measure.config",
+    "UsageError": "memlm.errors",
+    "WorkError": "memlm.errors",
+    "load": "memlm.api",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "Bank",
+    "MeasureConfig",
+    "MemlmError",
+    "Memories",
+    "Model",
+    "ProbeConfig",
+    "UsageError",
+    "WorkError",
+    "__version__",
+    "load",
+    "measure",
+]
 
 
 def __getattr__(name: str) -> object:
+    if name == "measure":  # the room itself, which can be called: importing it puts it under this name in any case
+        return import_module("memlm.measure")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'memlm' has no attribute {name!r}")
     return getattr(import_module(_EXPORTS[name]), name)

@@ -21,3 +21,24 @@ def first_line(error: Exception) -> str:
     """What an error of another library says first, without a full stop."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+_EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
+    "accelerate": "train",
+    "datasets": "data",
+    "pyarrow": "data",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "lm_eval": "eval",
+    "sentence_transformers": "pretrained",
+    "gguf": "pretrained",
+    "peft": "pretrained",
+}
+
+
+def not_installed(error: ModuleNotFoundError) -> UsageError | None:
+    """The sentence about a package that only some of memlm needs; None about any other."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return UsageError(f"this needs {package}, which is not installed: pip install 'memlm[{_EXTRAS[package]}]'.")

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: atomic writes, hashes, and refusals in one sentence."""
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -20,15 +21,23 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: where the folder shall stand.
-        replace: whether an existing `path` is replaced (by a rename, after everything is written).
+        replace: whether an existing `path` is exchanged for the new folder, after everything is written. A link stays
+            a link: what it points to is replaced.
 
     Raises:
-        UsageError: `path` exists and `replace` is false.
-        WorkError: the disk is full or the place cannot be written.
+        UsageError: `path` exists and `replace` is false, or is a link to nothing.
+        WorkError: the disk is full or the place cannot be written; what was there is there.
     """
     path = Path(path)
+    taken = UsageError(f"{path} exists already: name another place or remove it first.")
+    if path.is_symlink():
+        if not path.exists():
+            raise UsageError(
+                f"{path} is a link to {path.readlink()}, which is not there: make that, or remove the link."
+            )
+        path = path.resolve()
     if path.exists() and not replace:
-        raise UsageError(f"{path} exists already: name another place or remove it first.")
+        raise taken
     with _told(path, errno.ENOENT):  # of a parent that cannot be made
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -36,15 +45,34 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         with _told(path):
             yield scratch
             scratch.chmod(0o755)
-            if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-                path.rename(old / "old")
+            if not path.exists():
                 scratch.rename(path)
-                shutil.rmtree(old)
-            else:
-                scratch.rename(path)
+            elif not replace:  # made by another process meanwhile
+                raise taken
+            elif not _exchange(scratch, path):  # after which `scratch` is what was there
+                _swap(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, where the system can (Linux: renameat2)."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return call is not None and not call(-100, os.fsencode(one), -100, os.fsencode(other), 2)  # AT_FDCWD, EXCHANGE
+
+
+def _swap(new: Path, path: Path) -> None:
+    """The same in two steps; if the second fails the first is taken back."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    try:
+        path.rename(old / "old")
+        try:
+            new.rename(path)
+        except OSError:
+            (old / "old").rename(path)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def holds_files(folder: Path) -> bool:

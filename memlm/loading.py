@@ -1,9 +1,7 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
 import json
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,16 +13,17 @@ from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
 from memlm.models.model import TextMemory
+from memlm.named import named
 from memlm.records import from_dict, to_dict
 
 for _shape in ModelShape.kinds.values():  # so that transformers' AutoModel knows ours; those of others import more
     if _shape.model.startswith("memlm.models."):
-        import_module(_shape.model.split(":")[0])
+        named(_shape.model)
 
 
 def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
     """A freshly initialised model; the same seed gives the same weights and the global generator is untouched."""
-    model_class = _class_of(shape)
+    model_class = named(shape.model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return model_class(model_class.config_class.of(shape, vocab_size))
@@ -61,6 +60,16 @@ def find_model(path: Path) -> Path:
     raise UsageError(f"{path} holds no model: there is no model.safetensors in it.")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a run or folder, finished or not, is of ours; a name that is no folder is for models of others."""
+    if not path.is_dir():
+        return False
+    if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
+        return True
+    config = path / "config.json"
+    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
+
+
 def load_model(path: Path | str) -> TextMemory:
     """Load a saved model of ours in evaluation mode, exactly as it was saved.
 
@@ -72,7 +81,7 @@ def load_model(path: Path | str) -> TextMemory:
     if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
         raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
     shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
-    model_class = _class_of(shape)
+    model_class = named(shape.model)
     config = model_class.config_class.from_dict({**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"})
     try:
         with quiet():
@@ -83,13 +92,3 @@ def load_model(path: Path | str) -> TextMemory:
     except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
-
-
-def _class_of(shape: ModelShape) -> Any:
-    module, name = shape.model.split(":")
-    return getattr(import_module(module), name)
-
-
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer saved beside a model."""
-    return Tokenizer.from_file(str(find_model(Path(path)) / "tokenizer.json"))

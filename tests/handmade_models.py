@@ -6,9 +6,9 @@ import torch
 
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
-from memlm.models.memory_model import MemoryModel, MemoryModelConfig
+from memlm.models.memory_model import MemoryModel
 from memlm.models.model import MemoryOutput, TextMemory, chunked
-from memlm.models.recurrent import RecurrentMemory, RecurrentMemoryConfig
+from memlm.models.recurrent import RecurrentMemory
 from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.recall import Recall
@@ -86,7 +86,7 @@ class Verbatim(MemoryModel):
 
 
 def verbatim(kind: Kind, vocab_size: int) -> Verbatim:
-    model = Verbatim(MemoryModelConfig.of(shape(), vocab_size)).eval()
+    model = Verbatim(MemoryModel.config_class.of(shape(), vocab_size)).eval()
     model.kind = kind
     return model
 
@@ -109,7 +109,7 @@ def recurrent_shape() -> RecurrentShape:
 
 
 def carrier(vocab_size: int) -> Carrier:
-    return Carrier(RecurrentMemoryConfig.of(recurrent_shape(), vocab_size)).eval()
+    return Carrier(RecurrentMemory.config_class.of(recurrent_shape(), vocab_size)).eval()
 
 
 def ordinary(any_shape, vocab_size: int) -> TextMemory:

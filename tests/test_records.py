@@ -37,6 +37,53 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(tmp_path, monkeypatch, exchanged):
+    with atomic_folder(tmp_path / "bank") as scratch:
+        (scratch / "memories").write_text("old")
+    if not exchanged:
+        monkeypatch.setattr("memlm.files._exchange", lambda *_: False)
+    with atomic_folder(tmp_path / "bank", replace=True) as scratch:
+        (scratch / "memories").write_text("newer")
+    assert (tmp_path / "bank" / "memories").read_text() == "newer"
+    monkeypatch.setattr("memlm.files._exchange", lambda *_: False)
+    rename = Path.rename
+
+    def fails_second(self, target):
+        if self.suffix == ".partial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_second)
+    with pytest.raises(WorkError), atomic_folder(tmp_path / "bank", replace=True) as scratch:
+        (scratch / "memories").write_text("newest")
+    assert (tmp_path / "bank" / "memories").read_text() == "newer"
+    assert [p.name for p in tmp_path.iterdir()] == ["bank"]
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
+    def made_meanwhile():
+        with atomic_folder(tmp_path / "out"):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").write_text("theirs")
+
+    with pytest.raises(UsageError, match="exists already"):
+        made_meanwhile()
+    assert (tmp_path / "out" / "theirs").read_text() == "theirs"
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    with atomic_folder(tmp_path / "out", replace=True) as scratch:
+        (scratch / "whole").write_text("whole")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "elsewhere" / "whole").read_text() == "whole"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match=r"a link to .*gone, which is not there"), atomic_folder(tmp_path / "nowhere"):
+        pass
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

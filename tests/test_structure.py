@@ -8,12 +8,13 @@ MODULES = {".".join(("memlm", *path.relative_to(ROOT).with_suffix("").parts)): p
 
 # Where code asks of a model, a shape, a reader or a config of ours what it is, and why it may.
 ASKED = {
-    ("cli/generate.py", "Generative"): "whether it predicts text at all, with a sentence for who named another model",
+    ("api.py", "Generative"): "whether it predicts text at all, with a sentence for who named another model",
     ("evaluate/run.py", "Generative"): "the same",
     ("measure/reading.py", "Generative"): "the same, for a type checker",
     ("bench/parallel.py", "MemoryModel"): "a type checker is told what was just built",
     ("pretrained/soft.py", "BaseEncoderShape"): "the two encoders that a language model of others has",
     ("pretrained/soft.py", "EncoderShape"): "the same",
+    ("bench/step.py", "StackConfig"): "every stack of a shape, whatever it is called, is made narrower",
     ("cli/train.py", "Curriculum"): "a preset is a run or several",
     ("demo.py", "Curriculum"): "the same",
 }

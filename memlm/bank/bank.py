@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.bank.digest import sha256_rows, tokenizer_sha256
+from memlm.bank.digest import sha256_rows
+from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError
 from memlm.files import read_json
 from memlm.models.model import TextMemory
@@ -99,7 +100,7 @@ class Bank:
         first = 0
         for number, entry in enumerate(meta.documents):
             rows = chunks[first : first + entry.chunks]
-            if not np.array_equal(rows, chunk_rows(number, entry, meta.chunk_tokens)):
+            if not np.array_equal(rows, chunk_rows(number, entry.tokens, meta.chunk_tokens)):
                 raise _damaged(path / "chunks.npy", "it does not fit meta.json")
             first += entry.chunks
         return cls(path, meta, memories)
@@ -162,22 +163,25 @@ class Bank:
         Raises:
             UsageError: another encoder, or another tokenizer.
         """
-        T, M = self.meta.chunk_tokens, self.meta.memory_dim
-        if (model.chunk_tokens, model.memory_dim) != (T, M):
-            raise UsageError(
-                f"{self.path} holds memories of {T} tokens in {M} numbers, and the model's are of "
-                f"{model.chunk_tokens} in {model.memory_dim}: take a model with the encoder that made the bank."
-            )
-        if model.encoder.fingerprint() != self.meta.encoder:
-            raise UsageError(
-                f"{self.path} was made by another encoder, so its memories mean nothing to this model: take a model "
-                f"with the encoder that made them{f' (then {self.meta.model})' if self.meta.model else ''}, or encode "
-                "the documents anew."
-            )
-        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.meta.tokenizer:
-            raise UsageError(
-                f"{self.path} was made with another tokenizer than the model's: encode the documents anew."
-            )
+        self.origin.check(model, tokenizer, str(self.path), self.meta.model or "")
+
+    @property
+    def origin(self) -> Origin:
+        """The encoder and tokenizer that made its memories."""
+        meta = self.meta
+        return Origin(meta.encoder, meta.tokenizer, meta.chunk_tokens, meta.memory_dim)
+
+    def __getitem__(self, document: str | int) -> Memories:
+        """The memories of one document, named or numbered."""
+        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
+        rows = chunk_rows(0, self.documents[number].tokens, self.meta.chunk_tokens)
+        return Memories(self.memories(number).numpy(), rows, (None,), self.origin)
+
+    def read(self) -> Memories:
+        """The memories of all documents, in this process' memory."""
+        entries = enumerate(self.documents)
+        rows = [np.empty((0, 3), np.int32), *(chunk_rows(n, e.tokens, self.meta.chunk_tokens) for n, e in entries)]
+        return Memories(self.memories().numpy(), np.concatenate(rows), (None,) * len(self.documents), self.origin)
 
     def made_by(self) -> Path | None:
         """Where the model that made the bank is, as the bank recorded it; None where it is not told."""
@@ -195,12 +199,12 @@ class Bank:
         self._checked.add(number)
 
 
-def chunk_rows(number: int, entry: Entry, chunk_tokens: int) -> np.ndarray:
-    """A document's part of chunks.npy: int32 [chunks, 3]."""
-    rows = np.empty((entry.chunks, 3), np.int32)
-    rows[:, 0], rows[:, 1], rows[:, 2] = number, np.arange(entry.chunks), chunk_tokens
-    if entry.chunks:
-        rows[-1, 2] = entry.tokens - (entry.chunks - 1) * chunk_tokens
+def chunk_rows(number: int, tokens: int, chunk_tokens: int) -> np.ndarray:
+    """The chunks of a text of so many tokens as rows of chunks.npy: int32 [chunks, 3]."""
+    chunks = -(-tokens // chunk_tokens)
+    rows = np.empty((chunks, 3), np.int32)
+    rows[:, 0], rows[:, 1], rows[:, 2] = number, np.arange(chunks), chunk_tokens
+    rows[-1:, 2] = tokens - (chunks - 1) * chunk_tokens
     return rows
 
 

@@ -1,7 +1,7 @@
 """Documents -> a bank: tokenised, cut into chunks, encoded in batches and written as they come, in bounded memory."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
@@ -13,6 +13,7 @@ from memlm import __version__, ui
 from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
 from memlm.bank.chunks import Fill, Text, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
+from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_file, write_json
 from memlm.models.model import TextMemory
@@ -63,7 +64,7 @@ def encode_documents(
         WorkError: `out` cannot be written, the disk is full, or the bank was changed meanwhile.
     """
     out = Path(out)
-    _check_model(model, tokenizer)
+    origin = origin_of(model, tokenizer)
     old = Bank.open(out) if append else None
     if old is None and (out.exists() or out.is_symlink()):
         raise UsageError(f"{out} exists already: name another place, or add to a bank with --append.")
@@ -82,10 +83,10 @@ def encode_documents(
         memlm=__version__,
         commit=commit(),
         model=kept if model_path is None else _seen_from(out, model_path),
-        encoder=model.encoder.fingerprint(),
-        tokenizer=tokenizer_sha256(tokenizer),
-        chunk_tokens=model.chunk_tokens,
-        memory_dim=model.memory_dim,
+        encoder=origin.encoder,
+        tokenizer=origin.tokenizer,
+        chunk_tokens=origin.chunk_tokens,
+        memory_dim=origin.memory_dim,
         dtype=old.meta.dtype if old is not None else dtype or "float32",
         fill=old.meta.fill if old is not None else fill or "repeat",
         documents=old.documents if old is not None else (),
@@ -96,20 +97,45 @@ def encode_documents(
             if old is not None:
                 memories.take_over(out / "memories.npy", len(old))
             taken = {entry.name for entry in meta.documents}
-            chunks = _read(tokenizer, _named(documents, taken, out), meta, texts)
+            chunks = _read(tokenizer, _named(documents, taken, out), meta.chunk_tokens, cast(Fill, meta.fill), texts)
             for ids_BT in batches(chunks, batch):
                 memories.write(_encode(model, ids_BT, memories.dtype))
         meta = replace(meta, documents=(*meta.documents, *_entries(folder, meta, texts)))
         with _NpyWriter(folder / "chunks.npy", np.dtype(np.int32), 3) as rows:
             for number, entry in enumerate(meta.documents):
-                rows.write(chunk_rows(number, entry, meta.chunk_tokens))
+                rows.write(chunk_rows(number, entry.tokens, meta.chunk_tokens))
         write_json(folder / "meta.json", to_dict(meta))
         if old is not None and sha256_file(out / "meta.json") != before:
             raise WorkError(f"{out} was changed while documents were added to it: add them again.")
     return Bank.open(out)
 
 
-def _check_model(model: TextMemory, tokenizer: "Tokenizer") -> None:
+def encode_texts(model: TextMemory, tokenizer: "Tokenizer", texts: Sequence[str], batch: int = 256) -> Memories:
+    """Encode texts of any length, chunks of all of them together in batches; as `encode_documents` encodes, unwritten.
+
+    Raises:
+        UsageError: the model forms no memories of single chunks, or a text is no Unicode.
+    """
+    origin = origin_of(model, tokenizer)
+    documents = (Document(str(number), list(cut_pieces([text]))) for number, text in enumerate(texts))
+    counted: list[Text] = []
+    blocks = batches(_read(tokenizer, documents, origin.chunk_tokens, "repeat", counted), batch)
+    vectors = [_encode(model, ids_BT, np.dtype(np.float32)) for ids_BT in blocks]
+    rows = [chunk_rows(number, text.tokens, origin.chunk_tokens) for number, text in enumerate(counted)]
+    return Memories(
+        np.concatenate([np.empty((0, origin.memory_dim), np.float32), *vectors]),
+        np.concatenate([np.empty((0, 3), np.int32), *rows]),
+        tuple(texts),
+        origin,
+    )
+
+
+def origin_of(model: TextMemory, tokenizer: "Tokenizer") -> Origin:
+    """What the memories of a model and its tokenizer are known by.
+
+    Raises:
+        UsageError: it forms none of single chunks, or the tokenizer is not the model's.
+    """
     if not model.forms_memories:
         raise UsageError("this model forms no memories: it is a baseline that reads text alone.")
     if not model.of_one_chunk:
@@ -122,6 +148,8 @@ def _check_model(model: TextMemory, tokenizer: "Tokenizer") -> None:
             f"the tokenizer has {tokenizer.get_vocab_size()} tokens and the model knows {model.config.vocab_size}: "
             "take the model's own."
         )
+    encoder, tokens = model.encoder.fingerprint(), tokenizer_sha256(tokenizer)
+    return Origin(encoder, tokens, model.chunk_tokens, model.memory_dim)
 
 
 def _named(documents: Iterable[Document | tuple[str, str]], taken: set[str], out: Path) -> Iterator[Document]:
@@ -136,12 +164,13 @@ def _named(documents: Iterable[Document | tuple[str, str]], taken: set[str], out
         yield document
 
 
-def _read(tokenizer: "Tokenizer", documents: Iterable[Document], meta: Meta, texts: list[Text]) -> Iterator[np.ndarray]:
+def _read(
+    tokenizer: "Tokenizer", documents: Iterable[Document], chunk_tokens: int, fill: Fill, texts: list[Text]
+) -> Iterator[np.ndarray]:
     """Chunks of all documents [n, T]; the documents' counts go to `texts`."""
-    fill = cast(Fill, meta.fill)
     with ui.progress(unit="chunks", total_known=False) as bar:
         task = bar.add_task("encoding", total=None)
-        for ids_nT, text in read_chunks(tokenizer, documents, meta.chunk_tokens, fill):
+        for ids_nT, text in read_chunks(tokenizer, documents, chunk_tokens, fill):
             if text is not None:
                 texts.append(text)
             yield ids_nT

@@ -1,21 +1,19 @@
 """A model with its tokenizer, from a run or a saved folder, on the device that was asked for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from memlm.bank.bank import Bank
-from memlm.cpu import tune_cpu
 from memlm.errors import UsageError
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
+from memlm.precision import Device, device_of, settle
 from memlm.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:
@@ -24,13 +22,11 @@ def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "
     Raises:
         UsageError: there is no model of ours, no tokenizer beside it, or no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    tune_cpu()
+    where = device_of(device)
+    settle(where)
     model = load_model(path).requires_grad_(False)
     tokenizer = load_tokenizer(find_model(Path(path)))
-    if device != "cpu" and torch.cuda.is_available():
-        torch.nn.Module.to(model, "cuda")
+    torch.nn.Module.to(model, where)
     return model, tokenizer
 
 

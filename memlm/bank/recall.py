@@ -7,7 +7,7 @@ well only where it was trained to.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memlm.bank.bank import Bank, Entry
 from memlm.bank.chunks import Text, read_chunks
+from memlm.bank.memories import Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
@@ -24,19 +25,31 @@ from memlm.tokens.pieces import Document
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Decode = Callable[[Tensor], Tensor]  # memories [B, M] of consecutive chunks -> logits [B, T, V]
 
-
-def own_decoder(model: TextMemory) -> Decode:
+class Decoder(NamedTuple):
     """What turns a model's memories back into text.
 
+    Args:
+        decode: memories [B, M] -> logits [B, T, V].
+        together: how many consecutive memories of a text are decoded as one; 1: each by itself.
+        by: how, in words.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    together: int
+    by: str
+
+
+def own_decoder(model: TextMemory) -> Decoder:
+    """A model's own way from memories to text.
+
     Raises:
-        UsageError: the model has nothing that does.
+        UsageError: the model has none.
     """
     if (decode := model.recall) is not None:
-        return decode
+        return Decoder(decode, 1, "decoder")
     if model.reads_given_memories and _half(model):
-        return lambda memory_BM: _blank_copy(model, memory_BM)
+        return Decoder(lambda memory_BM: _blank_copy(model, memory_BM), _half(model), "blank copy")
     raise UsageError(
         "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "
         "same encoder."
@@ -50,9 +63,8 @@ def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256)
     Raises:
         UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
     """
-    decode = own_decoder(model)
-    if model.recall is None:
-        batch = -(-batch // _half(model)) * _half(model)
+    decode, together, _ = own_decoder(model)
+    batch = -(-batch // together) * together
     entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
     span, left = bank.span(document), entry.tokens
     for start in range(span.start, span.stop, batch):
@@ -62,13 +74,33 @@ def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256)
         yield ids_N
 
 
+@torch.inference_mode()
+def decode_texts(memories: Memories, model: TextMemory, tokenizer: "Tokenizer", batch: int = 256) -> list[str]:
+    """The texts that memories hold, those of many short texts decoded together.
+
+    Raises:
+        UsageError: the model has no decoder of memories.
+    """
+    decode, together, _ = own_decoder(model)
+    batch = -(-batch // together) * together
+    spans = [memories.span(number) for number in range(len(memories.texts))]
+    parts = []
+    for span in spans if together > 1 else [slice(0, len(memories))]:
+        for start in range(span.start, span.stop, batch):
+            memory_BM = torch.from_numpy(memories.vectors[start : min(start + batch, span.stop)])
+            parts.append(decode(memory_BM.to(model.device)).argmax(-1).cpu())
+    ids_KT, text = torch.cat(parts).numpy() if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
+    held = [int(memories.chunks[span, 2].sum()) for span in spans]
+    return [text.feed(ids_KT[s].flatten()[:tokens].tolist(), last=True) for s, tokens in zip(spans, held, strict=True)]
+
+
 def recall_text(
     bank: Bank,
     model: TextMemory,
     tokenizer: "Tokenizer",
     document: str | int,
     original: Document | None = None,
-    score: "Score | None" = None,
+    score: "Recalled | None" = None,
 ) -> Iterator[str]:
     """The text that a document's memories hold, as it is recalled.
 
@@ -93,7 +125,7 @@ def recall_text(
 
 
 @dataclass
-class Score:
+class Recalled:
     """How much of a text came back."""
 
     tokens: int = 0

@@ -7,6 +7,7 @@ report in the same form, `timing` measures sides in turn so that a machine that 
 BENCHMARKS = {
     "slots": "time to half of the held-out tokens, slots against the paper's mixer",
     "mixer": "training throughput of the masked mixer against plain Conv1d layers",
+    "step": "training and encoding at the paper's sizes, as a share of a GPU's matrix rate",
     "encode": "tokens a second into memories, for each kind of encoder",
     "memory": "what a context costs to read, to go on from and to train on, memories against all tokens",
     "attention": "attention of chunks that read memories, by groups and in one kernel, against one mask",

@@ -1,14 +1,16 @@
-"""Attention of chunks that read memories: by groups of queries, on a GPU also in one kernel, against one mask."""
+"""Attention of memories and chunks, forward and backward: by groups of queries, each with the keys that it sees,
+against one mask over the whole sequence; on a GPU, one kernel beside them; and, for what it would cost to read all
+tokens in the place of memories, plain causal attention over as many tokens.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from memlm.bench.form import Options, Report
-from memlm.bench.timing import in_turn, pair_ratio, rounds_for
+from memlm.bench.timing import for_seconds
 from memlm.nn.attention import LONG, attend, by_groups, rows_of
 from memlm.nn.chunks import Chunks
 
@@ -22,42 +24,31 @@ SAME = 1e-4  # how far the sides may be apart, relative to the largest
 
 
 def run(options: Options, *, cases: Mapping[str, Sequence[tuple[int, int]]] = CASES) -> Report:
-    """Time attention, forward and backward, of all sides in turn, after they have been seen to compute the same."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Time all sides of each case in turn, after they have been seen to compute the same."""
+    device = options.device
     batch = 1 if device.type == "cpu" else 4
-    rows, ratios, raw = [], {}, {}
-    for reader, sizes in cases.items():
-        for chunks, tokens in sizes:
-            block = 1 if reader == "vector" else tokens
-            rule = Chunks(tokens=tokens, chunks=chunks, prefix=(chunks - 1) * block, block=block)
-            case = f"{chunks} x {tokens} tokens, reader {reader}"
-            qkv = [torch.randn(batch, HEADS, rule.entries, WIDTH, device=device, requires_grad=True) for _ in "qkv"]
-            sides = sides_of(rule, qkv)
-            calls = {name: _step(side, qkv) for name, side in sides.items()}
-            compare({name: call() for name, call in calls.items() if name != ALL})
-            raw[case] = times = in_turn(calls, rounds=rounds_for(calls, options.seconds or SECONDS), warm_up=0)
-            for name, seconds in times.items():
-                rows.append((case, name, 1000 * median(seconds), pair_ratio(seconds, times[GROUPS])))
-                if name not in (GROUPS, ALL):
-                    ratios[f"{case}, {name} / {GROUPS}"] = pair_ratio(seconds, times[GROUPS])
-    return Report(
+    report = Report(
         name="attention",
-        claim=(
-            "Attention of memories and chunks, forward and backward: by groups of queries, each with the keys that it "
-            "sees, against one mask over the whole sequence; on a GPU, one kernel beside them; and, for what it "
-            "would cost to read all tokens in the place of memories, plain causal attention over as many tokens."
-        ),
         columns=("what", "side", "ms (median)", "times by groups (median of pairs)"),
-        rows=rows,
-        ratios=ratios,
         setting=(
             f"{HEADS} heads of width {WIDTH}, batch {batch}, fp32; a memory of every chunk but the last: one entry "
             f"(vector) or one for each token (slots); groups of {rows_of(device)} queries, or of one chunk; in turn"
         ),
         device=device.type,
         notes=[f"The sides' values and gradients agreed to {SAME:g} before anything was timed."],
-        raw={"seconds": raw},
     )
+    for reader, chunks, tokens in ((reader, *size) for reader, sizes in cases.items() for size in sizes):
+        block = 1 if reader == "vector" else tokens
+        rule = Chunks(tokens=tokens, chunks=chunks, prefix=(chunks - 1) * block, block=block)
+        qkv = [torch.randn(batch, HEADS, rule.entries, WIDTH, device=device, requires_grad=True) for _ in "qkv"]
+        calls = {name: _step(side, qkv) for name, side in sides_of(rule, qkv).items()}
+        compare({name: call() for name, call in calls.items() if name != ALL})
+        times = for_seconds(calls, options.seconds or SECONDS)
+        report.compare(case := f"{chunks} x {tokens} tokens, reader {reader}", times, GROUPS, unit=1000)
+        for name in times:
+            if name not in (GROUPS, ALL):
+                report.ratio(case, times, name, GROUPS)
+    return report
 
 
 def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]:
@@ -70,9 +61,9 @@ def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]
         mask = rule.mask(q.device)
         sides[MASK] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if on_gpu and rule.entries >= LONG:
-        from memlm.nn.flex import in_one_kernel
+        from memlm.nn.flex import block_mask, in_one_kernel
 
-        sides[KERNEL] = lambda: in_one_kernel(q, k, v, rule)
+        sides[KERNEL] = lambda: in_one_kernel(q, k, v, block_mask(rule, q.device))
     sides[ALL] = lambda: attend(q_tokens, k_tokens, v_tokens, Chunks(tokens=rule.entries - rule.prefix))
     return sides
 
@@ -92,9 +83,6 @@ def compare(results: Mapping[str, list[Tensor]]) -> None:
 def _step(side: Callable[[], Tensor], qkv: list[Tensor]) -> Callable[[], list[Tensor]]:
     def call() -> list[Tensor]:
         read = side()
-        out = [read.detach(), *torch.autograd.grad(read.square().mean(), qkv)]
-        if read.is_cuda:
-            torch.cuda.synchronize()
-        return out
+        return [read.detach(), *torch.autograd.grad(read.square().mean(), qkv)]
 
     return call

@@ -1,6 +1,6 @@
 """Figures of benchmarks, in the dress of the report: one plot over training seconds, or several over context."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from memlm.files import write_bytes
-from memlm.report.figures import STYLE
+from memlm.report.figures import SERIES, STYLE
 
 
 @rc_context(STYLE)
@@ -27,29 +27,32 @@ def over_seconds(ylabel: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-@rc_context(STYLE)
-def over_context(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Empty plots, two side by side, of so many things over the length of a context; both axes are logarithmic."""
-    rows = -(-len(titles) // 2)
-    figure = Figure(figsize=(7.6, 0.5 + 2.4 * rows), layout="constrained")
-    plots = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten().tolist()
-    for axes, title in zip(plots, titles, strict=True):
-        axes.set(xscale="log", yscale="log", title=title)
-        axes.grid(axis="both")
-    for axes in plots[-2:]:
-        axes.set_xlabel("tokens of context")
-    return figure, plots
+def over_context(plots: Mapping[str, Mapping[str, Mapping[int, float]]], path: Path, dashed: Sequence[str]) -> str:
+    """Plots by title, two side by side, of sides over the length of a context, with ticks at the lengths that occur.
 
-
-def mark_contexts(plots: Sequence[Axes], contexts: Sequence[int]) -> None:
-    """Ticks at these lengths and no others, after everything is drawn."""
-    for axes in plots:
+    Both axes are logarithmic. Written as a PNG; returns its name.
+    """
+    rows = -(-len(plots) // 2)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 0.5 + 2.4 * rows), layout="constrained")
+        every = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten().tolist()
+        for axes, title in zip(every, plots, strict=True):
+            axes.set(xscale="log", yscale="log", title=title, xlabel="tokens of context" if axes in every[-2:] else "")
+            axes.grid(axis="both")
+    contexts = sorted({context for sides in plots.values() for line in sides.values() for context in line})
+    for axes, sides in zip(every, plots.values(), strict=True):
+        for (side, line), colour, marker in zip(sides.items(), SERIES, "os^vD", strict=False):
+            style = {"color": colour, "marker": marker, "linestyle": (0, (4, 2)) if side in dashed else "-"}
+            axes.plot([*line], [*line.values()], markersize=4, label=side, **style)
         axes.xaxis.set_major_locator(FixedLocator(contexts))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    handles, labels = every[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+    return save(figure, path)
 
 
 @rc_context(STYLE)

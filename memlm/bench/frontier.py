@@ -1,4 +1,5 @@
-"""How much text goes into 256, 512 and 1024 numbers at 99 % of held-out tokens, against the training time it takes.
+"""How many characters go into a memory of so many numbers at 99% of held-out tokens, against the training time it
+takes: finished runs of the slots preset, each a point.
 
 A run counts when its schedule has ended; a longer budget is another run, not a later point of the same one. Runs are
 kept, so that a benchmark that was stopped goes on where it was.
@@ -6,16 +7,13 @@ kept, so that a benchmark that was stopped goes on where it was.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
-from typing import Any
 
-import torch
 from matplotlib.lines import Line2D
 
 from memlm import ui
 from memlm.bench import figure
-from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
 from memlm.data.corpus import Corpus
 from memlm.files import read_json, sha256_json
@@ -75,103 +73,63 @@ def run(
     Runs that are kept from before count with the seconds they took, so that a benchmark that was stopped and called
     again tells the same as one that was not; to go further, give more seconds.
     """
-    corpus = open_corpus(options)
-    characters = {tokens: mean_characters(corpus, tokens) for lengths in grid.values() for tokens in lengths}
-    cap = options.seconds or float("inf")
-    points, left_out, spent = [], [], 0.0
+    corpus, cap = options.corpus(), options.seconds or float("inf")
+    points: list[Point] = []
+    left_out, spent = [], 0.0
     second_a_step: dict[tuple[int, int], float] = {}  # of a memory and a chunk length
     for config in plan(grid, budgets, options.data, batch):
-        shape = (config.model.memory_dim, config.model.chunk_tokens)
-        name = f"{shape[1]} tokens in {shape[0]} numbers, {config.steps} steps"
+        memory_dim, tokens = shape = config.model.memory_dim, config.model.chunk_tokens
+        name = f"{tokens} tokens in {memory_dim} numbers, {config.steps} steps"
         if spent >= cap or spent + config.steps * second_a_step.get(shape, 0.0) > cap:
             left_out.append(name)
             continue
-        place = runs / f"{shape[0]}-{shape[1]}-{config.steps}-{sha256_json([corpus.hash, to_dict(config)])[:8]}"
+        place = runs / f"{memory_dim}-{tokens}-{config.steps}-{sha256_json([corpus.hash, to_dict(config)])[:8]}"
         ui.say(f"{name} ({spent:.0f} s of training so far)")
         last = train(config, place, resume=place.exists())
         spent += last["train_seconds"]
         second_a_step[shape] = last["train_seconds"] / config.steps
         points.append(
             Point(
-                memory_dim=shape[0],
-                chunk_tokens=shape[1],
-                characters=characters[shape[1]],
+                memory_dim=memory_dim,
+                chunk_tokens=tokens,
+                characters=mean_characters(corpus, tokens),
                 steps=config.steps,
-                train_seconds=last["train_seconds"],
-                token_accuracy=last["token_accuracy"],
-                exact_match=last["exact_match"],
                 commit=read_json(place / "environment.json")["commit"],
+                **{name: last[name] for name in ("train_seconds", "token_accuracy", "exact_match")},
             )
         )
-    return _report(points, left_out, corpus, options, batch=batch, spent=spent, memories=list(grid))
 
-
-def _report(
-    points: list[Point],
-    left_out: list[str],
-    corpus: Corpus,
-    options: Options,
-    *,
-    batch: int,
-    spent: float,
-    memories: list[int],
-) -> Report:
-    ratios: dict[str, float] = {}
-    for memory_dim in memories:
-        for steps in sorted({p.steps for p in points}):
-            if best := most([p for p in points if p.memory_dim == memory_dim and p.steps == steps]):
-                ratios[f"characters in {memory_dim} numbers, {steps} steps, {best.train_seconds:.0f} s"] = (
-                    best.characters
-                )
-    notes = [
-        f"No run has put its characters into {memory_dim} numbers at {ENOUGH:.0%}."
-        for memory_dim in memories
-        if not most([p for p in points if p.memory_dim == memory_dim])
-    ]
-    if left_out:
-        notes.append(f"Left out, as {options.seconds:g} s were over or would have been: {'; '.join(left_out)}.")
-    if len({p.commit for p in points}) > 1:
-        notes.append(f"Runs were kept from several commits: {', '.join(sorted({p.commit for p in points}))}.")
-    return Report(
+    report = Report(
         name="frontier",
-        claim=(
-            f"How many characters go into a memory of so many numbers at {ENOUGH:.0%} of held-out tokens, against the "
-            "training time it takes: finished runs of the slots preset, each a point."
-        ),
         columns=(
-            "numbers",
-            "tokens",
-            "characters",
-            "steps",
-            "training seconds",
-            "held-out tokens right, %",
-            "chunks without an error, %",
-            f"at least {ENOUGH:.0%}",
+            *("numbers", "tokens", "characters", "steps", "training seconds"),
+            *("held-out tokens right, %", "chunks without an error, %", f"at least {ENOUGH:.0%}"),
         ),
-        rows=[
-            (
-                p.memory_dim,
-                p.chunk_tokens,
-                round(p.characters, 1),
-                p.steps,
-                round(p.train_seconds, 1),
-                100 * p.token_accuracy,
-                100 * p.exact_match,
-                p.enough,
-            )
-            for p in sorted(points, key=lambda p: (p.memory_dim, p.chunk_tokens, p.steps))
-        ],
-        ratios=ratios,
         setting=(
             f"slots preset with its own schedule over each budget of steps, batch {batch}, seed 0, data "
             f"{corpus.hash[:12]} (vocabulary {corpus.vocab_size}); characters are the mean over held-out chunks; "
             f"{spent:.0f} s of training altogether"
         ),
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        notes=notes,
+        device=options.device.type,
         figure=_plot(points, options.out / "frontier.png") if points else None,
         raw={"points": [to_dict(p) for p in points], "left_out": left_out},
     )
+    for p in sorted(points, key=lambda p: (p.memory_dim, p.chunk_tokens, p.steps)):
+        shares = (100 * p.token_accuracy, 100 * p.exact_match, p.enough)
+        counts = (p.memory_dim, p.chunk_tokens, round(p.characters, 1), p.steps, round(p.train_seconds, 1))
+        report.rows.append(counts + shares)
+    for memory_dim, steps in product(grid, sorted({p.steps for p in points})):
+        if best := most([p for p in points if (p.memory_dim, p.steps) == (memory_dim, steps)]):
+            what = f"characters in {memory_dim} numbers, {steps} steps, {best.train_seconds:.0f} s"
+            report.ratios[what] = best.characters
+    for memory_dim in grid:
+        if not most([p for p in points if p.memory_dim == memory_dim]):
+            report.notes.append(f"No run has put its characters into {memory_dim} numbers at {ENOUGH:.0%}.")
+    if left_out:
+        report.notes.append(f"Left out, as {options.seconds:g} s were over or would have been: {'; '.join(left_out)}.")
+    if len(commits := sorted({p.commit for p in points})) > 1:
+        report.notes.append(f"Runs were kept from several commits: {', '.join(commits)}.")
+    return report
 
 
 def mean_characters(corpus: Corpus, tokens: int) -> float:
@@ -196,8 +154,7 @@ def frontier(points: list[Point]) -> list[tuple[float, float]]:
 
 def _plot(points: list[Point], path: Path) -> str:
     drawing, axes = figure.over_seconds("characters of a memory")
-    end = 1.15 * max(p.train_seconds for p in points)
-    keys: list[Any] = []
+    end, keys = 1.15 * max(p.train_seconds for p in points), []
     for memory_dim, colour in zip(sorted({p.memory_dim for p in points}), SERIES, strict=False):
         own = [p for p in points if p.memory_dim == memory_dim]
         if line := frontier(own):
@@ -207,9 +164,8 @@ def _plot(points: list[Point], path: Path) -> str:
             axes.plot(p.train_seconds, p.characters, "o", markersize=5, color=colour, markerfacecolor=face, zorder=3)
         keys.append(Line2D([], [], color=colour, label=f"{memory_dim} numbers"))
     for label, face in ((f"at least {ENOUGH:.0%} of tokens", INK), ("less", "white")):
-        keys.append(
-            Line2D([], [], linestyle="", marker="o", markersize=5, color=INK, markerfacecolor=face, label=label)
-        )
+        dot = {"linestyle": "", "marker": "o", "markersize": 5, "markerfacecolor": face}
+        keys.append(Line2D([], [], color=INK, label=label, **dot))
     axes.set_ylim(bottom=0)
     drawing.legend(handles=keys, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     return figure.save(drawing, path)

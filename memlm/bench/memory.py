@@ -1,43 +1,30 @@
-"""What a context costs: seconds to read it, seconds and cache to go on from it, memory to train on it (paper, What it
-costs to serve).
+"""What a context costs a decoder: time until it is read, time for each token after it, the cache that is kept of it,
+and the memory and time of a training step over it; for one that reads all tokens, one that reads memories of chunks,
+the same with memories that were kept, one that reads each memory as slots, and one with a single carried memory.
 
-Five sides on the same decoder: one that reads all tokens, a memory model that encodes them, the same one given
-memories that were kept, one that reads its memories as words, and one that carries a single memory from chunk to chunk.
+(Paper, What it costs to serve. The sides are those of bench/serving.py, a step's peak is that of bench/peak.py.)
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import log
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 from memlm import ui
-from memlm.bench import figure
+from memlm.bench import figure, serving
 from memlm.bench.form import Options, Report
 from memlm.bench.peak import Step, StepCost, room, step_cost
-from memlm.bench.serving import (
-    FULL,
-    KEPT,
-    MEMORY,
-    POINTWISE,
-    RECURRENT,
-    SOFT,
-    Served,
-    Shapes,
-    cache_bytes,
-    models_of,
-    serve,
-    sides,
-)
+from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, SOFT, Served, Shapes, serve, sides
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
 from memlm.models.model import Generative
 from memlm.nn.config import StackConfig
-from memlm.report.figures import SERIES
 
 CONTEXTS = (256, 1024, 4096, 16384, 65536)
 TOKENS, VOCABULARY = 256, 1024  # T, and how many token ids there are
@@ -59,78 +46,30 @@ def run(
     vocab_size: int = VOCABULARY,
     brief: bool = False,
 ) -> Report:
-    """Serve and train every side at every context that fits into half of `options.seconds` for either.
+    """Serve and train every side at every context (whole chunks) that fits into half of `options.seconds` for either.
 
-    Args:
-        options: as of every benchmark.
-        contexts: N, each of whole chunks.
-        chunk_tokens: T.
-        stack: of encoder and decoder.
-        vocab_size: V.
-        brief: no training steps, and no batches: reading and writing one text has all the time.
+    `brief`: no training steps, and no batches: reading and writing one text has all the time.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        tune_cpu()  # as in training
+    tune_cpu()  # as in training
+    device = options.device
     seconds = (options.seconds or SECONDS) / (1 if brief else 2)
     shapes = sides(chunk_tokens, stack)
-    models = models_of(shapes, vocab_size, device)
+    models = serving.models_of(shapes, vocab_size, device)
     served: ServedPoints = {name: {} for name in shapes}
     steps: StepPoints = {name: {} for name in shapes}
-    left_out = serve_all(served, models, contexts, seconds, device)
+    left_out = [*serve_all(served, models, contexts, seconds)]
     if not brief:
         left_out += train_all(steps, shapes, contexts, vocab_size, seconds, device)
     for name, of in served.items():
         for context, one in of.items():
-            formula = cache_bytes(name, context, chunk_tokens, stack)
+            formula = serving.cache_bytes(name, context, chunk_tokens, stack)
             assert one.cache_bytes == formula, f"{name}, {context}: {one.cache_bytes} bytes, not {formula}"
 
-    ratios: dict[str, float] = {}
-    raw: dict[str, object] = {}
-    many, rows = 64 * chunk_tokens, 4 if device.type == "cpu" else 16
-    if many in served[FULL] and many in served[MEMORY]:
-        full, memory = served[FULL][many], served[MEMORY][many]
-        what = f"time per token at {many:,} tokens, full context / memory"
-        ratios[f"{what} (asked, at least 4)"] = pair_ratio(full.per_token, memory.per_token)
-        if not brief:
-            together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
-            ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
-            raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
-        kept = cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
-        ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
-    longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
-    what = f"prefill of {longest:,} tokens, recurrent / memory"
-    ratios[f"{what} (asked, at least 2)"] = pair_ratio(
-        served[RECURRENT][longest].prefill, served[MEMORY][longest].prefill
-    )
-    variants = {
-        **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
-        "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
-    }
-    for variant, of_all in variants.items():
-        two = models_of({name: of_all[name] for name in (MEMORY, RECURRENT)}, vocab_size, device)
-        read = serve(two, longest, ROUNDS[0], warm_up=1)
-        ratios[f"{what}, {variant}"] = pair_ratio(read[RECURRENT].prefill, read[MEMORY].prefill)
-        raw[variant] = {name: asdict(one) for name, one in read.items()}
-    raw["served"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in served.items()}
-    raw["steps"] = {name: {n: asdict(one) for n, one in of.items()} for name, of in steps.items()}
-
-    return Report(
+    report = Report(
         name="memory",
-        claim=(
-            "What a context costs a decoder: time until it is read, time for each token after it, the cache that is "
-            "kept of it, and the memory and time of a training step over it; for one that reads all tokens, one that "
-            "reads memories of chunks, the same with memories that were kept, one that reads each memory as slots, and "
-            "one with a single carried memory."
-        ),
         columns=(
-            "context, tokens",
-            "side",
-            "prefill, s (median)",
-            "ms per token (median)",
-            "cache, bytes",
-            "peak of a training step, MB",
-            "training step, s",
+            *("context, tokens", "side", "prefill, s (median)", "ms per token (median)", "cache, bytes"),
+            *("peak of a training step, MB", "training step, s"),
         ),
         rows=[
             (context, name, *_cells(served[name].get(context), steps[name].get(context)))
@@ -138,7 +77,6 @@ def run(
             for name in shapes
             if context in served[name] or context in steps[name]
         ],
-        ratios=ratios,
         setting=(
             f"decoder and encoder: {stack.layers} {stack.kind} layers of width {stack.width}, {stack.heads} heads; "
             f"chunks of {chunk_tokens} tokens, one vector a memory; vocabulary {vocab_size}; random weights and "
@@ -158,77 +96,95 @@ def run(
             + (", in a process of its own." if device.type == "cpu" else ", as torch counts it."),
             *([f"Left out: {'; '.join(left_out)}."] if left_out else []),
         ],
-        figure=_plot(served, steps, options.out / "memory.png"),
-        raw=raw,
     )
+    report.figure = _plot(report.rows, options.out / "memory.png")
+    ratios, raw = report.ratios, report.raw
+    many, rows = 64 * chunk_tokens, 4 if device.type == "cpu" else 16
+    if many in served[FULL] and many in served[MEMORY]:
+        full, memory = served[FULL][many], served[MEMORY][many]
+        what = f"time per token at {many:,} tokens, full context / memory"
+        ratios[f"{what} (asked, at least 4)"] = pair_ratio(full.per_token, memory.per_token)
+        if not brief:
+            together = serve({name: models[name] for name in (FULL, MEMORY)}, many, ROUNDS[0], rows=rows, warm_up=1)
+            ratios[f"{what}, {rows} texts at once"] = pair_ratio(together[FULL].per_token, together[MEMORY].per_token)
+            raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
+        kept = serving.cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
+        ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
+    longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
+    what = f"prefill of {longest:,} tokens, recurrent / memory"
+    two = {name: served[name][longest] for name in (MEMORY, RECURRENT)}
+    ratios[f"{what} (asked, at least 2)"] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
+    variants = {
+        **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
+        "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
+    }
+    for variant, of_all in variants.items():
+        two = serve(
+            serving.models_of({name: of_all[name] for name in two}, vocab_size, device), longest, ROUNDS[0], warm_up=1
+        )
+        ratios[f"{what}, {variant}"] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
+        raw[variant] = {name: asdict(one) for name, one in two.items()}
+    for told, points in (("served", served), ("steps", steps)):
+        raw[told] = {name: {n: asdict(one) for n, one in of.items()} for name, of in points.items()}
+    return report
 
 
 def serve_all(
-    served: ServedPoints,
-    models: Mapping[str, Generative],
-    contexts: Sequence[int],
-    seconds: float,
-    device: torch.device,
-) -> list[str]:
+    served: ServedPoints, models: Mapping[str, Generative], contexts: Sequence[int], seconds: float
+) -> Iterator[str]:
     """Fill `served` with every side and context that fits into memory and `seconds` a side.
 
-    Returns:
+    Yields:
         From which context on a side was left out, and why.
     """
-    left_out, left = [], dict.fromkeys(models, seconds)
+    left = dict.fromkeys(models, seconds)
     for context in contexts:
         expected = {}
-        for name in left:
-            T = models[name].chunk_tokens
-            expected[name] = forecast(
-                {n: s.prefill[-1] + T * s.per_token[-1] for n, s in served[name].items()}, context
-            )
-            why = f"about {ROUNDS[0] * expected[name]:.0f} s" if ROUNDS[0] * expected[name] > left[name] else ""
-            if why:
-                left_out.append(f"reading with {name} from {context:,} tokens on ({why})")
-                del expected[name]
-        left = {name: left[name] for name in expected}
+        for name in [*left]:
+            took = {n: s.prefill[-1] + models[name].chunk_tokens * s.per_token[-1] for n, s in served[name].items()}
+            expected[name] = forecast(took, context)
+            if (least := ROUNDS[0] * expected[name]) > left[name]:
+                yield f"reading with {name} from {context:,} tokens on (about {least:.0f} s)"
+                del expected[name], left[name]
         if not left:
             break
         ui.say(f"{context:,} tokens: reading and writing")
         slowest = max(expected.values())
         rounds = int(min(left.values()) / (4 * slowest)) if slowest else ROUNDS[1]
-        rounds = min(max(rounds, ROUNDS[0]), ROUNDS[1])
         own = {name: models[name] for name in left}
         try:
-            found = serve(own, context, rounds, warm_up=not slowest)
+            found = serve(own, context, min(max(rounds, ROUNDS[0]), ROUNDS[1]), warm_up=not slowest)
         except torch.OutOfMemoryError:  # a GPU's; a CPU's end would be the process's
-            left_out.append(f"reading from {context:,} tokens on (memory)")
+            yield f"reading from {context:,} tokens on (memory)"
             break
         for name, one in found.items():
             served[name][context] = one
             left[name] -= sum(one.prefill) + models[name].chunk_tokens * sum(one.per_token)
-    return left_out
 
 
 def train_all(
     steps: StepPoints, shapes: Shapes, contexts: Sequence[int], vocab_size: int, seconds: float, device: torch.device
-) -> list[str]:
+) -> Iterator[str]:
     """Fill `steps`, as `serve_all` fills `served`."""
-    left_out, left = [], dict.fromkeys(shapes, seconds)
-    for context in contexts:
-        for name in list(left):
-            expected = forecast({n: s.seconds for n, s in steps[name].items()}, context)
-            size = forecast({n: float(s.peak_bytes) for n, s in steps[name].items()}, context)
-            why = f"about {expected:.0f} s" if expected > left[name] else "memory" if size > 0.8 * room(device) else ""
-            started = time.perf_counter()
-            if not why:
-                ui.say(f"{context:,} tokens: a training step of {name}")
-                step = Step(shape=shapes[name], vocab_size=vocab_size, tokens=context, kept=name == KEPT)
-                try:
-                    steps[name][context] = step_cost(step, device)
-                except WorkError:
-                    why = "memory"
-            left[name] -= time.perf_counter() - started
-            if why:
-                left_out.append(f"training steps of {name} from {context:,} tokens on ({why})")
-                del left[name]
-    return left_out
+    left = dict.fromkeys(shapes, seconds)
+    for context, name in ((context, name) for context in contexts for name in shapes):
+        if name not in left:
+            continue
+        expected = forecast({n: s.seconds for n, s in steps[name].items()}, context)
+        size = forecast({n: float(s.peak_bytes) for n, s in steps[name].items()}, context)
+        why = f"about {expected:.0f} s" if expected > left[name] else "memory" if size > 0.8 * room(device) else ""
+        started = time.perf_counter()
+        if not why:
+            ui.say(f"{context:,} tokens: a training step of {name}")
+            step = Step(shape=shapes[name], vocab_size=vocab_size, tokens=context, kept=name == KEPT)
+            try:
+                steps[name][context] = step_cost(step, device)
+            except WorkError:
+                why = "memory"
+        left[name] -= time.perf_counter() - started
+        if why:
+            yield f"training steps of {name} from {context:,} tokens on ({why})"
+            del left[name]
 
 
 def forecast(seen: Mapping[int, float], context: int) -> float:
@@ -243,36 +199,20 @@ def forecast(seen: Mapping[int, float], context: int) -> float:
     return most * (context / last) ** min(max(power, 1.0), 2.0)
 
 
-def _cells(served: Served | None, step: StepCost | None) -> tuple[float | int | str, ...]:
+def _cells(served: Served | None, step: StepCost | None) -> tuple[Any, ...]:
     """What a row of the table tells after context and side."""
-    return (
-        median(served.prefill) if served else "-",
-        1000 * median(served.per_token) if served else "-",
-        served.cache_bytes if served else "-",
-        step.peak_bytes / 1e6 if step else "-",
-        step.seconds if step else "-",
-    )
+    read = (median(served.prefill), 1000 * median(served.per_token), served.cache_bytes) if served else ("-",) * 3
+    return *read, *((step.peak_bytes / 1e6, step.seconds) if step else ("-",) * 2)
 
 
-def _plot(served: ServedPoints, steps: StepPoints, path: Path) -> str:
-    drawing, plots = figure.over_context(
-        ("prefill, s", "time per token, ms", "cache, MB", "peak memory of a training step, MB")
-    )
-    for name, colour, marker in zip(served, SERIES, "os^vD", strict=False):
-        lines = (
-            {n: median(s.prefill) for n, s in served[name].items()},
-            {n: 1000 * median(s.per_token) for n, s in served[name].items()},
-            {n: s.cache_bytes / 1e6 for n, s in served[name].items()},
-            {n: s.peak_bytes / 1e6 for n, s in steps[name].items()},
-        )
-        # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in
-        # one, and all are to be seen.
-        style = (0, (4, 2)) if name in (KEPT, SOFT) else "-"
-        for axes, line in zip(plots, lines, strict=True):
-            axes.plot(
-                *zip(*line.items(), strict=True), color=colour, marker=marker, markersize=4, linestyle=style, label=name
-            )
-    figure.mark_contexts(plots, sorted({n for of in (*served.values(), *steps.values()) for n in of}))
-    handles, labels = plots[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
-    return figure.save(drawing, path)
+def _plot(rows: Sequence[tuple[Any, ...]], path: Path) -> str:
+    """The table's columns over the context, bytes as megabytes."""
+    titles = ("prefill, s", "time per token, ms", "cache, MB", "peak memory of a training step, MB")
+    lines = {title: {row[1]: {} for row in rows} for title in titles}
+    for context, side, *costs in rows:
+        for title, cost in zip(titles, costs[:4], strict=True):
+            if cost != "-":
+                lines[title][side][context] = cost / 1e6 if title == "cache, MB" else cost
+    # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in one,
+    # and all are to be seen.
+    return figure.over_context(lines, path, dashed=(KEPT, SOFT))

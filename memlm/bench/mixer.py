@@ -1,4 +1,6 @@
-"""Training throughput of the masked mixer against the plain form: nn.Conv1d layers, one a head, masked each time."""
+"""Training throughput (forward and backward) of the masked mixer against the plain form: one nn.Conv1d a head, its
+weight overwritten by its lower triangle at every forward pass.
+"""
 
 from collections.abc import Callable
 from statistics import median
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memlm.bench.form import Options, Report
-from memlm.bench.timing import in_turn, pair_ratio
+from memlm.bench.timing import for_seconds, pair_ratio
 from memlm.nn.config import StackConfig
 from memlm.nn.mixer import Mixer
 
@@ -42,43 +44,32 @@ class PlainMixing(nn.Module):
 
 def run(options: Options, *, batch: int | None = None) -> Report:
     """Time a training step (forward and backward) of a mixer stack in both forms, in turn."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = options.device
     batch = batch or (64 if device.type == "cpu" else 1024)
-    rows, ratios, raw = [], {}, {}
+    report = Report(
+        name="mixer",
+        columns=("form", "ours, tokens/s", "plain, tokens/s", "ratio (median of pairs)"),
+        setting=f"{LAYERS} layers, width {WIDTH}, {TOKENS} tokens, batch {batch}, fp32",
+        device=device.type,
+        raw={"seconds": {}},
+    )
     for case, (heads, kernel) in CASES.items():
         config = StackConfig(width=WIDTH, layers=LAYERS, heads=heads, kernel=kernel)
-        ours = Mixer(config, TOKENS).to(device)
-        plain = Mixer(config, TOKENS).to(device)
+        ours, plain = (Mixer(config, TOKENS).to(device) for _ in range(2))
         for block in plain.blocks:
             block.mixing = PlainMixing(config, TOKENS).to(device)
         x_BTD = torch.randn(batch, TOKENS, WIDTH, device=device)
         sides = {"ours": _step(ours, x_BTD), "plain": _step(plain, x_BTD)}
-        once = sum(t[0] for t in in_turn(sides, rounds=1).values())
-        times = in_turn(sides, rounds=max(5, int((options.seconds or 60) / len(CASES) / once)))
-        rate = {side: batch * TOKENS / median(t) for side, t in times.items()}
-        ratios[f"throughput, {case}, ours / plain (at least 1)"] = pair_ratio(times["plain"], times["ours"])
-        rows.append((case, rate["ours"], rate["plain"], ratios[f"throughput, {case}, ours / plain (at least 1)"]))
-        raw[case] = times
-    return Report(
-        name="mixer",
-        claim=(
-            "Training throughput (forward and backward) of the masked mixer against the plain form: one nn.Conv1d a "
-            "head, its weight overwritten by its lower triangle at every forward pass."
-        ),
-        columns=("form", "ours, tokens/s", "plain, tokens/s", "ratio (median of pairs)"),
-        rows=rows,
-        ratios=ratios,
-        setting=f"{LAYERS} layers, width {WIDTH}, {TOKENS} tokens, batch {batch}, fp32",
-        device=device.type,
-        raw={"seconds": raw},
-    )
+        report.raw["seconds"][case] = times = for_seconds(sides, (options.seconds or 60) / len(CASES) / len(sides))
+        ratio = pair_ratio(times["plain"], times["ours"])
+        report.ratios[f"throughput, {case}, ours / plain (at least 1)"] = ratio
+        report.rows.append((case, *(batch * TOKENS / median(times[side]) for side in sides), ratio))
+    return report
 
 
 def _step(stack: Mixer, x_BTD: Tensor) -> Callable[[], None]:
     def step() -> None:
         stack.zero_grad(set_to_none=True)
         stack(x_BTD).square().mean().backward()
-        if x_BTD.is_cuda:
-            torch.cuda.synchronize()
 
     return step

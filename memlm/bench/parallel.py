@@ -1,14 +1,15 @@
-"""Three things that memory models are built for, each against the plain way: all chunks in one call against one call
-after the other, memories read from disk against an encoder that runs at every step, a cache against reading anew.
+"""Memory models against the plain ways to do the same: a training step over all chunks in one call of encoder and
+decoder against a call of each for every chunk; memories of a frozen encoder read from disk against the encoder in the
+loop; generation with a cache against reading the text anew for every token.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import product
+from functools import partial
+from itertools import count, product
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from memlm import ui
 from memlm.bench.form import Options, Report
-from memlm.bench.timing import in_turn, pair_ratio
+from memlm.bench.timing import for_seconds
 from memlm.cpu import tune_cpu
 from memlm.data.sampler import ChunkSampler
 from memlm.loading import build_model
@@ -41,6 +42,7 @@ STREAM = 1024  # chunks of the text whose memories are kept
 PROMPT, NEW = 448, 64  # tokens: generation from 448 to 512
 SECONDS = 4.0  # a side of each comparison
 SAME = 1e-5  # nats: how far losses of the sides may be apart
+ANEW, DISK, FROM_FROZEN, TRAINED = "one after the other", "from disk", "frozen encoder", "trained encoder"
 
 Times = dict[str, list[float]]
 
@@ -57,60 +59,12 @@ def run(
     new: int = NEW,
 ) -> Report:
     """Compare sides in turn, after they have been seen to compute the same."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        tune_cpu()  # as in training
+    tune_cpu()  # as in training
+    device = options.device
     seconds, batch = options.seconds or SECONDS, 2 if device.type == "cpu" else 64
-    rows, ratios, raw, notes = [], {}, {}, []
-
-    def tell(case: str, times: Times) -> None:
-        raw[case] = times
-        ours = next(iter(times.values()))
-        rows.extend((case, side, median(t), pair_ratio(t, ours)) for side, t in times.items())
-
-    readers = {"vector": VectorReader(), "soft": SoftReader()}
-    for (chunks, tokens), asked in forms.items():
-        for name, reader in readers.items():
-            case = f"training step, {chunks} x {tokens} tokens, reader {name}"
-            ui.say(case)
-            model = _built(stack, vocab_size, chunks, tokens, reader, device)
-            tell(case, times := compare_forms(model, chunks * tokens, batch, seconds))
-            for form in ("packed", "folded"):
-                what = f"{case}, one after the other / {form}"
-                ratios[f"{what} (asked, {asked})" if form == model.form else what] = pair_ratio(
-                    times["one after the other"], times[form]
-                )
-    for ((chunks, tokens), asked), deeper in product(frozen.items(), (1, DEEPER)):
-        case = f"training step, {chunks} x {tokens} tokens, kept memories"
-        if deeper > 1:
-            case += f" of {deeper} times deeper an encoder"
-        ui.say(case)
-        encoder = replace(stack, layers=deeper * stack.layers)
-        model = _built(stack, vocab_size, chunks, tokens, VectorReader(), device, encoder)
-        tell(case, times := compare_kept(model, chunks * tokens, max(1, 8 * batch // chunks), stream, seconds))
-        ratio = pair_ratio(times["frozen encoder"], times["from disk"])
-        ratios[f"{case}, frozen encoder / from disk" + (f" ({asked})" if deeper == 1 else "")] = ratio
-        ratios[f"{case}, trained encoder / from disk"] = pair_ratio(times["trained encoder"], times["from disk"])
-    full = build_model(FullContextShape(chunk_tokens=64, decoder=stack), vocab_size, 0)
-    generating = {"reader vector": _built(stack, vocab_size, 4, 64, VectorReader(), device), "full context": full}
-    for name, model in generating.items():
-        case = f"generation from {prompt} to {prompt + new} tokens, {name}"
-        ui.say(case)
-        model = cast(Generative, torch.nn.Module.to(model.eval(), device))
-        times, same = compare_cache(model, prompt, new, seconds)
-        tell(case, times)
-        notes += [] if same else [f"The two ways of {case} chose DIFFERENT tokens."]
-        ratios[f"{case}, reading anew / cache (asked, at least 10)"] = pair_ratio(times["reading anew"], times["cache"])
-    return Report(
+    report = Report(
         name="parallel",
-        claim=(
-            "Memory models against the plain ways to do the same: a training step over all chunks in one call of "
-            "encoder and decoder against a call of each for every chunk; memories of a frozen encoder read from disk "
-            "against the encoder in the loop; generation with a cache against reading the text anew for every token."
-        ),
         columns=("what", "side", "seconds (median)", "times the first side (median of pairs)"),
-        rows=rows,
-        ratios=ratios,
         setting=(
             f"encoder and decoder: {stack.layers} {stack.kind} layers of width {stack.width}, {stack.heads} heads; "
             f"vocabulary {vocab_size}; random weights and tokens, fp32; batch {batch} (with kept memories "
@@ -125,10 +79,37 @@ def run(
             f"From disk: a batch of windows is drawn, and its memories gathered from a memory-mapped file of {stream} "
             "chunks, as in training; the file is small enough to stay in the machine's page cache.",
             "Generation starts from the tokens of the prompt, with nothing read: the cached side reads it, too.",
-            *notes,
         ],
-        raw={"seconds": raw},
     )
+    readers = {"vector": VectorReader(), "soft": SoftReader()}
+    for ((chunks, tokens), asked), (name, reader) in product(forms.items(), readers.items()):
+        ui.say(case := f"training step, {chunks} x {tokens} tokens, reader {name}")
+        model = _built(stack, vocab_size, chunks, tokens, reader, device)
+        report.compare(case, times := compare_forms(model, chunks * tokens, batch, seconds))
+        for form in ("packed", "folded"):
+            report.ratio(case, times, ANEW, form, f"asked, {asked}" if form == model.form else "")
+    for ((chunks, tokens), asked), deeper in product(frozen.items(), (1, DEEPER)):
+        case = f"training step, {chunks} x {tokens} tokens, kept memories"
+        ui.say(case := case if deeper == 1 else f"{case} of {deeper} times deeper an encoder")
+        encoder = replace(stack, layers=deeper * stack.layers)
+        model = _built(stack, vocab_size, chunks, tokens, VectorReader(), device, encoder)
+        times = compare_kept(model, chunks * tokens, max(1, 8 * batch // chunks), stream, seconds)
+        report.compare(case, times)
+        report.ratio(case, times, FROM_FROZEN, DISK, asked if deeper == 1 else "")
+        report.ratio(case, times, TRAINED, DISK)
+    generating = {
+        "reader vector": _built(stack, vocab_size, 4, 64, VectorReader(), device),
+        "full context": build_model(FullContextShape(chunk_tokens=64, decoder=stack), vocab_size, 0),
+    }
+    for name, model in generating.items():
+        ui.say(case := f"generation from {prompt} to {prompt + new} tokens, {name}")
+        model = cast(Generative, torch.nn.Module.to(model.eval(), device))
+        times, same = compare_cache(model, prompt, new, seconds)
+        report.compare(case, times)
+        report.ratio(case, times, "reading anew", "cache", "asked, at least 10")
+        if not same:
+            report.notes.append(f"The two ways of {case} chose DIFFERENT tokens.")
+    return report
 
 
 def one_after_the_other(model: MemoryModel, ids_BN: Tensor) -> Tensor:
@@ -149,15 +130,12 @@ def compare_forms(model: MemoryModel, tokens: int, batch: int, seconds: float) -
     ids_BN = torch.randint(2, model.config.vocab_size, (batch, tokens), device=model.device)
     own = model.form
 
-    def in_form(form: str) -> Callable[[], Tensor]:
-        def loss() -> Tensor:
-            model.form = "folded" if form == "folded" else "packed"
-            return model(ids_BN, labels=ids_BN).loss
+    def in_form(form: Literal["packed", "folded"]) -> Tensor:
+        model.form = form
+        return model(ids_BN, labels=ids_BN).loss
 
-        return loss
-
-    losses = {form: in_form(form) for form in sorted(("packed", "folded"), key=lambda form: form != own)}
-    losses["one after the other"] = lambda: one_after_the_other(model, ids_BN)
+    losses = {"packed": lambda: in_form("packed"), "folded": lambda: in_form("folded")}
+    losses = {own: losses[own], **losses, ANEW: lambda: one_after_the_other(model, ids_BN)}
     times = compare_steps(model, losses, seconds)
     model.form = own
     return times
@@ -178,32 +156,31 @@ def compare_kept(model: MemoryModel, window: int, batch: int, stream: int, secon
         with torch.no_grad():
             blank_M = model.encoder(torch.full((1, T), PAD, device=device))[0]
         memories = StreamMemories(memory_NM, blank_M, T, window // T)
-        steps: dict[str, int] = dict.fromkeys(("from disk", "frozen encoder", "trained encoder"), 0)
 
         def loss_of(side: str) -> Callable[[], Tensor]:
+            steps = count()
+
             def loss() -> Tensor:
-                model.encoder.requires_grad_(side == "trained encoder")
-                step = steps[side]
-                steps[side] += 1
+                model.encoder.requires_grad_(side == TRAINED)
+                step = next(steps)
                 batch_BN = objective(torch.from_numpy(sampler.batch_at(step)).to(device), T)
-                known = {"own_memories": memories.of(sampler.starts_at(step), batch_BN)} if side == "from disk" else {}
+                known = {"own_memories": memories.of(sampler.starts_at(step), batch_BN)} if side == DISK else {}
                 return model(**batch_BN.inputs(), **known).loss
 
             return loss
 
-        return compare_steps(model, {side: loss_of(side) for side in steps}, seconds)
+        return compare_steps(model, {side: loss_of(side) for side in (DISK, FROM_FROZEN, TRAINED)}, seconds)
 
 
 def compare_cache(model: Generative, prompt: int, new: int, seconds: float) -> tuple[Times, bool]:
     """Times of generating `new` tokens after a prompt with a cache and without, and whether they were the same."""
     ids_BN = torch.randint(2, model.config.vocab_size, (1, prompt), device=model.device)
-
-    def generate(use_cache: bool) -> Tensor:
-        return model.generate(ids_BN, max_new_tokens=new, eos_token_id=None, use_cache=use_cache).cpu()
-
-    sides = {"cache": lambda: generate(True), "reading anew": lambda: generate(False)}
-    same = torch.equal(*(call() for call in sides.values()))
-    return _timed(sides, seconds), same
+    asked = {"max_new_tokens": new, "eos_token_id": None}
+    sides = {
+        "cache": lambda: model.generate(ids_BN, use_cache=True, **asked),
+        "reading anew": lambda: model.generate(ids_BN, use_cache=False, **asked),
+    }
+    return for_seconds(sides, seconds), torch.equal(*(call() for call in sides.values()))
 
 
 def compare_steps(model: MemoryModel, losses: Mapping[str, Callable[[], Tensor]], seconds: float) -> Times:
@@ -213,27 +190,16 @@ def compare_steps(model: MemoryModel, losses: Mapping[str, Callable[[], Tensor]]
         AssertionError: their first losses differ.
     """
 
-    def step(loss: Callable[[], Tensor]) -> Callable[[], float]:
-        def call() -> float:
-            model.zero_grad(set_to_none=True)
-            value = loss()
-            value.backward()
-            return value.item()  # waits until the device has done all of it
+    def step(loss: Callable[[], Tensor]) -> float:
+        model.zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()
+        return value.item()
 
-        return call
-
-    sides = {name: step(loss) for name, loss in losses.items()}
+    sides = {name: partial(step, loss) for name, loss in losses.items()}
     first = [call() for call in sides.values()]
     assert max(first) - min(first) <= SAME, f"the sides compute different losses: {first}"
-    return _timed(sides, seconds)
-
-
-def _timed(sides: Mapping[str, Callable[[], object]], seconds: float) -> Times:
-    """As many rounds as take about `seconds` for each side, at least three; all have been called before."""
-    trial = in_turn(sides, rounds=1, warm_up=0)
-    rounds = int(seconds * len(sides) / sum(t[0] for t in trial.values())) - 1
-    more = in_turn(sides, rounds=max(2, rounds), warm_up=0)
-    return {name: trial[name] + more[name] for name in sides}
+    return for_seconds(sides, seconds)
 
 
 def _built(

@@ -3,7 +3,6 @@
 On a CPU each measurement has a process of its own, so that nothing that ran before has left room in the heap.
 """
 
-import os
 import resource
 import sys
 import time
@@ -11,9 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from memlm.cpu import tune_cpu
@@ -35,19 +34,12 @@ class StepCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Forward and backward over random tokens, one row.
+    """Forward and backward over random tokens, one row."""
 
-    Args:
-        shape: the model, with random weights.
-        vocab_size: how many token ids there are.
-        tokens: N, whole chunks.
-        kept: memories are given, and the encoder that formed them is frozen.
-    """
-
-    shape: MemoryShape | FullContextShape | RecurrentShape
+    shape: MemoryShape | FullContextShape | RecurrentShape  # of a model with random weights
     vocab_size: int
-    tokens: int
-    kept: bool = False
+    tokens: int  # N, whole chunks
+    kept: bool = False  # memories are given, and the encoder that formed them is frozen
 
 
 def step_cost(step: Step, device: torch.device) -> StepCost:
@@ -58,13 +50,13 @@ def step_cost(step: Step, device: torch.device) -> StepCost:
     """
     try:
         if device.type == "cuda":
-            return _on_gpu(step, device)
+            return _measured(step, device)
         # A server that has imported and done nothing else, and forks itself for every call. A process started by
         # ourselves would be told our own peak as its first (Linux keeps ru_maxrss over exec).
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(_on_cpu, step, torch.get_num_threads()).result()
+            return pool.submit(_measured, step, device, torch.get_num_threads()).result()
     except (BrokenProcessPool, torch.OutOfMemoryError, MemoryError):
         raise WorkError(f"a step over {step.tokens:,} tokens does not fit into memory.") from None
 
@@ -73,35 +65,26 @@ def room(device: torch.device) -> int:
     """Bytes of memory that are free on the device now."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        rows = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-    except OSError:  # not on Linux: what there is, free or not
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
-def _on_cpu(step: Step, threads: int) -> StepCost:
-    tune_cpu()  # as in training
-    torch.set_num_threads(threads)
-    device = torch.device("cpu")
-    _take(_narrow(step), *_made(_narrow(step), device))  # libraries allocate what they need once
+def _measured(step: Step, device: torch.device, threads: int | None = None) -> StepCost:
+    """The step's cost in this process, after another one, for which libraries allocate what they need once."""
+    if threads:
+        tune_cpu()  # as in training
+        torch.set_num_threads(threads)
+    on_gpu = device.type == "cuda"
+    _take(*_made(step if on_gpu else _narrow(step), device))  # a CPU's peak cannot be reset
     made = _made(step, device)
-    before = _peak()
-    first = _take(step, *made)
-    peak = _peak() - before
-    return StepCost(seconds=_settled(first, step, made), peak_bytes=peak)
-
-
-def _on_gpu(step: Step, device: torch.device) -> StepCost:
-    made = _made(step, device)
-    _take(step, *made)
-    made[0].zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    first = _take(step, *made)
-    peak = torch.cuda.max_memory_allocated(device) - before
-    return StepCost(seconds=_settled(first, step, made), peak_bytes=peak)
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    before = _peak(device)
+    seconds = _take(*made)
+    peak = _peak(device) - before
+    if seconds <= _AGAIN:
+        seconds = min(_take(*made) for _ in range(3))
+    return StepCost(seconds=seconds, peak_bytes=peak)
 
 
 def _made(step: Step, device: torch.device) -> tuple[TextMemory, dict[str, torch.Tensor]]:
@@ -117,7 +100,7 @@ def _made(step: Step, device: torch.device) -> tuple[TextMemory, dict[str, torch
     return model, given
 
 
-def _take(step: Step, model: TextMemory, given: dict[str, torch.Tensor]) -> float:
+def _take(model: TextMemory, given: dict[str, torch.Tensor]) -> float:
     """Seconds of one step."""
     started = time.perf_counter()
     model.zero_grad(set_to_none=True)
@@ -125,10 +108,6 @@ def _take(step: Step, model: TextMemory, given: dict[str, torch.Tensor]) -> floa
     if given["input_ids"].is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def _settled(first: float, step: Step, made: tuple[TextMemory, dict[str, torch.Tensor]]) -> float:
-    return first if first > _AGAIN else min(_take(step, *made) for _ in range(3))
 
 
 def _narrow(step: Step) -> Step:
@@ -140,6 +119,8 @@ def _narrow(step: Step) -> Step:
     return replace(step, shape=shape, tokens=2 * shape.chunk_tokens)
 
 
-def _peak() -> int:
-    """The most bytes that this process has had in memory so far."""
+def _peak(device: torch.device) -> int:
+    """The most bytes that this process has had in memory so far; a GPU counts what tensors hold, since it was reset."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

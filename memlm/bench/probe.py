@@ -1,6 +1,4 @@
-"""What it saves to keep the embeddings of a frozen model: an epoch of a probe that reads them from disk, beside the
-same epoch with the model in the loop.
-"""
+"""An epoch of a probe over embeddings that are kept on disk, against the same epoch with the model in the loop."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
-from memlm.bench.timing import in_turn, pair_ratio
+from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
@@ -35,8 +32,8 @@ def run(
 ) -> Report:
     """Keep the embeddings once, then train one epoch from them and one with the model, in turn."""
     tune_cpu()
-    corpus, config = open_corpus(options), config or ProbeConfig(batch=64)
-    (encoder,) = open_theirs(model, corpus, MeasureConfig())
+    corpus, config = options.corpus(), config or ProbeConfig(batch=64)
+    (encoder,) = open_theirs(model, corpus.tokenizer, MeasureConfig())
     tokens_NT = corpus.chunks(corpus.train, tokens, limit=chunks).tokens
     with tempfile.TemporaryDirectory() as cache:
         probe = Probe(config, tokens, embed(encoder, tokens_NT, Path(cache)), corpus.vocab_size).to(encoder.device)
@@ -52,26 +49,21 @@ def run(
             epoch(lambda rows: torch.from_numpy(memories_NM[rows]))
 
         def in_the_loop() -> None:
-            epoch(lambda rows: encoder.encode_all(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
+            epoch(lambda rows: encoder.encode(torch.from_numpy(tokens_NT[rows]).to(encoder.device))[encoder.number])
 
         times = in_turn({"kept": from_disk, "in the loop": in_the_loop}, rounds=rounds)
-    ratio = pair_ratio(times["in the loop"], times["kept"])
-    return Report(
+    told = encoder.told(tokens_NT)
+    report = Report(
         name="probe",
-        claim=(
-            "An epoch of a probe over embeddings that are kept on disk, against the same epoch with the model in the "
-            "loop."
-        ),
         columns=("the model's embeddings", f"seconds an epoch (median of {rounds})", "chunks/s"),
         rows=[(side, median(seconds), len(tokens_NT) / median(seconds)) for side, seconds in times.items()],
-        ratios={"seconds an epoch, in the loop / kept (asked, at least 5)": ratio},
         setting=(
-            f"{encoder.reader.opened.source}, last layer, {encoder.view.readout}; {len(tokens_NT)} chunks of {tokens} "
+            f"{told['source']}, last layer, {told['readout']}; {len(tokens_NT)} chunks of {tokens} "
             f"tokens, batch {config.batch}, the probe of memlm measure, fp32, data {corpus.hash[:12]}"
         ),
         device=encoder.device.type,
-        notes=[
-            "Kept embeddings were computed once before, which costs about as long as the model takes of one epoch.",
-        ],
+        notes=["Kept embeddings were computed once before, which costs about as long as the model takes of one epoch."],
         raw={"seconds": times},
     )
+    report.ratio("seconds an epoch", times, "in the loop", "kept", "asked, at least 5")
+    return report

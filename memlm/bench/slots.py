@@ -1,7 +1,8 @@
-"""Seconds of training until half of the held-out tokens come back: the slots autoencoder and the paper's mixer.
+"""Training time until 50 % of held-out tokens come back out of 256 numbers, 16 tokens in: the slots autoencoder against
+the paper's mixer (flat, kernel 4, last-token readout, repeat, no norm on the memory). Asked: at least 20 times less.
 
-16 tokens through 256 numbers. The mixer is run twice, with its own optimiser and with that of slots, so that what the
-architecture gives and what the optimiser gives are told apart.
+The mixer is run twice, with its own optimiser and with that of slots, so that what the architecture gives and what the
+optimiser gives are told apart.
 """
 
 import io
@@ -12,23 +13,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from matplotlib.ticker import PercentFormatter
 
 from memlm import ui
 from memlm.bench import figure
-from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import matrix_rate
 from memlm.errors import WorkError
 from memlm.presets import preset
 from memlm.report.figures import MUTED, SERIES
-from memlm.train.config import OptimConfig, TrainConfig
+from memlm.train.config import TrainConfig
 from memlm.train.loop import train
 from memlm.train.tracking import read_metrics
 
 TOKENS, MEMORY, BATCH = 16, 256, 128
 OURS, PAPER, SWAPPED = "slots", "mixer", "mixer, optimiser of slots"
+SIDES = {OURS: ("slots", "slots"), PAPER: ("mixer", "mixer"), SWAPPED: ("mixer", "slots")}  # presets: model, optimiser
 EVAL_EVERY = 5  # steps; scoring is not counted in training seconds
 FOREVER = 10**6  # steps; time ends a side
 
@@ -38,67 +38,29 @@ Curve = list[tuple[float, float]]  # (training seconds, held-out token accuracy)
 def sides(data: Path, seconds: float) -> dict[str, TrainConfig]:
     """The config of each side: the preset at 16 tokens, with a rate that rises for 50 steps and then stays."""
     return {
-        OURS: _side("slots", preset("slots").optim, data, seconds),
-        PAPER: _side("mixer", preset("mixer").optim, data, seconds),
-        SWAPPED: _side("mixer", preset("slots").optim, data, seconds),
+        side: replace(
+            preset(model),
+            data=data,
+            model=replace(preset(model).model, chunk_tokens=TOKENS, memory_dim=MEMORY),
+            optim=replace(preset(optimiser).optim, warmup=50, decay_from=1.0),
+            batch=BATCH,
+            steps=FOREVER,
+            max_seconds=seconds,
+            eval_every=EVAL_EVERY,
+            checkpoint_every=FOREVER,
+            compile="off",
+            precision="fp32",
+        )
+        for side, (model, optimiser) in SIDES.items()
     }
-
-
-def _side(name: str, optim: OptimConfig, data: Path, seconds: float) -> TrainConfig:
-    config = preset(name)
-    return replace(
-        config,
-        data=data,
-        model=replace(config.model, chunk_tokens=TOKENS, memory_dim=MEMORY),
-        optim=replace(optim, warmup=50, decay_from=1.0),
-        batch=BATCH,
-        steps=FOREVER,
-        max_seconds=seconds,
-        eval_every=EVAL_EVERY,
-        checkpoint_every=FOREVER,
-        compile="off",
-        precision="fp32",
-    )
 
 
 def run(options: Options, *, target: float = 0.5) -> Report:
     """Train one side after the other for as many seconds and read when each one's curve passes `target`."""
-    corpus = open_corpus(options)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = options.seconds or 120.0
+    corpus, seconds = options.corpus(), options.seconds or 120.0
     per_cent = f"{100 * target:g} %"
-    rows, curves, notes, rates = [], {}, [], {}
-    reached: dict[str, float | None] = {}
-    for name, config in sides(options.data, seconds).items():
-        ui.say(f"{name}: {seconds:g} s of training")
-        rates[name] = matrix_rate(device)
-        metrics, failure = _train(config)
-        curve = [(row["train_seconds"], row["token_accuracy"]) for row in metrics]
-        spent = curve[-1][0] if curve else 0.0
-        curves[name], reached[name] = curve, crossing(curve, target)
-        if failure:
-            notes.append(f"{name} stopped after {spent:.1f} s: {failure}")
-        time = reached[name]
-        step_ms = 1000 * spent / metrics[-1]["step"] if metrics else 0.0
-        best = 100 * max((accuracy for _, accuracy in curve), default=0.0)
-        rows.append((name, f"more than {spent:.4g}" if time is None else time, step_ms, best, rates[name] / 1e9))
-
-    ratios, ours = {}, reached[OURS]
-    for name, asked in ((PAPER, "asked, at least 20"), (SWAPPED, "the architecture's share")):
-        what, theirs = f"time to {per_cent}, {name} / slots", reached[name]
-        if ours is None:
-            notes.append(f"slots itself did not reach {per_cent}: there is no ratio to {name}.")
-        elif theirs is not None:
-            ratios[f"{what} ({asked})"] = theirs / ours
-        elif curves[name]:
-            ratios[f"{what} ({asked}; a lower bound, {name} never got there)"] = curves[name][-1][0] / ours
-    return Report(
+    report = Report(
         name="slots",
-        claim=(
-            f"Training time until {per_cent} of held-out tokens come back out of {MEMORY} numbers, {TOKENS} tokens in: "
-            "the slots autoencoder against the paper's mixer (flat, kernel 4, last-token readout, repeat, no norm on "
-            "the memory). Asked: at least 20 times less."
-        ),
         columns=(
             "side",
             f"seconds to {per_cent}",
@@ -106,8 +68,6 @@ def run(options: Options, *, target: float = 0.5) -> Report:
             "best within its time, %",
             "machine before it, GFLOP/s",
         ),
-        rows=rows,
-        ratios=ratios,
         setting=(
             f"{TOKENS} tokens, {MEMORY} numbers, batch {BATCH}, fp32, seed 0, data {corpus.hash[:12]} (vocabulary "
             f"{corpus.vocab_size}); {seconds:g} s of training a side, one after the other; learning rates as in the "
@@ -115,14 +75,35 @@ def run(options: Options, *, target: float = 0.5) -> Report:
             f"schedule that does not fit its time; scored every {EVAL_EVERY} steps on 512 held-out chunks, which is "
             "not counted; linear between two scores"
         ),
-        device=device.type,
-        notes=notes,
-        figure=_plot(curves, target, options.out / "slots.png"),
-        raw={
-            "seconds_to_target": reached,
-            "curves": {name: thinned(curve, reached[name]) for name, curve in curves.items()},
-        },
+        device=options.device.type,
     )
+    curves: dict[str, Curve] = {}
+    reached: dict[str, float | None] = {}
+    for name, config in sides(options.data, seconds).items():
+        ui.say(f"{name}: {seconds:g} s of training")
+        rate = matrix_rate(options.device)
+        metrics, failure = _train(config)
+        curves[name] = curve = [(row["train_seconds"], row["token_accuracy"]) for row in metrics]
+        reached[name] = time = crossing(curve, target)
+        spent = curve[-1][0] if curve else 0.0
+        if failure:
+            report.notes.append(f"{name} stopped after {spent:.1f} s: {failure}")
+        step_ms = 1000 * spent / metrics[-1]["step"] if metrics else 0.0
+        best = 100 * max((accuracy for _, accuracy in curve), default=0.0)
+        report.rows.append((name, f"more than {spent:.4g}" if time is None else time, step_ms, best, rate / 1e9))
+
+    for name, asked in ((PAPER, "asked, at least 20"), (SWAPPED, "the architecture's share")):
+        what, theirs, ours = f"time to {per_cent}, {name} / slots", reached[name], reached[OURS]
+        if ours is None:
+            report.notes.append(f"slots itself did not reach {per_cent}: there is no ratio to {name}.")
+        elif theirs is not None:
+            report.ratios[f"{what} ({asked})"] = theirs / ours
+        elif curves[name]:
+            report.ratios[f"{what} ({asked}; a lower bound, {name} never got there)"] = curves[name][-1][0] / ours
+    report.figure = _plot(curves, target, options.out / "slots.png")
+    thin = {name: thinned(curve, reached[name]) for name, curve in curves.items()}
+    report.raw = {"seconds_to_target": reached, "curves": thin}
+    return report
 
 
 def crossing(curve: Curve, target: float) -> float | None:
@@ -138,9 +119,9 @@ def crossing(curve: Curve, target: float) -> float | None:
 def thinned(curve: Curve, near: float | None = None) -> Curve:
     """Points 2 % apart in time, the last one, and all those within a tenth of `near`."""
     kept: Curve = []
-    for i, (seconds, accuracy) in enumerate(curve):
+    for seconds, accuracy in curve:
         close = near is not None and abs(seconds - near) < 0.1 * near
-        if not kept or close or seconds >= 1.02 * kept[-1][0] or i == len(curve) - 1:
+        if not kept or close or seconds >= 1.02 * kept[-1][0] or seconds == curve[-1][0]:
             kept.append((seconds, accuracy))
     return kept
 

@@ -1,21 +1,24 @@
-"""A language model of others given memories: what it copies from them before and after training, what it loses by it,
-and what a context costs it.
+"""A frozen language model of others is given memories of text through LoRA: how many tokens it copies from them before
+and after its training, whether plain text costs it anything, and what a context costs.
 
 The curriculum of the preset is trained beside the data, and resumed there if the benchmark was stopped.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from memlm import ui
 from memlm.bench.form import Options, Report
+from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
@@ -39,6 +42,7 @@ from memlm.train.start import start_from
 
 CONTEXT = 2048
 PLAIN = 64  # tokens of a plain text
+FIGURES = ("tokens right", "95 %", "nats", "95 % of nats")
 
 
 def run(
@@ -65,21 +69,17 @@ def run(
     before = cast(PretrainedMemory, build_model(shape, corpus.vocab_size, last.seed).eval())
     start_from(before, runs / first, corpus.tokenizer)
     after = cast(PretrainedMemory, load_model(runs))
-    rows = list(_both(before, after, corpus, examples))
+    access = [dict(_access(model, corpus, examples)) for model in (before, after)]
     text = _plain(after, corpus, examples, plain)
     del before
     served = _served(after, context, rounds)
-    full, slots, vector = (served[side] for side in served)
+    full, slots, vector = served.values()
     then, T = f"after {context:,} tokens", shape.chunk_tokens
     asked = "plain text, LoRA on where nothing is read / the base model (asked, at most 1.02)"
     return Report(
         name="smollm2",
-        claim=(
-            "A frozen language model of others is given memories of text through LoRA: how many tokens it copies from "
-            "them before and after its training, whether plain text costs it anything, and what a context costs."
-        ),
-        columns=("task", "mode", "memories", *(f"{side}: {it}" for side in ("before", "after") for it in _FIGURES)),
-        rows=rows,
+        columns=("task", "mode", "memories", *(f"{side}: {it}" for side in ("before", "after") for it in FIGURES)),
+        rows=[(*key, *access[0][key], *access[1][key]) for key in access[0]],
         ratios={
             "plain text, the memory model without memories / the base model": text["unread"] / text["base"],
             asked: text["always"] / text["base"],
@@ -89,9 +89,8 @@ def run(
             f"cache bytes {then}, full context / {T} soft tokens": full["bytes"] / slots["bytes"],
         },
         setting=(
-            f"{Path(shape.base).name}: {after.config.base_source}; chunks of {shape.chunk_tokens} tokens in "
-            f"{shape.memory_dim} numbers, LoRA of rank {shape.decoder.lora_rank} on all linear layers; "
-            f"{examples} held-out examples of "
+            f"{Path(shape.base).name}: {after.config.base_source}; chunks of {T} tokens in {shape.memory_dim} numbers, "
+            f"LoRA of rank {shape.decoder.lora_rank} on all linear layers; {examples} held-out examples of "
             f"{shape.chunks} chunks; seed {last.seed}; stages "
             + ", ".join(f"{name}: {c.objective}, {c.steps} steps of {c.batch}" for name, c in plan.stages.items())
         ),
@@ -115,22 +114,10 @@ def run(
     )
 
 
-_FIGURES = ("tokens right", "95 %", "nats", "95 % of nats")
-
-
-def _both(
-    before: PretrainedMemory, after: PretrainedMemory, corpus: Corpus, examples: int
-) -> Iterator[tuple[Any, ...]]:
-    """Rows: task, mode, memories, then the four figures before and those after."""
-    told = [dict(_access(model, corpus, examples)) for model in (before, after)]
-    for key in told[0]:
-        yield *key, *told[0][key], *told[1][key]
-
-
 def _access(
     model: PretrainedMemory, corpus: Corpus, examples: int
 ) -> Iterator[tuple[tuple[str, str, str], tuple[Any, ...]]]:
-    """(task, mode, memories) -> `_FIGURES`, with intervals over examples."""
+    """(task, mode, memories) -> `FIGURES`, with intervals over examples."""
     T, chunks = model.chunk_tokens, model.config.read_shape().chunks
     for name in ("blank", "copy", "causal"):
         make, of_text = TASKS[name]
@@ -167,10 +154,8 @@ def _plain(model: PretrainedMemory, corpus: Corpus, examples: int, tokens: int) 
     told = {"base": open_pretrained(model.base.name, head=True).model(input_ids=read_BN).logits}
     x_BNW = model.inputs(F.pad(ids_BN, (1, 0))[:, :-1], torch.arange(tokens))
     assert model.adapter is not None
-    for name in ("reading", "always"):
-        model.adapter.serves = name
-        told[name] = logits(model.base.lm, model.decoder(x_BNW))
-    model.adapter.serves = "reading"
+    for model.adapter.serves in ("always", "reading"):
+        told[model.adapter.serves] = logits(model.base.lm, model.decoder(x_BNW))
     nats = {name: F.cross_entropy(of.flatten(0, 1), own_BN.flatten()).item() for name, of in told.items()}
     return {
         "base": nats["base"],
@@ -180,65 +165,45 @@ def _plain(model: PretrainedMemory, corpus: Corpus, examples: int, tokens: int) 
     }
 
 
-class _Full:
+class _Full(Decoding):
     """The language model as it comes, which keeps every token."""
 
-    def __init__(self, model: PretrainedMemory, ids_BN: torch.Tensor):
-        self.model, self.own_BN, self.bytes = model, model.base.own(ids_BN), 0
+    @torch.inference_mode()
+    def __init__(self, model: PretrainedMemory, ids_BN: Tensor):
+        self.lm = model.base.lm
+        self.cache: Any = None
+        self._read(model.base.own(ids_BN))
+
+    def _read(self, own_BN: Tensor) -> Tensor:
+        out = self.lm(input_ids=own_BN, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        self.cache, self.logits = out.past_key_values, out.logits[:, -1]
+        return self.logits
 
     @torch.inference_mode()
-    def prefill(self) -> None:
-        """Read the context."""
-        out = self.model.base.lm(input_ids=self.own_BN, use_cache=True, logits_to_keep=1)
-        self.cache, self.next_B1 = out.past_key_values, out.logits.argmax(-1)
-        self.bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """As of `Decoding`, in the language model's own ids."""
+        return self._read(tokens_B[:, None])
 
-    @torch.inference_mode()
-    def go_on(self) -> None:
-        """Write T tokens."""
-        for _ in range(self.model.chunk_tokens):
-            out = self.model.base.lm(input_ids=self.next_B1, past_key_values=self.cache, use_cache=True)
-            self.next_B1 = out.logits.argmax(-1)
-
-
-class _Memories:
-    """The memory model, which keeps soft tokens of memories and the tokens of one chunk."""
-
-    def __init__(self, model: PretrainedMemory, ids_BN: torch.Tensor):
-        self.model, self.prompt, self.bytes = model, Prompt(ids_BN, [ids_BN.shape[1]]), 0
-        self.decoding: Decoding
-
-    def prefill(self) -> None:
-        """Read the context."""
-        self.decoding = self.model.decoding(self.prompt)
-        self.bytes = self.decoding.nbytes
-        assert self.bytes == self.model.cache_bytes(self.prompt.lengths[0]), "another size than the formula's"
-
-    def go_on(self) -> None:
-        """Write T tokens, the last of which fills a chunk."""
-        for _ in range(self.model.chunk_tokens):
-            self.decoding.step(self.decoding.logits.argmax(-1))
+    @property
+    def nbytes(self) -> int:
+        """As of `Decoding`."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
 
 
 def _served(model: PretrainedMemory, context: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds to read a context and for each of the T tokens after it, and bytes kept, side by side."""
-    shape = cast(PretrainedShape, model.config.read_shape())
+    T, shape = model.chunk_tokens, cast(PretrainedShape, model.config.read_shape())
     one = replace(shape, reader=VectorReader())
     vector = cast(PretrainedMemory, build_model(one, model.config.vocab_size, 0).eval())
-    generator = torch.Generator().manual_seed(0)
-    ids_BN = torch.randint(2, model.config.vocab_size, (1, context), generator=generator)
-    sides: dict[str, Any] = {
-        "full context": _Full(model, ids_BN),
-        f"memories, {model.chunk_tokens} soft tokens each": _Memories(model, ids_BN),
-        "memories, one soft token each": _Memories(vector, ids_BN),
-    }
+    ids_BN = torch.randint(2, model.config.vocab_size, (1, context), generator=torch.Generator().manual_seed(0))
+    sides = {"full context": Serving(partial(_Full, model, ids_BN), T)}
+    for side, reading in ((f"memories, {T} soft tokens each", model), ("memories, one soft token each", vector)):
+        sides[side] = Serving(partial(reading.decoding, Prompt(ids_BN, [context])), T)
     prefill = in_turn({name: side.prefill for name, side in sides.items()}, rounds=1, warm_up=0)
+    kept = [side.cache_bytes for side in sides.values()]
+    assert kept[1:] == [reading.cache_bytes(context) for reading in (model, vector)], "another size than the formula's"
     tokens = in_turn({name: side.go_on for name, side in sides.items()}, rounds=rounds)
     return {
-        name: {
-            "prefill": prefill[name][0],
-            "token": [t / model.chunk_tokens for t in tokens[name]],
-            "bytes": side.bytes,
-        }
+        name: {"prefill": prefill[name][0], "token": [t / T for t in tokens[name]], "bytes": side.cache_bytes}
         for name, side in sides.items()
     }

@@ -1,14 +1,18 @@
-"""Tokenising a stream of text: our word table over the library against the library's own batch calls."""
+"""Tokenising a stream of text into arrays of ids against the tokenizers library's own batch calls on the same text, all
+of it at hand in a list. Asked: at least 0.8 of the library's best.
+"""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from memlm.bench.corpus import open_corpus
 from memlm.bench.form import Options, Report
-from memlm.bench.timing import in_turn, pair_ratio, rounds_for
+from memlm.bench.timing import for_seconds, pair_ratio
 from memlm.data.corpus import Corpus
 from memlm.tokens.pieces import cut_pieces
 from memlm.tokens.tokenizer import tokenise_pieces
@@ -19,38 +23,29 @@ OURS = "tokenise_pieces"
 
 def run(options: Options, *, limit: int = TOKENS) -> Report:
     """Tokenise the corpus' text, given as pieces and as lines, in turn."""
-    corpus = open_corpus(options)
-    tokenizer = corpus.tokenizer
-    documents = list(texts(corpus, limit))
-    pieces = [piece for text in documents for piece in cut_pieces([text])]
-    lines = [line for text in documents for line in text.splitlines(keepends=True)]
-    size = sum(len(text.encode()) for text in documents)
-    sides = {
-        OURS: lambda: deque(tokenise_pieces(tokenizer, pieces), maxlen=0),
-        "encode_batch, pieces": lambda: tokenizer.encode_batch(pieces, add_special_tokens=False),
-        "encode_batch, lines": lambda: tokenizer.encode_batch(lines, add_special_tokens=False),
-        "encode_batch_fast, pieces": lambda: tokenizer.encode_batch_fast(pieces, add_special_tokens=False),
-        "encode_batch_fast, lines": lambda: tokenizer.encode_batch_fast(lines, add_special_tokens=False),
+    corpus = options.corpus()
+    tokenizer, documents = corpus.tokenizer, list(texts(corpus, limit))
+    parts = {
+        "pieces": [piece for text in documents for piece in cut_pieces([text])],
+        "lines": [line for text in documents for line in text.splitlines(keepends=True)],
     }
+    pieces, size = parts["pieces"], sum(len(text.encode()) for text in documents)
+    sides: dict[str, Callable[[], Any]] = {OURS: lambda: deque(tokenise_pieces(tokenizer, pieces), maxlen=0)}
+    for call, cut in product(("encode_batch", "encode_batch_fast"), parts):
+        sides[f"{call}, {cut}"] = partial(getattr(tokenizer, call), parts[cut], add_special_tokens=False)
     ours = np.concatenate(list(tokenise_pieces(tokenizer, pieces)))
-    theirs = [i for e in tokenizer.encode_batch_fast(pieces, add_special_tokens=False) for i in e.ids]
-    same = np.array_equal(ours, theirs)
-    del theirs
-    times = in_turn(sides, rounds=rounds_for(sides, options.seconds or 10.0))
+    same = np.array_equal(ours, [i for e in sides["encode_batch_fast, pieces"]() for i in e.ids])
+    times = for_seconds(sides, options.seconds or 10.0)
     best = min((name for name in sides if name != OURS), key=lambda name: median(times[name]))
-    rows = [(name, size / 1e6 / median(seconds), pair_ratio(seconds, times[OURS])) for name, seconds in times.items()]
     return Report(
         name="tokenise",
-        claim=(
-            "Tokenising a stream of text into arrays of ids against the tokenizers library's own batch calls on the "
-            "same text, all of it at hand in a list. Asked: at least 0.8 of the library's best."
-        ),
         columns=("call", "MB/s (median)", "ours is so many times as fast (median of pairs)"),
-        rows=rows,
+        rows=[(name, size / 1e6 / median(t), pair_ratio(t, times[OURS])) for name, t in times.items()],
         ratios={f"MB/s, ours / {best}, the library's best (asked, at least 0.8)": pair_ratio(times[best], times[OURS])},
         setting=(
             f"{size / 1e6:.1f} MB of {len(documents)} documents, vocabulary {corpus.vocab_size}, data "
-            f"{corpus.hash[:12]}, as {len(pieces)} pieces and as {len(lines)} lines, {len(times[OURS])} rounds in turn"
+            f"{corpus.hash[:12]}, as {len(pieces)} pieces and as {len(parts['lines'])} lines, {len(times[OURS])} "
+            "rounds in turn"
         ),
         notes=[
             f"The same ids from both, on the pieces: {'yes' if same else 'NO'}. Cut into lines the text tokenises "

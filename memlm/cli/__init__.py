@@ -7,13 +7,13 @@ import traceback
 from importlib import import_module
 
 from memlm import __version__
-from memlm.errors import MemlmError
+from memlm.errors import MemlmError, not_installed
 
 COMMANDS = {
     "demo": "the whole story on a small real corpus: prepare, train, measure, report",
     "prepare": "a file, folder, Hugging Face data set or named corpus -> tokenizer and packed tokens",
     "train": "train an autoencoder or a causal language model from a preset, resumable",
-    "measure": "how much of its input an embedding still holds, with controls",
+    "measure": "how much of its input an embedding still holds: of a model, or of vectors from anywhere",
     "encode": "documents -> a bank of memories on disk",
     "recall": "a bank of memories -> the text that they hold",
     "generate": "text that goes on from a prompt, with a bank of memories before it",
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"memlm: there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
-        import_module(f"memlm.cli.{argv[0]}").main(argv[1:])
+        _run(*argv)
         return 0
     except MemlmError as error:
         print(f"memlm: {error}", file=sys.stderr)
@@ -50,6 +50,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Exception as error:
         return _unexpected(error)
+
+
+def _run(command: str, *argv: str) -> None:
+    try:
+        import_module(f"memlm.cli.{command}").main([*argv])
+    except ModuleNotFoundError as error:
+        raise not_installed(error) or error from None
 
 
 def _usage() -> str:

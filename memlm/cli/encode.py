@@ -44,24 +44,15 @@ def main(argv: list[str]) -> None:
     if call.batch < 1:
         raise UsageError(f"at least one chunk has to be encoded at once, not {call.batch}.")
     documents = _documents(call)
+    from memlm.api import OwnModel
     from memlm.bank.bank import Bank
-    from memlm.bank.encode import encode_documents
     from memlm.bank.opening import open_model
 
     before = len(Bank.open(call.out).documents) if call.append else 0
-    model, tokenizer = open_model(call.model, call.device)
+    model = OwnModel(call.model, *open_model(call.model, call.device))
     began = time.perf_counter()
-    bank = encode_documents(
-        model,
-        tokenizer,
-        documents,
-        call.out,
-        dtype=call.dtype,
-        fill=call.fill,
-        append=call.append,
-        model_path=call.model,
-        batch=call.batch,
-    )
+    how = {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
+    bank = model.encode_documents(documents, call.out, **how)
     told = _told(bank, before, time.perf_counter() - began)
     if call.json:
         print(json.dumps(told, ensure_ascii=False))

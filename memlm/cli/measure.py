@@ -14,18 +14,33 @@ from memlm.measure.config import MeasureConfig
 class Call:
     """Freeze encoders, train a fresh decoder on each one's memories alone, and report what came back.
 
-    Encoders are runs of ours, and any causal, masked, encoder or sentence-transformers model of others, at any layers,
-    readouts and chunk lengths; --cram and --invert tell what a causal one of them could give without any probe.
-    Held-out text, with controls (no memory, shuffled memories, untrained twin, uniform random tokens) and 95 %
-    bootstrap intervals over chunks. Of a model that reads memories also what it gets from them: loss, copies, recall
-    of key-value pairs and of needles, with its memories, without, and with another text's; and, token by token, what
-    each prediction owes to them.
+    Encoders are runs of ours, any causal, masked, encoder or sentence-transformers model of others, at any layers,
+    readouts and chunk lengths, and vectors from anywhere beside the texts they are of; --cram and --invert tell what a
+    causal model of others could give without any probe. Held-out text, with controls (no memory, shuffled memories,
+    untrained twin, uniform random tokens) and 95 % bootstrap intervals over chunks. Of a model that reads memories also
+    what it gets from them: loss, copies, recall of key-value pairs and of needles, with its memories, without, and with
+    another text's; and, token by token, what each prediction owes to them.
     """
 
     models: Annotated[
-        tuple[str, ...], tyro.conf.Positional
-    ]  # runs or saved folders, or models of others: a hub name, a folder, a GGUF file, smollm2, minilm
-    data: Path = Path("data")  # a folder made by memlm prepare
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="[MODEL...]",
+            help="run folders or saved folders; of others: hub names, local folders, GGUF files, smollm2, minilm",
+            help_behavior_hint="",
+        ),
+    ] = ()
+    vectors: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(
+            metavar="FILE...",
+            help=".npy or .safetensors files with vectors [K, M] of the texts in --texts",
+            help_behavior_hint="",
+        ),
+    ] = ()
+    texts: Path | None = None  # what is asked for in the place of --data's text: .txt or .jsonl, a text a line; .json
+    data: Path | None = None  # a folder made by memlm prepare, `data` if not given; with --texts its tokenizer alone
     out: Path  # the measurement's folder: results.json, access.json, attribution.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
     json: bool = False  # print one JSON object with a list `results`
@@ -35,14 +50,8 @@ class Call:
 def main(argv: list[str]) -> None:
     """Run the command."""
     call = tyro.cli(Call, args=argv, prog="memlm measure")
-    from memlm.measure.access_table import access_table
     from memlm.measure.run import measure
-    from memlm.measure.table import ceilings_table, retention_table
 
-    report = measure(list(call.models), call.data, call.out, call.config, cache=call.cache)
-    if call.json:
-        print(json.dumps(report))
-        return
-    tables = (retention_table, report["results"]), (access_table, report["access"])
-    tables += ((ceilings_table, report.get("ceilings", [])),)
-    print("\n\n".join(table(rows) for table, rows in tables if rows))
+    encoders = [*call.models, *call.vectors]
+    report = measure(encoders, call.data, call.out, call.config, cache=call.cache, texts=call.texts)
+    print(json.dumps(report) if call.json else report)

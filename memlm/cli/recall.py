@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     call = tyro.cli(Call, args=argv, prog="memlm recall")
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_maker
-    from memlm.bank.recall import Score, find_originals, own_decoder, recall_text
+    from memlm.bank.recall import Recalled, find_originals, own_decoder, recall_text
     from memlm.data.sources import open_source
     from memlm.ui import say
 
@@ -41,14 +41,13 @@ def main(argv: list[str]) -> None:
     source = None if call.against is None else open_source(call.against, column=call.column)
     originals = None if source is None else find_originals(entries, source, source.name)
     model, tokenizer = open_maker(bank, call.model, call.device)
-    own_decoder(model)  # refused before anything is printed
-    by_copy = model.recall is None
-    if by_copy:
+    by = own_decoder(model).by  # refused before anything is printed
+    if by == "blank copy":
         say("a memory model recalls by blank copy: only as well as it was trained to (objective blank)")
 
     rows = []
     for number, entry in zip(numbers, entries, strict=True):
-        original, score = (None, None) if originals is None else (originals[entry.sha256], Score())
+        original, score = (None, None) if originals is None else (originals[entry.sha256], Recalled())
         text = recall_text(bank, model, tokenizer, number, original, score)
         row: dict[str, Any] = {"name": entry.name, "tokens": entry.tokens, "chunks": entry.chunks}
         if call.json:
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
     if call.json:
         where = str(call.model) if call.model else bank.meta.model
         told = {"bank": str(call.bank), "model": where, "encoder": bank.meta.encoder}
-        told |= {"by": "blank copy" if by_copy else "decoder", "documents": rows}
+        told |= {"by": by, "documents": rows}
         print(json.dumps(told, ensure_ascii=False))
 
 

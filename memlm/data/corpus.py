@@ -96,6 +96,16 @@ class Corpus:
         starts = stream.documents[document] + (chosen - first[document]) * length
         return Chunks(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
 
+    def sides(self, length: int, train: int, held: int) -> tuple[np.ndarray, np.ndarray]:
+        """Chunks of the training side and held-out ones, int64 [n, T], so many at most.
+
+        Raises:
+            UsageError: no document of a side has `length` tokens.
+        """
+        limits = (self.train, train), (self.valid, held)
+        learnt, asked = (self.chunks(stream, length, limit=limit).tokens for stream, limit in limits)
+        return learnt, asked
+
     def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
         return TokenStream(tokens, np.load(self.path / f"{name}.docs.npy", mmap_mode="r"), names)

@@ -15,25 +15,20 @@ _OVER_CORPUS = ("bleu", "chrf", "chrf++", "ter")  # dear to aggregate, so resamp
 
 @dataclass(frozen=True)
 class Outcome:
-    """One figure of one model under one condition, example by example.
+    """One figure of one model under one condition, example by example."""
 
-    Args:
-        key: task, metric and filter.
-        model: its name.
-        condition: whose memories it read.
-        values: of the examples, as lm-eval's task gives them.
-        aggregate: lm-eval's, values -> the figure.
-        told: what the row says beside the figure.
-        seed: of resamples.
-    """
-
-    key: tuple[str, str, str]
+    key: tuple[str, str, str]  # task, metric and filter
     model: str
-    condition: Condition
-    values: list[Any]
-    aggregate: Callable[[list[Any]], float]
-    told: dict[str, Any]
-    seed: int
+    condition: Condition  # whose memories it read
+    values: list[Any]  # of the examples, as lm-eval's task gives them
+    aggregate: Callable[[list[Any]], float]  # lm-eval's: values -> the figure
+    told: dict[str, Any]  # what the row says beside the figure
+    seed: int  # of resamples
+
+    @cached_property
+    def value(self) -> float:
+        """The figure over all examples."""
+        return float(self.aggregate(self.values))
 
     @cached_property
     def resampled(self) -> np.ndarray:
@@ -55,22 +50,21 @@ def rows_of(outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
     """A row for each: held against the same model's `own` memories, and those against the first model's."""
     own = {(outcome.key, outcome.model): outcome for outcome in outcomes if outcome.condition == "own"}
     first = {outcome.key: outcome for outcome in reversed(outcomes) if outcome.condition == "own"}
-    for outcome in outcomes:
-        other = first[outcome.key] if outcome.condition == "own" else own[outcome.key, outcome.model]
-        paired = other is not outcome and len(other.values) == len(outcome.values)
-        value = float(outcome.aggregate(outcome.values))
+    for one in outcomes:
+        other = first[one.key] if one.condition == "own" else own[one.key, one.model]
+        paired = other is not one and len(other.values) == len(one.values)
         yield {
-            **dict(zip(("task", "metric", "filter"), outcome.key, strict=True)),
-            "model": outcome.model,
-            "condition": outcome.condition,
-            "value": value,
-            "stderr": float(outcome.resampled.std()),
-            "value_ci": outcome.interval,
-            "n": len(outcome.values),
+            **dict(zip(("task", "metric", "filter"), one.key, strict=True)),
+            "model": one.model,
+            "condition": one.condition,
+            "value": one.value,
+            "stderr": float(one.resampled.std()),
+            "value_ci": one.interval,
+            "n": len(one.values),
             "against": f"{other.model} {other.condition}" if paired else None,
-            "difference": value - float(other.aggregate(other.values)) if paired else None,
-            "difference_ci": _quantiles(outcome.resampled - other.resampled) if paired else None,
-            **outcome.told,
+            "difference": one.value - other.value if paired else None,
+            "difference_ci": _quantiles(one.resampled - other.resampled) if paired else None,
+            **one.told,
         }
 
 

@@ -1,19 +1,18 @@
 """One of our models as lm-eval's `LM`: it tokenises, asks the scorer, and keeps account of the memories read."""
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.evaluate.config import Condition
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read, room
 from memlm.models.model import Generative
 from memlm.tokens.detokenise import TextStream
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """What one request read: how many memories each scored (or written) token could read; whether text was cut off."""
 
     memories: np.ndarray
@@ -31,12 +29,12 @@ class Read:
 
 
 class Harness(LM):
-    """A model under one condition.
+    """A model under one of its conditions (`conditions_of`).
 
     Args:
         model: one of ours that predicts tokens.
         tokenizer: its own.
-        condition: one of `conditions_of(model)`.
+        condition: which one.
         memories: of the model; conditions share them.
         seed: of random vectors and of drawn tokens.
 
@@ -45,7 +43,7 @@ class Harness(LM):
     """
 
     def __init__(
-        self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: Memories, seed: int = 0
+        self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: ChunkMemories, seed: int = 0
     ):
         super().__init__()
         self.model, self.tokenizer, self.seed = model, tokenizer, seed
@@ -96,18 +94,23 @@ class Harness(LM):
             ids = self._write(prompt.ids[full:], [vectors[chunk] for chunk in head], kwargs)
             place = np.arange(len(ids)) + len(prompt.ids) - (0 if head else full)
             self._account(request, memories_read(self.model, place, "own"), prompt.truncated)
-            written.append(_until(self.text(ids), kwargs["until"]))
+            written.append(postprocess_generated_text(self.text(ids), kwargs["until"], None))
         return written
 
     def _write(self, ids: list[int], before: list[Tensor], kwargs: dict[str, Any]) -> list[int]:
         """The new ids after one prompt and the memories before it."""
         drawn = {name: kwargs[name] for name in ("temperature", "top_k", "top_p") if kwargs.get(name)}
+
+        def stops(ids_BL: Tensor, scores: Any) -> Tensor:  # a stopping criterion of transformers
+            texts = [self.text(row[len(ids) :]) for row in ids_BL.tolist()]
+            return torch.tensor([any(stop in text for stop in kwargs["until"]) for text in texts], device=ids_BL.device)
+
         out = self.model.generate(
             torch.tensor([ids], dtype=torch.long, device=self.model.device),
             memories=torch.stack(before)[None].to(self.model.device, self.model.dtype) if before else None,
             max_new_tokens=kwargs["max_gen_toks"],
             do_sample=bool(kwargs["do_sample"]),
-            stopping_criteria=[_Stops(self, len(ids), kwargs["until"])],
+            stopping_criteria=[stops],
             seed=self.seed,
             **(drawn if kwargs["do_sample"] else {}),
         )
@@ -147,22 +150,5 @@ class Harness(LM):
         self.read[request.task_name][request.doc_id].append(Read(memories, truncated))
 
 
-class _Stops:
-    """A stopping criterion of transformers: a stop string has been written."""
-
-    def __init__(self, harness: Harness, prompt: int, until: list[str]):
-        self.harness, self.prompt, self.until = harness, prompt, until
-
-    def __call__(self, ids_BL: Tensor, scores: Any) -> Tensor:
-        """Whether each row is at its end [B]."""
-        texts = (self.harness.text(row[self.prompt :]) for row in ids_BL.tolist())
-        return torch.tensor([any(stop in text for stop in self.until) for text in texts], device=ids_BL.device)
-
-
 def _args(request: Instance) -> tuple[Any, ...]:
     return request.args
-
-
-def _until(text: str, stops: list[str]) -> str:
-    """The text before the first stop string."""
-    return text[: min([text.find(stop) for stop in stops if stop and stop in text], default=len(text))]

@@ -21,9 +21,7 @@ from memlm.errors import UsageError, WorkError
 def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
     """Load tasks by name, YAML file or folder of YAML files; a group's or tag's tasks are loaded one by one.
 
-    Args:
-        specs: what was asked for.
-        cache: a folder for the data of local task files, while the tasks are used.
+    `cache` is a folder for the data of local task files, while the tasks are used.
 
     Raises:
         UsageError: an unknown name, a file that is not there or cannot be used, or what no text model can be asked.

@@ -25,42 +25,13 @@ from memlm.errors import UsageError
 from memlm.files import atomic_folder, write_json, write_text
 from memlm.tokens.detokenise import TextStream
 
-_NAMES = (
-    "Adam",
-    "Alice",
-    "Anne",
-    "David",
-    "Edward",
-    "Emma",
-    "George",
-    "Henry",
-    "James",
-    "Jane",
-    "John",
-    "Mary",
-    "Peter",
-)
+_NAMES = "Adam Alice Anne David Edward Emma George Henry James Jane John Mary Peter"
 _THINGS = (
-    *(
-        "apple",
-        "ball",
-        "bell",
-        "bird",
-        "boat",
-        "book",
-        "bread",
-        "chair",
-        "clock",
-        "coat",
-        "cup",
-        "dog",
-        "flower",
-        "gold",
-    ),
-    *("hammer", "hat", "horse", "house", "key", "lamp", "letter", "map", "money", "picture", "ring", "rose", "ship"),
-    *("silver", "stone", "sword", "table", "tree", "watch", "wine"),
+    "apple ball bell bird boat book bread chair clock coat cup dog flower gold hammer hat horse house key lamp letter "
+    "map money picture ring rose ship silver stone sword table tree watch wine"
 )
 _TOLD, _CHOICES = 4, 4  # needles in a passage, endings to choose from
+_MOST = 20_000  # passages that are looked at
 
 
 class Passage(NamedTuple):
@@ -71,20 +42,14 @@ class Passage(NamedTuple):
 
 
 class Room:
-    """How much text fits.
-
-    Args:
-        corpus: whose tokens are counted.
-        tokens: of a whole example.
-    """
+    """How much text fits into the tokens of a whole example, counted as the corpus counts them."""
 
     def __init__(self, corpus: Corpus, tokens: int):
         self.tokenizer, self.tokens = corpus.tokenizer, tokens
 
     def cut(self, text: str, beside: str) -> str:
         """As much of the text's end as fits beside another text, from a word's beginning on."""
-        room = self.tokens - self.count(beside)
-        words = re.findall(r"\S+\s*", text)
+        words, room = re.findall(r"\S+\s*", text), self.tokens - self.count(beside)
         while words and self.count("".join(words)) > room:
             words = words[1:]
         return "".join(words)
@@ -95,14 +60,9 @@ class Room:
 
 
 def make_tasks(data: Path, out: Path, *, tokens: int = 64, examples: int = 500, seed: int = 0) -> dict[str, Any]:
-    """Write the local tasks of a corpus's held-out text into a folder.
+    """Write the local tasks of a corpus's held-out text into a folder, which must not be there.
 
-    Args:
-        data: a folder made by memlm prepare.
-        out: the folder, which must not be there.
-        tokens: of an example, answer included, in tokens of the data; a few chunks, for there to be memories.
-        examples: of every task, at most.
-        seed: of everything that is drawn.
+    An example has so many `tokens` at most, answer included: a few chunks, for there to be memories.
 
     Returns:
         what `tasks.json` says: `tasks` (name -> examples), `data` (hash), `tokens`, `seed`.
@@ -134,59 +94,44 @@ def last_word(passages: list[Passage], room: Room, rng: random.Random) -> Iterat
     """Of each passage that has one, the last word that it told before, half its length back and not since."""
     for passage in passages:
         seen: dict[str, int] = {}
-        found = None
+        found: dict[str, Any] = {}
         for word in re.finditer(r"(?<=\s)[A-Za-z]{4,}\b", passage.text):
             back = word.start() - seen.get(word[0], word.start())
             if back >= len(passage.text) // 2:
-                found = word, back
+                context = passage.text[: word.start()].rstrip()
+                answer = passage.text[len(context) : word.end()]
+                found = {"context": context, "answer": answer, "characters_back": back, "document": passage.document}
             seen[word[0]] = word.start()
         if found:
-            word, back = found
-            before = passage.text[: word.start()]
-            context = before.rstrip()
-            yield {
-                "context": context,
-                "answer": before[len(context) :] + word[0],
-                "characters_back": back,
-                "document": passage.document,
-            }
+            yield found
 
 
 def needle(passages: list[Passage], room: Room, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Each passage with four people who have four things, at random places, and a question for one of them."""
     for passage in passages:
-        things = [thing for thing in _THINGS if thing not in passage.text]
-        names = [name for name in _NAMES if name not in passage.text]
+        things = [thing for thing in _THINGS.split() if thing not in passage.text]
+        names = [name for name in _NAMES.split() if name not in passage.text]
         if len(things) < _TOLD or len(names) < _TOLD:
             continue
-        pairs = list(zip(rng.sample(names, _TOLD), rng.sample(things, _TOLD), strict=True))
-        sentences = [f"{name} has the {thing}." for name, thing in pairs]
-        asked = rng.randrange(_TOLD)
-        question, answer = f"{pairs[asked][0]} has the", f" {pairs[asked][1]}"
-        words = room.cut(passage.text, " ".join([*sentences, question, answer, ""])).split()
+        names, things = rng.sample(names, _TOLD), rng.sample(things, _TOLD)
+        sentences = [f"{name} has the {thing}." for name, thing in zip(names, things, strict=True)]
+        asked, choices = rng.randrange(_TOLD), [f" {thing}" for thing in things]
+        question = f"{names[asked]} has the"
+        words = room.cut(passage.text, " ".join([*sentences, question, choices[asked], ""])).split()
         if len(words) < _TOLD:
             continue
         places = sorted(rng.randrange(len(words)) for _ in sentences)
         for place, sentence in reversed(list(zip(places, sentences, strict=True))):
             words.insert(place, sentence)
-        yield {
-            "context": " ".join([*words, question]),
-            "choices": [f" {thing}" for _, thing in pairs],
-            "answer": asked,
-            "document": passage.document,
-        }
+        context = " ".join([*words, question])
+        yield {"context": context, "choices": choices, "answer": asked, "document": passage.document}
 
 
 def continued(passages: list[Passage], room: Room, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Each passage's first three quarters, and four last quarters of which one is its own."""
-    halves = []
-    for passage in passages:
-        at = passage.text.find(" ", 3 * len(passage.text) // 4)
-        if at > 0:
-            halves.append((passage.text[:at], passage.text[at:], passage.document))
-    for i, (context, ending, document) in enumerate(halves):
-        if len(halves) < _CHOICES:
-            return
+    places = ((text, text.find(" ", 3 * len(text) // 4), document) for text, document in passages)
+    halves = [(text[:at], text[at:], document) for text, at, document in places if at > 0]
+    for i, (context, ending, document) in enumerate(halves if len(halves) >= _CHOICES else ()):
         others = [k if k < i else k + 1 for k in rng.sample(range(len(halves) - 1), _CHOICES - 1)]
         answer = rng.randrange(_CHOICES)
         choices = [halves[k][1] for k in others]
@@ -214,11 +159,6 @@ def _passages(corpus: Corpus, tokens: int, seed: int) -> list[Passage]:
     ids_NT, document_N = corpus.chunks(corpus.valid, tokens, limit=_MOST)
     passages, stream = [], TextStream(corpus.tokenizer)
     for i in np.random.default_rng(seed).permutation(len(ids_NT)):
-        text = stream.feed(ids_NT[i].tolist(), last=True)
-        whole = re.search(r"\s(\S.*)(?=\s)", text, re.DOTALL)
-        if whole:
+        if whole := re.search(r"\s(\S.*)(?=\s)", stream.feed(ids_NT[i].tolist(), last=True), re.DOTALL):
             passages.append(Passage(whole[1], corpus.valid.names[document_N[i]]))
     return passages
-
-
-_MOST = 20_000  # passages that are looked at

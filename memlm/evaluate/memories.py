@@ -13,12 +13,8 @@ Chunk = tuple[int, ...]  # the token ids of one full chunk
 _TOKENS = 2**15  # that are encoded at a time
 
 
-class Memories:
-    """What one model remembers of chunks. Texts that begin alike share theirs.
-
-    Args:
-        model: forms them with `encode`.
-    """
+class ChunkMemories:
+    """What one model, which forms them with `encode`, remembers of chunks. Texts that begin alike share theirs."""
 
     def __init__(self, model: TextMemory):
         self.model = model
@@ -28,11 +24,10 @@ class Memories:
     def true(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
         """The memory of each [M]; those that are not known yet are formed, many at a time."""
         different = list(dict.fromkeys(chunks))
-        new = [chunk for chunk in different if chunk not in self._true]
-        ids_KT = torch.tensor(new, dtype=torch.long).reshape(len(new), self.model.chunk_tokens)
-        for part in ids_KT.split(max(1, _TOKENS // self.model.chunk_tokens)) if new else ():
-            memory_KM = self.model.encode(part.to(self.model.device)).float().cpu()
-            self._true |= dict(zip(map(tuple, part.tolist()), memory_KM, strict=True))
+        if new := [chunk for chunk in different if chunk not in self._true]:
+            for ids_KT in torch.tensor(new).split(max(1, _TOKENS // self.model.chunk_tokens)):
+                memory_KM = self.model.encode(ids_KT.to(self.model.device)).float().cpu()
+                self._true |= dict(zip(map(tuple, ids_KT.tolist()), memory_KM, strict=True))
         return {chunk: self._true[chunk] for chunk in different}
 
     def random(self, chunks: Iterable[Chunk], seed: int) -> dict[Chunk, Tensor]:

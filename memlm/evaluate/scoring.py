@@ -23,8 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memlm import ui
 from memlm.errors import UsageError
-from memlm.evaluate.config import Condition
-from memlm.evaluate.memories import Chunk, Memories
+from memlm.evaluate.config import CONDITIONS, Condition
+from memlm.evaluate.memories import Chunk, ChunkMemories
 from memlm.models.model import Generative
 from memlm.nn.vocabulary import PAD
 
@@ -62,7 +62,7 @@ class _Piece:
 def conditions_of(model: Generative) -> tuple[Condition, ...]:
     """Under which conditions a model can be asked: what reads nothing of earlier chunks has nothing to leave out."""
     if model.has_base:
-        return ("own", "none", "random", "base")
+        return CONDITIONS
     if model.reads_given_memories:
         return ("own", "none", "random")
     return ("own", "none") if model.reads_earlier else ("own",)
@@ -80,13 +80,7 @@ def room(model: Generative, condition: Condition) -> int | None:
 
 
 def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "own") -> Text:
-    """The text without what it has too much at its left, where the model has room for so many tokens and no more.
-
-    Args:
-        model: says how much there is room for.
-        text: what shall be read.
-        new: tokens that shall follow it.
-        condition: under which it is read.
+    """The text without what it has too much at its left, where the model has room for it and `new` tokens after it.
 
     Raises:
         UsageError: the scored tokens alone, or the new ones, are too many.
@@ -102,16 +96,9 @@ def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "
 
 
 class Scorer:
-    """One model under one condition.
+    """One model under one of its conditions; its `memories` are shared by conditions, `seed` is of random vectors."""
 
-    Args:
-        model: one of ours that predicts tokens.
-        condition: one of `conditions_of(model)`.
-        memories: of the model; conditions share them.
-        seed: of random vectors.
-    """
-
-    def __init__(self, model: Generative, condition: Condition, memories: Memories, seed: int = 0):
+    def __init__(self, model: Generative, condition: Condition, memories: ChunkMemories, seed: int = 0):
         self.model, self.memories, self.seed = model, memories, seed
         self.condition: Condition = condition
         self.by_chunk = condition == "none" or (condition != "base" and model.reads_given_memories)

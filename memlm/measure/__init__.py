@@ -2,10 +2,29 @@
 controls for every number.
 
 Retention, in reading order: `bootstrap` (intervals over chunks), `scores` (what is right, chunk by chunk, and all
-figures of it), `encoders` (what can be measured, and its untrained twin), `embeddings` (frozen encoders run once),
-`probe` (a fresh decoder), `retention` (the whole measurement).
+figures of it), `encoders` (what can be measured: a record), `theirs` and `brought` (models of others; functions and
+vectors), `texts` (in the place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder),
+`retention` (the whole measurement).
 Access: `reading` (a text read with its own memories, none, another's, and written without a teacher), `subject` (the
 model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole measurement).
 Attribution: `occlusion` (what each token owes to all memories and to each), `attribution` (texts of which it is known
 where memory is needed, and the whole measurement).
+All of it: `run`; its public face is `public`, and this room can be called in its place: `memlm.measure(encoder, ...)`.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """Python puts an imported room under its name in the package, where the public function of that name belongs."""
+
+    def __call__(self, *encoders: Any, **how: Any) -> Any:
+        """What `memlm.measure.public.measure` does."""
+        from memlm.measure.public import measure
+
+        return measure(*encoders, **how)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memlm.measure.table import aligned
+from memlm.ui import aligned
 
 _OF_COPIES = {"token_accuracy": "tokens right", "exact_match": "copies right"}
 _SHOWN = {  # task -> metric -> how it is called

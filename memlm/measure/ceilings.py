@@ -7,6 +7,7 @@ question), `metric`.
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from memlm.data.corpus import Corpus
 from memlm.measure.bootstrap import ratio
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import origin
-from memlm.measure.theirs import PretrainedEncoder
 from memlm.pretrained.cram import cram
 from memlm.pretrained.hidden import HiddenReader
 from memlm.pretrained.invert import invert
@@ -29,18 +29,19 @@ _COUNTED = 4096  # training chunks whose tokens decide which are tried
 
 
 def ceilings(
-    encoders: list[PretrainedEncoder], corpus: Corpus, config: MeasureConfig, tokens: int
+    readers: Iterable[HiddenReader], corpus: Corpus, config: MeasureConfig, tokens: int
 ) -> list[dict[str, Any]]:
-    """Rows of `--cram` and `--invert` for every causal model among the encoders, at one chunk length."""
+    """Rows of `--cram` and `--invert` for every causal model among those of others, at one chunk length."""
     rows: list[dict[str, Any]] = []
-    for encoder in {encoder.reader.opened.name: encoder for encoder in encoders}.values():
-        reader, opened = encoder.reader, encoder.reader.opened
-        if opened.kind != "causal" and (config.cram or config.invert):
-            ui.say(f"{encoder.name} is no causal model: neither crammed nor inverted")
+    for reader in {reader.opened.name: reader for reader in readers}.values():
+        opened = reader.opened
+        if opened.kind != "causal":
+            if config.cram or config.invert:
+                ui.say(f"{opened.name} is no causal model: neither crammed nor inverted")
             continue
         asked = [(config.cram, _crammed, 0)]
         asked += [(config.invert, _inverted, layer) for layer in sorted({view.layer for view in reader.views} - {0})]
-        for chunks, find, layer in asked if opened.kind == "causal" else ():
+        for chunks, find, layer in asked:
             if not chunks:
                 continue
             ids, _ = reader.ids(corpus.chunks(corpus.valid, tokens, limit=chunks).tokens)

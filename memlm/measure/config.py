@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from memlm.errors import UsageError
-from memlm.models.shapes import BridgeKind
 from memlm.nn.config import StackConfig
 from memlm.train.config import OptimConfig
 
@@ -17,7 +16,7 @@ Quantize = Literal["int8", "int4"]
 class ProbeConfig:
     """The decoder of a probe and its training budget, the same for every encoder of a comparison."""
 
-    bridge: BridgeKind = "slots"
+    bridge: str = "slots"
     decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="pointwise", width=64, layers=1))
     train_chunks: int = 32_768  # whose memories it learns from
     steps: int = 1000  # at most: the weights that read some kept training chunks best are taken

@@ -1,4 +1,4 @@
-"""What the measurements share: whose memory each example gets in the place of its own, the device, the origin."""
+"""What the measurements share: whose memory each example gets in the place of its own, and where a row comes from."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from memlm.data.corpus import Corpus
-from memlm.measure.config import Device
+from memlm.measure.texts import GivenTexts
 from memlm.provenance import commit, machine
 
 
@@ -18,12 +18,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def device_of(wanted: Device) -> torch.device:
-    """The device that is asked for; `auto` is a GPU where there is one."""
-    return torch.device(wanted if wanted != "auto" else ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def origin(corpus: Corpus, seed: int, device: torch.device) -> dict[str, Any]:
+def origin(corpus: Corpus | GivenTexts, seed: int, device: torch.device) -> dict[str, Any]:
     """What every row says of where it comes from."""
     made_on = {"device": str(device), "machine": machine(device.type), "commit": commit()}
     return {"seed": seed, "data": corpus.hash, **made_on}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from memlm import ui
 from memlm.files import read_json, sha256_json, write_json
-from memlm.measure.encoders import AnyEncoder
+from memlm.measure.encoders import Encoder
 from memlm.train.memories import keep_all
 
 Array = np.ndarray
@@ -16,7 +17,7 @@ _TIMED = 32  # chunks of a batch whose encoding is timed, eight of them or as ma
 _ENOUGH = 2.0  # ... within so many seconds
 
 
-def embed(encoder: AnyEncoder, tokens_NT: Array, cache: Path, batch: int = 256) -> Array:
+def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> Array:
     """Memories [N, M] of chunks [N, T]: read from the cache, or computed once and kept there.
 
     A cache entry appears whole or not at all, and is found only by an equal encoder, over equal tokens.
@@ -27,15 +28,31 @@ def embed(encoder: AnyEncoder, tokens_NT: Array, cache: Path, batch: int = 256) 
         UsageError: the entry is damaged.
         WorkError: the disk is full, or the cache cannot be written.
     """
+    if not encoder.kept:
+        return _embed(encoder, tokens_NT, batch)
     tokens = hashlib.sha256(np.ascontiguousarray(tokens_NT, dtype="<i8").tobytes()).hexdigest()
-    kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds()]
-    kept = keep_all(encoder.encode_all, tokens_NT, kinds, cache, encoder.device, encoder.name, batch)
+    kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds]
+    kept = keep_all(encoder.encode, tokens_NT, kinds, cache, encoder.device, encoder.name, batch)
     return kept[encoder.number]
 
 
-def encoding_cost(encoder: AnyEncoder, tokens_NT: Array, cache: Path) -> dict[str, float]:
-    """What memories cost: `encoder_parameters`, and `encode_seconds` of 1,000 chunks, timed once and kept."""
-    origin, _ = encoder.kinds()[encoder.number]
+@torch.inference_mode()
+def _embed(encoder: Encoder, tokens_NT: Array, batch: int) -> Array:
+    """The same in this process' memory alone."""
+    vectors = []
+    with ui.progress(unit="chunks") as bar:
+        task = bar.add_task(f"{encoder.name}: memories", total=len(tokens_NT))
+        for ids_BT in torch.from_numpy(tokens_NT.astype(np.int64)).split(batch):
+            vectors.append(encoder.encode(ids_BT.to(encoder.device))[encoder.number].float().cpu())
+            bar.advance(task, len(ids_BT))
+    return torch.cat(vectors).numpy()
+
+
+def encoding_cost(encoder: Encoder, tokens_NT: Array, cache: Path) -> dict[str, float | None]:
+    """What memories cost: `encoder_parameters`, and `encode_seconds` of 1,000 chunks, timed once and kept; or None."""
+    if encoder.parameters is None:  # what is brought: unknown, and calling it again for its time may cost money
+        return {"encoder_parameters": None, "encode_seconds": None}
+    origin = encoder.origin
     kept = Path(cache) / f"cost-{sha256_json([origin, tokens_NT.shape[1]])[:32]}.json"
     if not kept.exists():
         seconds = {"encode_seconds": _seconds(encoder, tokens_NT)}
@@ -44,13 +61,13 @@ def encoding_cost(encoder: AnyEncoder, tokens_NT: Array, cache: Path) -> dict[st
 
 
 @torch.inference_mode()
-def _seconds(encoder: AnyEncoder, tokens_NT: Array) -> float:
+def _seconds(encoder: Encoder, tokens_NT: Array) -> float:
     """Seconds for 1,000 chunks, timed on some batches of these."""
     batches = torch.from_numpy(tokens_NT[: 8 * _TIMED].astype(np.int64)).to(encoder.device).split(_TIMED)
-    encoder.encode_all(batches[0][:8])[0].cpu()  # the first call also sets up
+    encoder.encode(batches[0][:8])[0].cpu()  # the first call also sets up
     begin, chunks = time.perf_counter(), 0
     for ids_BT in batches:
-        encoder.encode_all(ids_BT)[0].cpu()  # on the CPU when it is done
+        encoder.encode(ids_BT)[0].cpu()  # on the CPU when it is done
         chunks += len(ids_BT)
         if time.perf_counter() - begin > _ENOUGH:
             break

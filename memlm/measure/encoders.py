@@ -1,199 +1,140 @@
-"""What can be measured: a frozen encoder with a name, an origin and an identity, and its untrained twin.
+"""What can be measured, as a record: a frozen encoder from chunks of tokens to vectors, and what is known of it.
 
-Ours and those of others have one face, `AnyEncoder`: chunks of the corpus' tokens go in, one vector each comes out.
+A measurement asks no encoder what it is; whoever opens one says it: `open_encoder` (ours), `theirs.open_theirs` (models
+of others), `brought.from_callable` and `brought.from_vectors` (whatever a user brings).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.files import read_json
 from memlm.loading import build_model, load_model
 from memlm.models.model import TextMemory
+from memlm.pretrained.hidden import HiddenReader
 
 
-class AnyEncoder(Protocol):
-    """What a measurement asks of an encoder."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in the report."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """slots, mixer, transformer, llama, bert, ..."""
-        ...
-
-    @property
-    def training(self) -> str:
-        """What it was trained in: autoencoder, causal, memory-model, masked, sentence, ..., untrained."""
-        ...
-
-    @property
-    def memory_dim(self) -> int:
-        """M, the numbers of one memory."""
-        ...
-
-    @property
-    def architecture(self) -> str:
-        """What the untrained twin depends on."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where it stands."""
-        ...
-
-    @property
-    def parameters(self) -> int:
-        """How many weights form a memory."""
-        ...
-
-    @property
-    def number(self) -> int:
-        """Its own place among what `encode_all` gives."""
-        ...
-
-    def encode_all(self, ids_BT: Tensor) -> list[Tensor]:
-        """Token ids of the corpus [B, T] -> memories [B, M], its own and what the same pass gives beside them."""
-        ...
-
-    def kinds(self) -> list[tuple[dict[str, Any], int]]:
-        """Of each of these memories what it depends on beside the tokens, and M."""
-        ...
-
-    def fits(self, corpus: Corpus, tokens: int) -> None:
-        """Refuse another vocabulary or chunk length with a UsageError."""
-        ...
-
-    def own_decoder(self) -> Callable[[Tensor], Tensor] | None:
-        """Memories [B, M] -> logits [B, T, V], if it was trained with one."""
-        ...
-
-    def told(self, tokens_NT: np.ndarray) -> dict[str, Any]:
-        """What its rows tell beside the figures."""
-        ...
-
-    def to(self, device: torch.device) -> None:
-        """Move it."""
-        ...
-
-    def untrained(self, seed: int) -> "AnyEncoder":
-        """The same architecture as it was before any training."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A frozen encoder of ours under measurement."""
+    """A frozen encoder under measurement. What it does not say, it does not have.
+
+    Args:
+        name: what it is called in the report.
+        kind: slots, mixer, transformer, llama, bert, callable, vectors, ...
+        training: what it was trained in: autoencoder, causal, masked, sentence, ..., untrained, or unknown.
+        identity: changes if anything that is measured of it would.
+        encode: token ids of the corpus [B, T] -> vectors [B, M], its own and what the same pass gives beside them.
+        kinds: of each of these vectors what they depend on beside the tokens, and M; none: it forms no memories.
+        number: its own place among them.
+        kept: whether vectors are kept on disk, to be found again by `kinds` and tokens.
+        any_tokens: whether it encodes any chunk, random tokens too, and not only those that are there.
+        device: where it stands.
+        chunk_tokens: T, if it encodes chunks of one length alone.
+        vocab_size: of the ids that it reads, if it reads the corpus' ids themselves.
+        parameters: how many weights form a memory, if that is known.
+        decode: the decoder that it was trained with, memories [B, M] -> logits [B, T, V].
+        twin: seed -> the same architecture as it was before any training.
+        architecture: what the twin depends on; encoders of one architecture share it.
+        told: chunks -> what its rows tell beside the figures.
+        model: one of ours, whose access to its memories can be measured too.
+        reader: of a model of others.
+    """
 
     name: str
-    kind: str  # slots, mixer, transformer, ...
-    training: str  # autoencoder, causal, memory-model, ..., untrained
-    model: TextMemory
-    number = 0
-
-    @property
-    def chunk_tokens(self) -> int:
-        """T, the tokens of one memory."""
-        return self.model.chunk_tokens
-
-    @property
-    def memory_dim(self) -> int:
-        """M, the numbers of one memory."""
-        return self.model.memory_dim
-
-    @property
-    def device(self) -> torch.device:
-        """Where it stands."""
-        return self.model.device
-
-    @property
-    def parameters(self) -> int:
-        """How many weights form a memory."""
-        return sum(p.numel() for p in self.model.encoder.parameters()) if self.model.encoder else 0
+    kind: str
+    training: str
+    identity: str
+    encode: Callable[[Tensor], list[Tensor]]
+    kinds: list[tuple[dict[str, Any], int]]
+    number: int = 0
+    kept: bool = True
+    any_tokens: bool = True
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    chunk_tokens: int | None = None
+    vocab_size: int | None = None
+    parameters: int | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+    twin: "Callable[[int], Encoder] | None" = None
+    architecture: str = ""
+    told: Callable[[np.ndarray], dict[str, Any]] = lambda _: {}
+    model: TextMemory | None = None
+    reader: HiddenReader | None = None
 
     @property
     def forms_memories(self) -> bool:
         """Whether there is an encoder at all: baselines that read no memories have none."""
-        return self.model.forms_memories
+        return bool(self.kinds)
 
     @property
-    def architecture(self) -> str:
-        """What the untrained twin depends on: the stack that encodes and the readout, whatever it is trained for."""
-        return str(self.model.config.read_shape().encoder_shape)
+    def origin(self) -> dict[str, Any]:
+        """What its vectors depend on beside the tokens."""
+        return self.kinds[self.number][0]
 
-    def fingerprint(self) -> str:
-        """Its identity."""
-        return self.model.fingerprint()
+    @property
+    def memory_dim(self) -> int:
+        """M."""
+        return self.kinds[self.number][1]
 
-    def encode_all(self, ids_BT: Tensor) -> list[Tensor]:
-        """Token ids [B, T] -> memories [B, M], and nothing else."""
-        return [self.model.encode(ids_BT)]
-
-    def kinds(self) -> list[tuple[dict[str, Any], int]]:
-        """What its memories depend on, and M: models that share a frozen encoder share what is kept of it."""
-        alone = self.model.encoder if self.model.of_one_chunk else None
-        return [({"encoder": (alone or self.model).fingerprint()}, self.memory_dim)]
-
-    def fits(self, corpus: Corpus, tokens: int) -> None:
-        """Refuse another vocabulary or chunk length.
+    def check(self, vocab_size: int, tokens: int) -> None:
+        """Refuse a vocabulary or a chunk length that it does not read.
 
         Raises:
-            UsageError: it has one.
+            UsageError: it reads another.
         """
-        theirs = self.model.config.vocab_size
-        if self.chunk_tokens != tokens:
+        if self.chunk_tokens not in (None, tokens):
             raise UsageError(f"{self.name} remembers {self.chunk_tokens} tokens, not {tokens}: measure it by itself.")
-        if theirs != corpus.vocab_size:
+        if self.vocab_size not in (None, vocab_size):
             raise UsageError(
-                f"{self.name} knows {theirs} tokens, the data has {corpus.vocab_size}: use the data it was trained on."
+                f"{self.name} knows {self.vocab_size} tokens, the data has {vocab_size}: use the data it was "
+                "trained on."
             )
 
-    def own_decoder(self) -> Callable[[Tensor], Tensor] | None:
-        """An autoencoder's decoder."""
-        return self.model.recall if self.training == "autoencoder" else None
 
-    def told(self, tokens_NT: np.ndarray) -> dict[str, Any]:
-        """Nothing beside the figures."""
-        return {}
-
-    def to(self, device: torch.device) -> None:
-        """Move it."""
-        torch.nn.Module.to(self.model, device)
-
-    def untrained(self, seed: int) -> "Encoder":
-        """The same architecture as it was before any training, from another seed than a run's usual one."""
-        shape, vocab_size = self.model.config.read_shape(), self.model.config.vocab_size
-        twin = build_model(shape, vocab_size, seed + 1_000_003).eval()
-        return Encoder(f"{self.kind}-untrained", self.kind, "untrained", twin)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a run or folder, finished or not, is of ours; a name that is no folder is for models of others."""
-    if not path.is_dir():
-        return False
-    if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
-        return True
-    config = path / "config.json"
-    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
-
-
-def open_encoder(path: str) -> Encoder:
+def open_encoder(path: str, device: torch.device) -> Encoder:
     """A run of ours or a saved folder as an encoder.
 
     Raises:
         UsageError: there is no model of ours.
     """
-    model = load_model(path).requires_grad_(False)
-    shape = model.config.read_shape()
+    return encoder_of(load_model(path).requires_grad_(False), Path(path).name, device)
+
+
+def encoder_of(model: TextMemory, name: str, device: torch.device, *, untrained: bool = False) -> Encoder:
+    """A frozen model of ours as an encoder; its twin has another seed than a run's usual one."""
+    torch.nn.Module.to(model, device)
+    shape, vocab_size = model.config.read_shape(), model.config.vocab_size
+    training = "untrained" if untrained else shape.trained_as
     kind = shape.encoder_shape.label if model.forms_memories else shape.decoder.kind
-    return Encoder(Path(path).name, kind, shape.trained_as, model)
+
+    def twin(seed: int) -> Encoder:
+        fresh = build_model(shape, vocab_size, seed + 1_000_003).eval()
+        return encoder_of(fresh, f"{kind}-untrained", device, untrained=True)
+
+    return Encoder(
+        name=name,
+        kind=kind,
+        training=training,
+        identity=model.fingerprint(),
+        encode=lambda ids_BT: [model.encode(ids_BT)],
+        kinds=_kinds(model),
+        device=device,
+        chunk_tokens=model.chunk_tokens,
+        vocab_size=vocab_size,
+        parameters=sum(p.numel() for p in model.encoder.parameters()) if model.forms_memories else 0,
+        decode=model.recall if training == "autoencoder" else None,
+        twin=None if untrained else twin,
+        architecture=str(shape.encoder_shape),
+        model=model,
+    )
+
+
+def _kinds(model: TextMemory) -> list[tuple[dict[str, Any], int]]:
+    """Models that share a frozen encoder share what is kept of it."""
+    if not model.forms_memories:
+        return []
+    return [({"encoder": (model.encoder if model.of_one_chunk else model).fingerprint()}, model.memory_dim)]

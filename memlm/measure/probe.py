@@ -20,7 +20,8 @@ from memlm import ui
 from memlm.errors import UsageError, WorkError
 from memlm.measure.config import ProbeConfig
 from memlm.measure.scores import score_chunks
-from memlm.memory.bridge import BRIDGES
+from memlm.memory.encoder_shape import BRIDGES
+from memlm.named import named
 from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
 from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
@@ -47,7 +48,7 @@ class Probe(nn.Module):
         )
         self.register_buffer("mean_M", mean)
         self.register_buffer("scale_M", torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0.0))
-        self.bridge = BRIDGES[config.bridge](tokens, memory_dim, width)
+        self.bridge = named(BRIDGES[config.bridge])(tokens, memory_dim, width)
         self.decoder = build_stack(config.decoder, tokens)
         self.head = nn.Linear(width, vocab_size, bias=False)
         nn.init.zeros_(self.head.weight)

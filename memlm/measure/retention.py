@@ -8,17 +8,17 @@ import numpy as np
 from torch import Tensor
 
 from memlm import ui
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
-from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import derangement, device_of, origin
+from memlm.measure.controls import derangement, origin
 from memlm.measure.embeddings import embed, encoding_cost
-from memlm.measure.encoders import AnyEncoder
+from memlm.measure.encoders import Encoder
 from memlm.measure.probe import Probe, train_floor, train_probe
 from memlm.measure.scores import passages, retention_figures, score_chunks, storage_figures
+from memlm.measure.texts import GivenTexts
 from memlm.nn.vocabulary import END
+from memlm.precision import device_of, settle
 from memlm.records import to_dict
 
 Array = np.ndarray
@@ -28,18 +28,15 @@ Decode = Callable[[Tensor], Tensor]  # memories [B, M] -> logits [B, T, V]; a Pr
 class Measurement:
     """Measures encoders of one chunk length on one corpus; the floor without memory is trained once.
 
-    Probes learn on the corpus' training documents and are scored on its held-out ones; `cache` keeps embeddings.
-    UsageError where no held-out document is as long as a chunk.
+    Probes learn on one side of the corpus, or of given texts, and are scored on the held-out one; `cache` keeps
+    embeddings. UsageError where no document of a side is as long as a chunk.
     """
 
-    def __init__(self, config: MeasureConfig, corpus: Corpus, chunk_tokens: int, cache: Path):
-        tune_cpu()
+    def __init__(self, config: MeasureConfig, corpus: Corpus | GivenTexts, chunk_tokens: int, cache: Path):
+        settle(device_of(config.device))
         self.config, self.corpus, self.cache = config, corpus, cache
         self.device = device_of(config.device)
-        self.train_NT = corpus.chunks(corpus.train, chunk_tokens, limit=config.probe.train_chunks)[0]
-        self.held_NT = corpus.chunks(corpus.valid, chunk_tokens, limit=config.chunks)[0]
-        if not len(self.held_NT):
-            raise UsageError(f"no document of {corpus.path} has {chunk_tokens} tokens: choose shorter chunks.")
+        self.train_NT, self.held_NT = corpus.sides(chunk_tokens, config.probe.train_chunks, config.chunks)
         rng = np.random.default_rng(config.seed)
         # Random tokens leave the special ones out: no text has them inside a chunk.
         self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)
@@ -55,35 +52,35 @@ class Measurement:
         self.random_floor = score_chunks(self.nothing, nothing_N1, self.random_NT, self.device)
         self._report(None, "none", self.nothing, nothing_N1, sample=True)
 
-    def add(self, encoder: AnyEncoder) -> None:
+    def add(self, encoder: Encoder) -> None:
         """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
 
         UsageError where its chunk length or vocabulary is not this measurement's.
         """
-        encoder.fits(self.corpus, self.held_NT.shape[1])
-        encoder.to(self.device)
-        if decode := encoder.own_decoder():
-            self._score(encoder, decode)
-        depends_on = sha256_json(encoder.kinds()[encoder.number][0])
+        encoder.check(self.corpus.vocab_size, self.held_NT.shape[1])
+        if encoder.decode:
+            self._score(encoder, encoder.decode)
+        depends_on = sha256_json(encoder.origin)
         if depends_on not in self.probes:
             train_NM, vocab_size = embed(encoder, self.train_NT, self.cache), self.corpus.vocab_size
             args = self.config.probe, train_NM, self.train_NT, vocab_size, self.device, encoder.name, self.nothing
             self.probes[depends_on] = train_probe(*args)
         self._score(encoder, self.probes[depends_on])
-        if self.config.controls and encoder.training != "untrained" and encoder.architecture not in self.twins:
+        if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
-            self.add(encoder.untrained(self.config.seed))
+            self.add(encoder.twin(self.config.seed))
 
-    def _score(self, encoder: AnyEncoder, decode: Decode) -> None:
+    def _score(self, encoder: Encoder, decode: Decode) -> None:
         """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
         held_NM = embed(encoder, self.held_NT, self.cache)
         self._report(encoder, encoder.training, decode, held_NM, sample=True)
         if self.config.controls and encoder.training != "untrained":
             self._report(encoder, "shuffled", decode, held_NM[self.shuffled_N])
-            self._report(encoder, "random-tokens", decode, embed(encoder, self.random_NT, self.cache))
+            if encoder.any_tokens:
+                self._report(encoder, "random-tokens", decode, embed(encoder, self.random_NT, self.cache))
 
     def _report(
-        self, encoder: AnyEncoder | None, training: str, decode: Decode, memories_NM: Array, sample: bool = False
+        self, encoder: Encoder | None, training: str, decode: Decode, memories_NM: Array, sample: bool = False
     ) -> None:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from.
 

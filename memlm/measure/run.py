@@ -1,40 +1,63 @@
-"""Models, data and an output folder -> a finished measurement on disk."""
+"""Encoders, data and an output folder -> a finished measurement, on disk if it has a folder."""
 
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from memlm import ui
+from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
+from memlm.loading import is_ours
 from memlm.measure.access import measure_access
 from memlm.measure.attribution import measure_attribution
+from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors, read_texts
 from memlm.measure.ceilings import ceilings
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import device_of
-from memlm.measure.encoders import Encoder, is_ours, open_encoder
+from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
-from memlm.measure.theirs import PretrainedEncoder, open_theirs
+from memlm.measure.table import Results
+from memlm.measure.texts import GivenTexts
+from memlm.measure.theirs import encoders_of, open_theirs
+from memlm.precision import device_of
 from memlm.provenance import environment
 from memlm.records import to_dict
 
+Measurable = Path | str | Model | Vectors | np.ndarray | Tensor
+
 
 def measure(
-    models: list[str], data: Path, out: Path, config: MeasureConfig, *, cache: Path | None = None
-) -> dict[str, Any]:
-    """Measure models and write `OUT/results.json`, `access.json` and `attribution.json`; asked twice, it is done once.
+    encoders: Sequence[Measurable],
+    data: Path | str | None,
+    out: Path | str | None,
+    config: MeasureConfig,
+    *,
+    cache: Path | str | None = None,
+    texts: Path | str | Sequence[str] | None = None,
+    name: str | None = None,
+) -> Results:
+    """Measure encoders, and write `OUT/results.json`, `access.json`, `attribution.json`; asked twice, it is done once.
 
-    Retention is measured of every model that forms memories, ours at its own chunk length, those of others at each
-    length that is asked for; access and attribution of every one of ours that reads chunks. Of a recurrent model,
-    retention is that of its memory after the first chunk.
+    Retention is measured of every encoder that forms memories, ours at their own chunk length, others at each length
+    that is asked for; access and attribution of every model of ours that reads chunks. Of a recurrent model, retention
+    is that of its memory after the first chunk.
 
     Args:
-        models: runs or saved folders of ours, or models of others (`open_pretrained` tells what can be named).
-        data: a folder made by memlm prepare.
-        out: the measurement's folder.
+        encoders: anything that `public.measure` takes.
+        data: a folder made by memlm prepare; with `texts` it only has their tokenizer, and may be None.
+        out: the measurement's folder; None: nothing is kept.
         config: what is scored and the probe's budget.
         cache: the folder for embeddings, `OUT/embeddings` if not given.
+        texts: what is asked for in the place of `data`'s (`read_texts`); access is not measured then.
+        name: of a function or an array.
 
     Returns:
         `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
@@ -42,81 +65,110 @@ def measure(
         if asked for), `config`, `environment`.
 
     Raises:
-        UsageError: no models, a model or data that is not there, nothing that can be measured of a model, or `out`
-            holds another measurement.
+        UsageError: nothing to measure, an encoder or data that is not there, nothing that can be measured of a model,
+            vectors that are none, or `out` holds another measurement.
+        WorkError: a function raises, or what cannot be fetched or kept.
     """
-    if not models:
-        raise UsageError("name at least one model to measure: a run, a folder or a model of the hub.")
-    corpus = Corpus.open(data)
-    encoders = [encoder for model in models for encoder in _open(model, corpus, config)]
-    names = [encoder.name for encoder in encoders]
+    if not encoders:
+        raise UsageError("name at least one model to measure: a run, a folder, a model of the hub, or vectors.")
+    corpus = None if texts is not None else Corpus.open(data or "data")
+    source = corpus or GivenTexts(read_texts(texts or ()), None if data is None else Corpus.open(data).tokenizer)
+    opened = [encoder for one in encoders for encoder in _open(one, source, config, name)]
+    names = [encoder.name for encoder in opened]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two of the models are called {twice[0]}: rename a folder, to tell their rows apart.")
-    ours = [encoder for encoder in encoders if isinstance(encoder, Encoder)]
+        raise UsageError(f"two of the models are called {twice[0]}: rename one of them, to tell their rows apart.")
     asked = {
-        "models": {encoder.name: encoder.fingerprint() for encoder in encoders},
-        "data": corpus.hash,
+        "models": {encoder.name: encoder.identity for encoder in opened},
+        "data": source.hash,
         "measure": to_dict(config),
     }
-    done, beside, tokens = (Path(out) / f"{name}.json" for name in ("results", "access", "attribution"))
-    if done.exists():
-        report = read_json(done)
-        if report.get("config") == asked:
-            return report | {
-                "access": read_json(beside) if beside.exists() else [],
-                "attribution": read_json(tokens)["results"] if tokens.exists() else [],
-            }
-        raise UsageError(f"{out} holds another measurement: name another place.")
-    for encoder in ours:
+    if out is not None and (done := _done(Path(out), asked)):
+        return done
+    readers = [
+        (encoder.name, encoder.model, corpus)
+        for encoder in opened
+        if config.access and corpus and encoder.model and readable(encoder.model)
+    ]
+    for encoder in opened:
         if not encoder.forms_memories:
-            if not config.access:
+            if not (config.access and corpus):
                 raise UsageError(f"{encoder.name} forms no memories, so there is no retention to measure.")
             ui.say(f"{encoder.name} forms no memories: what it gets from its text is measured, and no retention")
-    access = [
-        row
-        for encoder in ours
-        if config.access and readable(encoder.model)
-        for row in measure_access(encoder.model, corpus, config.access_config, encoder.name)
-    ]
-    attributed = [
-        measure_attribution(encoder.model, corpus, wanted, encoder.name)
-        for encoder in ours
-        if config.access and (wanted := config.attribution_config) and readable(encoder.model)
-    ]
-    kept = [encoder for encoder in encoders if not isinstance(encoder, Encoder) or encoder.forms_memories]
-    report = _retention(kept, corpus, config, out, cache)
+    access, attributed = [], []
+    for called, model, text in readers:
+        access += measure_access(model, text, config.access_config, called)
+        if wanted := config.attribution_config:
+            attributed.append(measure_attribution(model, text, wanted, called))
+    with ExitStack() as stack:
+        kept = out if out is not None else stack.enter_context(tempfile.TemporaryDirectory())
+        report = _retention(opened, source, corpus, config, Path(cache or Path(kept) / "embeddings"))
     report |= {"config": asked, "environment": environment(device_of(config.device).type)}
-    if access:
-        write_json(beside, access)
     attribution = [row for one in attributed for row in one["results"]]
+    if out is not None:
+        _write(Path(out), report, access, attribution, [sample for one in attributed for sample in one["samples"]])
+    return Results(report | {"access": access, "attribution": attribution})
+
+
+def _open(one: Measurable, source: Corpus | GivenTexts, config: MeasureConfig, name: str | None) -> list[Encoder]:
+    """An encoder, or of a model of others one for every layer and readout."""
+    if isinstance(one, OwnModel):
+        return [encoder_of(one.model, name or Path(one.name).name, device_of(config.device))]
+    if isinstance(one, OthersModel):
+        return encoders_of(replace(one.reader, data=source.tokenizer), [name or one.name], one.reader.opened.kind)
+    if isinstance(one, str | Path) and Path(one).suffix not in SUFFIXES:
+        if is_ours(Path(one)):
+            return [open_encoder(str(one), device_of(config.device))]
+        return open_theirs(str(one), source.tokenizer, config)
+    if isinstance(one, str | Path | np.ndarray | Tensor):
+        called = name or (Path(one).stem if isinstance(one, str | Path) else "vectors")
+        if not isinstance(source, GivenTexts):
+            raise UsageError(f"{called}: vectors are measured beside the texts they are of: name these with texts.")
+        return [from_vectors(one, source, called)]
+    function = getattr(one, "encode", one)  # a sentence-transformers model, say
+    if not callable(function):
+        raise UsageError(f"{type(one).__name__} is nothing to measure: name a model, a function, an array or a file.")
+    return [from_callable(function, source.tokenizer, config.batch, name)]
+
+
+def _done(out: Path, asked: dict[str, Any]) -> Results | None:
+    """The measurement that is in a folder already.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    done, beside, tokens = (out / f"{name}.json" for name in ("results", "access", "attribution"))
+    if not done.exists():
+        return None
+    report = read_json(done)
+    if report.get("config") != asked:
+        raise UsageError(f"{out} holds another measurement: name another place.")
+    access = read_json(beside) if beside.exists() else []
+    return Results(report | {"access": access, "attribution": read_json(tokens)["results"] if tokens.exists() else []})
+
+
+def _write(out: Path, report: dict[str, Any], access: list[Any], attribution: list[Any], samples: list[Any]) -> None:
+    """All files; the report is the last one, whose presence says that all is there."""
+    if access:
+        write_json(out / "access.json", access)
     if attribution:
-        write_json(tokens, {"results": attribution, "samples": [s for one in attributed for s in one["samples"]]})
-    write_json(done, report)  # the last one: its presence says that all is there
-    return report | {"access": access, "attribution": attribution}
-
-
-def _open(name: str, corpus: Corpus, config: MeasureConfig) -> list[Encoder] | list[PretrainedEncoder]:
-    """A model of ours, or one of others as an encoder for every layer and readout."""
-    return [open_encoder(name)] if is_ours(Path(name)) else open_theirs(name, corpus, config)
+        write_json(out / "attribution.json", {"results": attribution, "samples": samples})
+    write_json(out / "results.json", report)
 
 
 def _retention(
-    encoders: list[Encoder | PretrainedEncoder],
-    corpus: Corpus,
-    config: MeasureConfig,
-    out: Path,
-    cache: Path | None,
+    opened: list[Encoder], source: Corpus | GivenTexts, corpus: Corpus | None, config: MeasureConfig, cache: Path
 ) -> dict[str, Any]:
-    """Results and samples, chunk length by chunk length: models of others at each, ours at their own."""
-    own = [encoder.chunk_tokens for encoder in encoders if isinstance(encoder, Encoder)]
-    theirs = config.chunk_tokens or tuple(own) or (64,)
+    """Results and samples, chunk length by chunk length: ours at their own, others at each that is asked for."""
+    encoders = [encoder for encoder in opened if encoder.forms_memories]
+    own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
+    lengths = config.chunk_tokens or tuple(own) or (64,)
     results, samples, told = [], [], []
-    for tokens in sorted({*own, *(theirs if len(own) < len(encoders) else ())}):
-        measurement = Measurement(config, corpus, tokens, cache or Path(out) / "embeddings")
+    for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
+        measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
-            if tokens == encoder.chunk_tokens if isinstance(encoder, Encoder) else tokens in theirs:
+            if tokens == encoder.chunk_tokens or (encoder.chunk_tokens is None and tokens in lengths):
                 measurement.add(encoder)
         results, samples = results + measurement.results, samples + measurement.samples
-        if tokens in theirs:
-            told += ceilings([one for one in encoders if isinstance(one, PretrainedEncoder)], corpus, config, tokens)
+        if corpus and tokens in lengths:
+            told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
     return {"results": results, "samples": samples, **({"ceilings": told} if told else {})}

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.measure.config import AccessConfig, AttributionConfig
-from memlm.measure.controls import device_of, origin
+from memlm.measure.controls import origin
 from memlm.measure.reading import Memory, memories_read, readable
 from memlm.models.model import Generative, TextMemory
+from memlm.precision import device_of, settle
 
 E = TypeVar("E")
 # A name -> what makes examples of held-out text [B, W], T, V and a seed, and how many chunks of text one of C takes.
@@ -95,8 +95,8 @@ def examined(
             f"{name} knows {model.config.vocab_size} tokens, the data has {corpus.vocab_size}: use the data it was "
             "trained on."
         )
-    tune_cpu()
     training, where = model.training, device_of(config.device)
+    settle(where)
     torch.nn.Module.to(model.eval(), where)
     try:
         yield Subject(model, corpus, name, config.seed, where, keys)

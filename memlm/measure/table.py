@@ -1,7 +1,9 @@
-"""Tables for a terminal: how any is laid out, and those of retention and of ceilings."""
+"""Tables for a terminal: those of retention and of ceilings, and of all that was measured."""
 
-from collections.abc import Sequence
 from typing import Any
+
+from memlm.measure.access_table import access_table
+from memlm.ui import aligned
 
 _RETENTION = {  # title -> how a row is written there
     "model": "{model}",
@@ -24,6 +26,14 @@ _CEILINGS = {
 }
 
 
+class Results(dict[str, Any]):
+    """What a measurement found, as `results.json` has it; as text, the tables of it."""
+
+    def __str__(self) -> str:
+        tables = ("results", retention_table), ("access", access_table), ("ceilings", ceilings_table)
+        return "\n\n".join(table(self[key]) for key, table in tables if self.get(key))
+
+
 def retention_table(results: list[dict[str, Any]]) -> str:
     """Rows of a retention report as aligned text, the 95 % interval of usable bits beside them."""
     return aligned([list(_RETENTION), *([form.format(**row) for form in _RETENTION.values()] for row in results)], 3)
@@ -32,14 +42,3 @@ def retention_table(results: list[dict[str, Any]]) -> str:
 def ceilings_table(rows: list[dict[str, Any]]) -> str:
     """Rows of `--cram` and `--invert` as aligned text."""
     return aligned([list(_CEILINGS), *([form.format(**row) for form in _CEILINGS.values()] for row in rows)], 4)
-
-
-def aligned(rows: Sequence[Sequence[str]], words: int) -> str:
-    """A head and rows as lines: so many columns of words to the left, numbers after them to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in [rows[0], ["-" * width for width in widths], *rows[1:]]:
-        cells = [cell.ljust(width) for cell, width in zip(row[:words], widths[:words], strict=True)]
-        cells += [cell.rjust(width) for cell, width in zip(row[words:], widths[words:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -4,112 +4,69 @@ They read the text of our chunks with their own tokenizer; the probe's targets s
 encoders of a page are asked for the same text by the same decoder.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from tokenizers import Tokenizer
 
-from memlm.data.corpus import Corpus
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
-from memlm.measure.controls import device_of
+from memlm.measure.encoders import Encoder
+from memlm.precision import device_of
 from memlm.pretrained.hidden import HiddenReader, View, views_of
 from memlm.pretrained.opening import open_pretrained, untrained
 
-# What a model of others was trained in, by its kind.
-TRAINING = {"causal": "causal", "masked": "masked", "encoder": "encoder", "sentence": "sentence"}
 
+def encoders_of(reader: HiddenReader, names: list[str], training: str) -> list[Encoder]:
+    """Each view of a reader as an encoder; they share their passes and, by seed, one untrained twin."""
+    opened = reader.opened
+    data = sha256_json(reader.data.to_str()) if reader.data else None
+    kinds = [
+        ({"encoder": opened.fingerprint(), "data tokenizer": data, **asdict(view)}, memory_dim)
+        for view, memory_dim in zip(reader.views, reader.dims, strict=True)
+    ]
 
-@dataclass(frozen=True)
-class PretrainedEncoder:
-    """One view of a model of others; its siblings are the other views of the same reader."""
+    def twin(number: int, seed: int) -> Encoder:
+        seed += 1_000_003  # not a run's usual one
+        if seed not in reader.twins:
+            reader.twins[seed] = replace(reader, opened=untrained(opened, seed), twins={})
+        return encoders_of(reader.twins[seed], [f"{name}-untrained" for name in names], "untrained")[number]
 
-    name: str
-    training: str
-    reader: HiddenReader
-    number: int
-
-    @property
-    def view(self) -> View:
-        """Layer and readout."""
-        return self.reader.views[self.number]
-
-    @property
-    def kind(self) -> str:
-        """The architecture's name."""
-        return self.reader.opened.model.config.model_type
-
-    @property
-    def memory_dim(self) -> int:
-        """M."""
-        return self.reader.dims[self.number]
-
-    @property
-    def architecture(self) -> str:
-        """A twin for every view of every model."""
-        return f"{self.reader.opened.name}, layer {self.view.layer}, {self.view.readout}"
-
-    @property
-    def device(self) -> torch.device:
-        """Where it stands."""
-        return self.reader.opened.model.device
-
-    @property
-    def parameters(self) -> int:
-        """All weights of the model, whichever layer is read."""
-        return sum(p.numel() for p in self.reader.opened.model.parameters())
-
-    def fingerprint(self) -> str:
-        """The model's identity and the view."""
-        return f"{self.reader.opened.fingerprint()} layer {self.view.layer} {self.view.readout}"
-
-    def encode_all(self, ids_BT: Tensor) -> list[Tensor]:
-        """The corpus' ids [B, T] -> the vectors of every view."""
-        return self.reader.encode(ids_BT)
-
-    def kinds(self) -> list[tuple[dict[str, Any], int]]:
-        """Of every view: model, layer, readout and the tokenizer that makes text of the corpus' ids."""
-        encoder = self.reader.opened.fingerprint()
-        data = sha256_json(self.reader.data.to_str())
-        origins = [{"encoder": encoder, "data tokenizer": data, **asdict(view)} for view in self.reader.views]
-        return list(zip(origins, self.reader.dims, strict=True))
-
-    def fits(self, corpus: Corpus, tokens: int) -> None:
-        """It reads any text."""
-
-    def own_decoder(self) -> Callable[[Tensor], Tensor] | None:
-        """It has none."""
-        return None
-
-    def told(self, tokens_NT: np.ndarray) -> dict[str, Any]:
-        """Which states of which model, and how it reads these chunks."""
-        opened = self.reader.opened
+    def told(view: View, tokens_NT: np.ndarray) -> dict[str, Any]:
         return {
-            "layer": self.view.layer,
-            "readout": self.view.readout,
+            "layer": view.layer,
+            "readout": view.readout,
             "source": opened.source,
             "precision": opened.precision,
             "quantize": opened.quantize,
-            "ids": "the model's own" if self.reader.shares_ids else "text, tokenised by the model",
-            **self.reader.told(tokens_NT),
+            "ids": "the model's own" if reader.shares_ids else "text, tokenised by the model",
+            **reader.told(tokens_NT),
         }
 
-    def to(self, device: torch.device) -> None:
-        """It was opened where it shall stand."""
+    return [
+        Encoder(
+            name=name,
+            kind=opened.model.config.model_type,
+            training=training,
+            identity=f"{opened.fingerprint()} layer {view.layer} {view.readout}",
+            encode=reader.encode,
+            kinds=kinds,
+            number=number,
+            device=opened.model.device,
+            parameters=sum(p.numel() for p in opened.model.parameters()),
+            twin=None if training == "untrained" else partial(twin, number),
+            architecture=f"{opened.name}, layer {view.layer}, {view.readout}",
+            told=partial(told, view),
+            reader=reader,
+        )
+        for number, (name, view) in enumerate(zip(names, reader.views, strict=True))
+    ]
 
-    def untrained(self, seed: int) -> "PretrainedEncoder":
-        """The same view of the same architecture before any training; all views share one such model."""
-        seed += 1_000_003  # not a run's usual one
-        if seed not in self.reader.twins:
-            self.reader.twins[seed] = replace(self.reader, opened=untrained(self.reader.opened, seed), twins={})
-        return PretrainedEncoder(f"{self.name}-untrained", "untrained", self.reader.twins[seed], self.number)
 
-
-def open_theirs(name: str, corpus: Corpus, config: MeasureConfig) -> list[PretrainedEncoder]:
+def open_theirs(name: str, tokenizer: Tokenizer, config: MeasureConfig) -> list[Encoder]:
     """A model of others as encoders, one for each layer and readout that is asked for.
 
     Raises:
@@ -120,6 +77,6 @@ def open_theirs(name: str, corpus: Corpus, config: MeasureConfig) -> list[Pretra
     opened = open_pretrained(name, device=device, precision=config.precision, quantize=config.quantize)
     short = Path(name).name if Path(name).exists() else name
     views = views_of(opened, config.layers, config.readouts)
-    reader = HiddenReader(opened, views, corpus.tokenizer, config.batch)
+    reader = HiddenReader(opened, views, tokenizer, config.batch)
     names = [short if len(views) == 1 else f"{short} layer {view.layer} {view.readout}" for view in views]
-    return [PretrainedEncoder(name, TRAINING[opened.kind], reader, i) for i, name in enumerate(names)]
+    return encoders_of(reader, names, opened.kind)

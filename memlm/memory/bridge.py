@@ -1,6 +1,6 @@
 """One memory vector -> the decoder's input, a vector for each of the T positions.
 
-A new bridge is a class here and a row in `BRIDGES`.
+A new bridge is a class and a row in `BRIDGES` (memory/encoder_shape.py).
 """
 
 import torch
@@ -48,6 +48,3 @@ class Slots(nn.Module):
     def forward(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, D]."""
         return self.project(memory_BM).unflatten(-1, (self.tokens, -1))
-
-
-BRIDGES: dict[str, type[nn.Module]] = {"repeat": Repeat, "unroll": Unroll, "slots": Slots}

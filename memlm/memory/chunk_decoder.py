@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from memlm.memory.bridge import BRIDGES
-from memlm.memory.encoder_shape import BridgeKind
+from memlm.memory.encoder_shape import BRIDGES
+from memlm.named import named
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
 
@@ -11,9 +11,9 @@ from memlm.nn.stack import build_stack
 class ChunkDecoder(nn.Module):
     """memory -> bridge -> stack -> head: all tokens side by side, none is fed back (paper, Autoencoder)."""
 
-    def __init__(self, tokens: int, memory_dim: int, bridge: BridgeKind, stack: StackConfig, vocab_size: int):
+    def __init__(self, tokens: int, memory_dim: int, bridge: str, stack: StackConfig, vocab_size: int):
         super().__init__()
-        self.bridge = BRIDGES[bridge](tokens, memory_dim, stack.width)
+        self.bridge = named(BRIDGES[bridge])(tokens, memory_dim, stack.width)
         self.stack = build_stack(stack, tokens)
         self.head = nn.Linear(stack.width, vocab_size, bias=False)
 

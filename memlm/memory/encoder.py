@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from memlm.files import sha256_json
-from memlm.memory.encoder_shape import EncoderShape
-from memlm.memory.readout import READOUTS
+from memlm.memory.encoder_shape import READOUTS, EncoderShape
+from memlm.named import named
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import END, PAD, token_embedding
 from memlm.records import to_dict
@@ -49,7 +49,7 @@ class StateEncoder(nn.Module):
     def read_out(self, width: int) -> None:
         """Make what reads states of this width; after the parts that make them, as the seed's draws are in order."""
         shape, tokens = self.shape, self.shape.chunk_tokens + self.shape.begins
-        self.readout = READOUTS[shape.readout](tokens, width, shape.memory_dim)
+        self.readout = named(READOUTS[shape.readout])(tokens, width, shape.memory_dim)
         self.norm = nn.LayerNorm(shape.memory_dim) if shape.memory_norm else nn.Identity()
 
     def hidden(self, ids_BT: Tensor) -> Tensor:

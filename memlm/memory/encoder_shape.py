@@ -1,14 +1,23 @@
 """What turns a chunk of tokens into one vector, as data."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from memlm.errors import UsageError
+from memlm.named import check_named
 from memlm.nn.config import StackConfig
 from memlm.records import Kinds
 
-ReadoutKind = Literal["last", "mean", "slots"]
-BridgeKind = Literal["repeat", "unroll", "slots"]  # of what takes a memory apart again
+READOUTS = {
+    "last": "memlm.memory.readout:Last",
+    "mean": "memlm.memory.readout:Mean",
+    "slots": "memlm.memory.readout:Slots",
+}
+BRIDGES = {  # which take a memory apart again
+    "repeat": "memlm.memory.bridge:Repeat",
+    "unroll": "memlm.memory.bridge:Unroll",
+    "slots": "memlm.memory.bridge:Slots",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +44,12 @@ class EncoderShape(EncoderConfig):
 
     memory_norm: bool = True  # LayerNorm on the memory
     stack: StackConfig = field(default_factory=StackConfig)
-    readout: ReadoutKind = "last"
+    readout: str = "last"  # one of READOUTS
     begins: bool = False  # reads <|end|> before the chunk, as a causal language model does
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_named("readout", self.readout, READOUTS)
 
     @property
     def label(self) -> str:

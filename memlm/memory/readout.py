@@ -1,6 +1,6 @@
 """Hidden states of a chunk -> one memory vector.
 
-A new readout is a class here and a row in `READOUTS`.
+A new readout is a class and a row in `READOUTS` (memory/encoder_shape.py).
 """
 
 import torch
@@ -51,6 +51,3 @@ class Slots(nn.Module):
         if h_BTD.shape[1] < self.tokens:
             h_BTD = nn.functional.pad(h_BTD, (0, 0, 0, self.tokens - h_BTD.shape[1]))
         return self.project(h_BTD.flatten(1))
-
-
-READOUTS: dict[str, type[nn.Module]] = {"last": Last, "mean": Mean, "slots": Slots}

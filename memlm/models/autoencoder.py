@@ -6,35 +6,21 @@ What is unusual:
 - readout and bridge `slots` are ours: one full-rank linear map in each direction (see memory/readout.py).
 """
 
-from typing import cast
-
 from torch import Tensor
 
-from memlm.huggingface import register
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import ShapeConfig, TextMemory
+from memlm.models.model import TextMemory
 from memlm.models.shapes import AutoencoderShape
 
 
-class AutoencoderConfig(ShapeConfig[AutoencoderShape]):
-    """The Hugging Face config of an `Autoencoder`."""
-
-    shape_class = AutoencoderShape
-
-
-class Autoencoder(TextMemory):
+class Autoencoder(TextMemory, shape=AutoencoderShape):
     """tokens -> encoder -> readout -> memory -> bridge -> decoder -> head (paper, Autoencoder)."""
 
-    config_class = AutoencoderConfig
-
-    def __init__(self, config: AutoencoderConfig):
-        super().__init__(config)
-        shape = cast(AutoencoderShape, config.read_shape())
-        T, M = self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.encoder = ChunkEncoder(shape.encoder_shape, config.vocab_size)
-        self.decoder = ChunkDecoder(T, M, shape.bridge, shape.decoder, config.vocab_size)
-        self.post_init()
+    def build(self, shape: AutoencoderShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        self.encoder = ChunkEncoder(shape.encoder_shape, vocab_size)
+        self.decoder = ChunkDecoder(shape.chunk_tokens, shape.memory_dim, shape.bridge, shape.decoder, vocab_size)
 
     def decode(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] for all the chunk's positions."""
@@ -50,6 +36,3 @@ class Autoencoder(TextMemory):
         """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
         memory_BM = self.encode(ids_BN)
         return self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None]
-
-
-register(AutoencoderConfig, Autoencoder)

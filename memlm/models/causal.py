@@ -5,40 +5,27 @@ of the token that they predict; and it is trained on one token more than a chunk
 read out was trained like all.
 """
 
-from typing import cast
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.flat import CausalDecoding
-from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import Generative, ShapeConfig
+from memlm.models.model import Generative
 from memlm.models.shapes import CausalShape
 from memlm.nn.vocabulary import END
 
 
-class CausalLMConfig(ShapeConfig[CausalShape]):
-    """The Hugging Face config of a `CausalLM`."""
-
-    shape_class = CausalShape
-
-
-class CausalLM(Generative):
+class CausalLM(Generative, shape=CausalShape, causal=True):
     """tokens -> stack -> head, next-token prediction; `encode` reads the hidden state after a whole chunk."""
 
-    config_class = CausalLMConfig
     reads_chunks = reads_earlier = False
     encoder: ChunkEncoder
 
-    def __init__(self, config: CausalLMConfig):
-        super().__init__(config)
-        shape = cast(CausalShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.encoder = ChunkEncoder(shape.encoder_shape, config.vocab_size)
-        self.head = nn.Linear(shape.stack.width, config.vocab_size, bias=False)
-        self.post_init()
+    def build(self, shape: CausalShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        self.encoder = ChunkEncoder(shape.encoder_shape, vocab_size)
+        self.head = nn.Linear(shape.stack.width, vocab_size, bias=False)
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
@@ -57,6 +44,3 @@ class CausalLM(Generative):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text, however short: layers x 2 x width x (T + 1)."""
         return (self.chunk_tokens + 1) * self.encoder.stack.entry_bytes
-
-
-register(CausalLMConfig, CausalLM, causal=True)

@@ -4,42 +4,30 @@ A start slot also holds the token before it, so that nothing of the text is miss
 False) every chunk is read by itself.
 """
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.flat import FullDecoding
-from memlm.huggingface import register
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import ShapeConfig, chunked
+from memlm.models.model import chunked
 from memlm.models.shapes import FullContextShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
 
 
-class FullContextConfig(ShapeConfig[FullContextShape]):
-    """The Hugging Face config of a `FullContext`."""
-
-    shape_class = FullContextShape
-
-
-class FullContext(ChunkModel):
+class FullContext(ChunkModel, shape=FullContextShape):
     """tokens -> stack -> head; chunks only say where start slots are (paper, Baselines)."""
 
-    config_class = FullContextConfig
     start_holds_last = True
     reader_name = "full"
 
-    def __init__(self, config: FullContextConfig):
-        super().__init__(config)
-        shape = cast(FullContextShape, config.read_shape())
-        self.chunk_tokens, width, self.encoder = shape.chunk_tokens, shape.decoder.width, None
-        self.embed = token_embedding(config.vocab_size, width)
+    def build(self, shape: FullContextShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        width = shape.decoder.width
+        self.embed = token_embedding(vocab_size, width)
         self.make_inputs(width)
         self.decoder = build_stack(shape.decoder, shape.chunk_tokens)
-        self.head = nn.Linear(width, config.vocab_size, bias=False)
-        self.post_init()
+        self.head = nn.Linear(width, vocab_size, bias=False)
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
@@ -60,6 +48,3 @@ class FullContext(ChunkModel):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text: layers x 2 x width for every token, in whole chunks."""
         return cache_entries(self.chunk_tokens, self.chunk_tokens, tokens) * self.decoder.entry_bytes
-
-
-register(FullContextConfig, FullContext)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
+from memlm.objectives.names import NAMES
 from memlm.records import Kinds
 
 
@@ -32,14 +33,14 @@ class ModelShape(Kinds):
         kind: the name that is saved with it; "memlm-" and this is the `model_type` of saved models.
         model: "module:class" of the model, imported when one is built.
         trained_as: what tables call the training that its encoder had.
-        trained_on: the objectives that any model of the kind can be asked.
+        meets: which needs of objectives any model of the kind meets (objectives/names.py).
         on_grid: whether windows lie on the grid of chunks, so that a chunk's memory can be kept and read from disk.
     """
 
     kinds: ClassVar = {}
     model: ClassVar[str]
     trained_as: ClassVar[str]
-    trained_on: ClassVar[frozenset[str]]
+    meets: ClassVar[frozenset[str]]
     on_grid: ClassVar[bool] = False
 
     @property
@@ -60,7 +61,7 @@ class ModelShape(Kinds):
     @property
     def objectives(self) -> frozenset[str]:
         """What it can be trained on."""
-        return self.trained_on
+        return frozenset(name for name, known in NAMES.items() if known.needs in self.meets)
 
     @property
     def encoder_shape(self) -> Any:

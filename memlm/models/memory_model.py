@@ -8,8 +8,6 @@ What is unusual:
   share of the prediction (readers/reader.py).
 """
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,10 +15,9 @@ from torch import Tensor, nn
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
-from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import ShapeConfig, chunked
+from memlm.models.model import chunked
 from memlm.models.shapes import MemoryShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
@@ -124,22 +121,12 @@ class ReadsMemories(ChunkModel):
         return self.reader.config.kind
 
 
-class MemoryModelConfig(ShapeConfig[MemoryShape]):
-    """The Hugging Face config of a `MemoryModel`."""
-
-    shape_class = MemoryShape
-
-
-class MemoryModel(ReadsMemories):
+class MemoryModel(ReadsMemories, shape=MemoryShape):
     """Parallel encoder-decoder over chunks (paper, Memory model)."""
 
-    config_class = MemoryModelConfig
-
-    def __init__(self, config: MemoryModelConfig):
-        super().__init__(config)
-        shape, V = cast(MemoryShape, config.read_shape()), config.vocab_size
-        T, M, decoder = shape.chunk_tokens, shape.memory_dim, shape.decoder
-        self.chunk_tokens, self.memory_dim = T, M
+    def build(self, shape: MemoryShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        T, M, V, decoder = shape.chunk_tokens, shape.memory_dim, vocab_size, shape.decoder
         self.embed = token_embedding(V, decoder.width)
         self.reader = build_reader(shape.reader, Sizes(T, M, decoder.width, decoder.layers, self.embed))
         self.encoder = ChunkEncoder(shape.encoder, V) if self.reader.reads else None
@@ -147,13 +134,9 @@ class MemoryModel(ReadsMemories):
         self.make_inputs(decoder.width)
         self.decoder = build_stack(decoder, self.placing.length)
         self.head = nn.Linear(decoder.width, V, bias=False)
-        self.post_init()
 
     def most_tokens(self, memories: int = 0) -> int | None:
         """As of `Generative`: fixed positions end somewhere."""
         if self.placing.scheme != "fixed":
             return None
         return max(0, self.placing.most + 1 - memories) * self.chunk_tokens
-
-
-register(MemoryModelConfig, MemoryModel)

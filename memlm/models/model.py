@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.generate import generate
 from memlm.errors import UsageError
-from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel
+from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel, register
 from memlm.legacy import modern_shape
 from memlm.memory.encoder import fingerprint
 from memlm.models.kind import ModelShape
@@ -31,11 +31,6 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     shape_class: ClassVar[type]
     vocab_size: int = 1024
     shape: dict[str, Any] | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        if "shape_class" in cls.__dict__:
-            cls.model_type = f"memlm-{cls.shape_class.kind}"
-        super().__init_subclass__(**kwargs)
 
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":
@@ -60,14 +55,37 @@ class MemoryOutput(ModelOutput):
 class TextMemory(PreTrainedModel):
     """A model whose `encoder` turns a chunk of token ids into one vector; a baseline that forms none has none.
 
-    A subclass says what it predicts (`predict`), and what tokens a memory holds if it can tell (`recall`).
+    A subclass names its shape in its head, makes its parts (`build`), and says what it predicts (`predict`), and what
+    tokens a memory holds if it can tell (`recall`).
     """
 
     main_input_name = "input_ids"
-    memory_dim = 0  # M
+    config_root: ClassVar[type] = ShapeConfig
+    memory_dim: int  # M; 0 where none is formed
     chunk_tokens: int  # T
     encoder: Any  # a `MemoryEncoder`; None if it forms no memories
+    token_loss = staticmethod(token_loss)  # or the same, compiled
     of_one_chunk = True  # whether a memory is of one chunk alone, not of all before it too
+
+    def __init_subclass__(cls, shape: type[ModelShape] | None = None, causal: bool = False, **kwargs: Any) -> None:
+        if shape is not None:  # a config of its own, under which transformers opens it
+            names = {"shape_class": shape, "model_type": f"memlm-{shape.kind}", "__module__": cls.__module__}
+            config: Any = type(f"{cls.__name__}Config", (cls.config_root,), names)
+            cls.config_class = config
+            super().__init_subclass__(**kwargs)
+            register(config, cls, causal=causal)
+        else:
+            super().__init_subclass__(**kwargs)
+
+    def __init__(self, config: ShapeConfig[Any]):
+        super().__init__(config)
+        shape = config.read_shape()
+        self.chunk_tokens, self.memory_dim, self.encoder = shape.chunk_tokens, shape.memory_dim, None
+        self.build(shape, config.vocab_size)
+        self.post_init()
+
+    def build(self, shape: Any, vocab_size: int) -> None:
+        """Make the parts of a model of this shape; in an order that stays, since a seed's draws have one."""
 
     def _init_weights(self, module: nn.Module) -> None:
         """Layers initialise themselves when they are made; nothing to add."""
@@ -108,8 +126,10 @@ class TextMemory(PreTrainedModel):
             predicted, memory_BKM = self.predict(input_ids[own_rows:], marks, memories, own_memories, read)
             parts.append(predicted)
         logits_BNV = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[-1]) for part in parts])
-        loss = None if labels is None else token_loss(logits_BNV, labels, weights)
-        return MemoryOutput(loss=loss, logits=logits_BNV, memories=memory_BKM)
+        loss = None if labels is None else self.token_loss(logits_BNV, labels, weights)
+        # In training the loss alone is asked for: the logits of a batch are large.
+        shown_BNV = None if self.training and loss is not None else logits_BNV
+        return MemoryOutput(loss=loss, logits=shown_BNV, memories=memory_BKM)
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool

@@ -4,42 +4,28 @@ The encoder has seen the whole chunk, the future too; the decoder predicts it to
 causal loss falls by what the memory holds and the decoder can read (paper, Oracle memory model).
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import ShapeConfig, TextMemory
+from memlm.models.model import TextMemory
 from memlm.models.shapes import OracleShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import END, token_embedding
 
 
-class OracleConfig(ShapeConfig[OracleShape]):
-    """The Hugging Face config of an `Oracle`."""
-
-    shape_class = OracleShape
-
-
-class Oracle(TextMemory):
+class Oracle(TextMemory, shape=OracleShape):
     """chunk -> memory; memory, chunk's past -> tokens; the memory as a `token`, beside or added to each embedding."""
 
-    config_class = OracleConfig
-
-    def __init__(self, config: OracleConfig):
-        super().__init__(config)
-        shape = cast(OracleShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim, self.given = shape.chunk_tokens, shape.memory_dim, shape.given
-        width = shape.decoder.width
-        self.encoder = ChunkEncoder(shape.encoder, config.vocab_size)
+    def build(self, shape: OracleShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        self.given, width = shape.given, shape.decoder.width
+        self.encoder = ChunkEncoder(shape.encoder, vocab_size)
         self.read = nn.Linear(shape.memory_dim + (width if self.given == "embedding" else 0), width)
-        self.embed = token_embedding(config.vocab_size, width)
+        self.embed = token_embedding(vocab_size, width)
         self.decoder = build_stack(shape.decoder, shape.chunk_tokens + 1)
-        self.head = nn.Linear(width, config.vocab_size, bias=False)
-        self.post_init()
+        self.head = nn.Linear(width, vocab_size, bias=False)
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
@@ -57,6 +43,3 @@ class Oracle(TextMemory):
         else:
             h_BTW = self.decoder(x_BTW + self.read(memory_BM)[:, None])
         return self.head(h_BTW), memory_BM[:, None]
-
-
-register(OracleConfig, Oracle)

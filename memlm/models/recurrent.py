@@ -5,18 +5,15 @@ have to be encoded one after the other; the decoder reads the one memory that is
 "Recurrent Memory Transformer".
 """
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.chunks import RecurrentDecoding
-from memlm.huggingface import register
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import ShapeConfig, chunked
+from memlm.models.model import chunked
 from memlm.models.shapes import RecurrentShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import PAD, token_embedding
@@ -24,34 +21,24 @@ from memlm.readers.placing import Placing
 from memlm.readers.sequence import read_chunks
 
 
-class RecurrentMemoryConfig(ShapeConfig[RecurrentShape]):
-    """The Hugging Face config of a `RecurrentMemory`."""
-
-    shape_class = RecurrentShape
-
-
-class RecurrentMemory(ChunkModel):
+class RecurrentMemory(ChunkModel, shape=RecurrentShape):
     """memory, chunk -> memory; memory, chunk's past -> tokens (paper, Baselines)."""
 
-    config_class = RecurrentMemoryConfig
     of_one_chunk = False
     reader_name = "carried"
     encoder: ChunkEncoder
 
-    def __init__(self, config: RecurrentMemoryConfig):
-        super().__init__(config)
-        shape = cast(RecurrentShape, config.read_shape())
-        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
+    def build(self, shape: RecurrentShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
         width = shape.decoder.width
-        self.encoder = ChunkEncoder(shape.encoder, config.vocab_size)
+        self.encoder = ChunkEncoder(shape.encoder, vocab_size)
         self.carry = nn.Linear(shape.memory_dim, shape.encoder.stack.width)
         self.read = nn.Linear(shape.memory_dim, width)
-        self.embed = token_embedding(config.vocab_size, width)
+        self.embed = token_embedding(vocab_size, width)
         self.make_inputs(width)
         self.placing = Placing(shape.chunk_tokens, 1, "fixed", 1)  # every chunk after the one memory
         self.decoder = build_stack(shape.decoder, self.placing.length)
-        self.head = nn.Linear(width, config.vocab_size, bias=False)
-        self.post_init()
+        self.head = nn.Linear(width, vocab_size, bias=False)
 
     def encode(self, ids_BT: Tensor) -> Tensor:
         """A first chunk's token ids [B, T] -> memories [B, M]."""
@@ -95,6 +82,3 @@ class RecurrentMemory(ChunkModel):
     def memories_before(self, chunk: np.ndarray) -> np.ndarray:
         """As of `Generative`: the one that is carried."""
         return np.minimum(chunk, 1)
-
-
-register(RecurrentMemoryConfig, RecurrentMemory)

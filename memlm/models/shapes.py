@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import BridgeKind, EncoderShape, ReadoutKind
+from memlm.memory.encoder_shape import BRIDGES, EncoderShape
 from memlm.models.kind import ModelShape, OfChunks, OfEncoder, Part
+from memlm.named import check_named
 from memlm.nn.config import StackConfig
-from memlm.objectives.names import OF_CHUNKS, OF_ITSELF
 from memlm.readers.config import PositionScheme, ReaderConfig, VectorReader
 
 OracleKind = Literal["token", "embedding", "sum"]
@@ -27,18 +27,19 @@ class AutoencoderShape(ModelShape):
     kind: ClassVar[str] = "autoencoder"
     model: ClassVar[str] = "memlm.models.autoencoder:Autoencoder"
     trained_as: ClassVar[str] = "autoencoder"
-    trained_on: ClassVar[frozenset[str]] = OF_ITSELF
+    meets: ClassVar[frozenset[str]] = frozenset({"itself"})
 
     chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T
     memory_dim: int = 256  # pyright: ignore[reportIncompatibleMethodOverride]  M, the numbers that are stored
     memory_norm: bool = True  # LayerNorm on the memory
     encoder: StackConfig = field(default_factory=StackConfig)
-    readout: ReadoutKind = "last"
-    bridge: BridgeKind = "repeat"
+    readout: str = "last"  # one of READOUTS
+    bridge: str = "repeat"  # one of BRIDGES
     decoder: StackConfig = field(default_factory=StackConfig)
 
     def __post_init__(self) -> None:
         self.encoder_shape  # noqa: B018  refuses what is impossible
+        check_named("bridge", self.bridge, BRIDGES)
 
     @property
     def encoder_shape(self) -> EncoderShape:
@@ -65,7 +66,7 @@ class CausalShape(ModelShape):
     kind: ClassVar[str] = "causal"
     model: ClassVar[str] = "memlm.models.causal:CausalLM"
     trained_as: ClassVar[str] = "causal"
-    trained_on: ClassVar[frozenset[str]] = frozenset({"causal"})
+    meets: ClassVar[frozenset[str]] = frozenset({"past"})
 
     chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T; it reads a beginning-of-text token before them
     stack: StackConfig = field(default_factory=StackConfig)
@@ -112,7 +113,6 @@ class MemoryShape(OfEncoder, OfChunks):
     kind: ClassVar[str] = "memory"
     model: ClassVar[str] = "memlm.models.memory_model:MemoryModel"
     trained_as: ClassVar[str] = "memory-model"
-    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
     on_grid: ClassVar[bool] = True
 
     chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
@@ -128,9 +128,9 @@ class MemoryShape(OfEncoder, OfChunks):
             raise UsageError("a mixer's weights belong to positions: choose --model.positions fixed.")
 
     @property
-    def objectives(self) -> frozenset[str]:
+    def meets(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What is asked of many chunks; of each by itself too, where the reader knows what tokens a memory holds."""
-        return self.trained_on | OF_ITSELF if self.reader.recalls else self.trained_on
+        return frozenset({"past", "chunks", *(["itself"] if self.reader.recalls else [])})
 
     @property
     def encoder_shape(self) -> EncoderShape | None:
@@ -155,7 +155,7 @@ class FullContextShape(OfChunks):
     kind: ClassVar[str] = "full"
     model: ClassVar[str] = "memlm.models.full_context:FullContext"
     trained_as: ClassVar[str] = "memory-model"
-    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
     chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T: a chunk begins with a start slot, as a memory model's does
@@ -179,7 +179,7 @@ class RecurrentShape(OfEncoder, OfChunks):
     kind: ClassVar[str] = "recurrent"
     model: ClassVar[str] = "memlm.models.recurrent:RecurrentMemory"
     trained_as: ClassVar[str] = "recurrent"
-    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
     encoder: EncoderShape = field(default_factory=lambda: EncoderShape(begins=True))
@@ -203,7 +203,7 @@ class OracleShape(OfEncoder):
     kind: ClassVar[str] = "oracle"
     model: ClassVar[str] = "memlm.models.oracle:Oracle"
     trained_as: ClassVar[str] = "oracle"
-    trained_on: ClassVar[frozenset[str]] = frozenset({"causal"})
+    meets: ClassVar[frozenset[str]] = frozenset({"past"})
 
     encoder: EncoderShape = field(default_factory=EncoderShape)
     decoder: StackConfig = field(default_factory=_reading)

@@ -14,9 +14,12 @@ from memlm.nn.chunks import Chunks
 _SIDE = 128  # of a block
 
 
-def in_one_kernel(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks) -> Tensor:
-    """As `attend`; the kernel is compiled when a shape first comes."""
-    return _compiled()(q_BHPK, k_BHPK, v_BHPK, block_mask=block_mask(rule, q_BHPK.device))
+def in_one_kernel(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, blocks: BlockMask) -> Tensor:
+    """As `attend`, by `block_mask` of the rule; the kernel is compiled when a shape first comes."""
+    attend = flex_attention if torch.compiler.is_compiling() else _compiled()
+    read = attend(q_BHPK, k_BHPK, v_BHPK, block_mask=blocks)
+    assert isinstance(read, Tensor)
+    return read
 
 
 @lru_cache(maxsize=1)

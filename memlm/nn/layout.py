@@ -6,6 +6,7 @@ into one under a rule of chunks, entries at positions of their own, or entries t
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Layout:
     seen: Tensor | None = None
     slots: Tensor | None = None
     prefix: slice = field(default_factory=lambda: slice(0))
-    _rotary: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # for it, by stacks, once
 
     def keep(self, cache: LayerCache | None, *new: Tensor) -> tuple[Tensor, ...]:
         """Write what a layer has of the entries, each [B, ..., Q, K], into its cache, if there is one.
@@ -52,16 +53,6 @@ class Layout:
             return self.mask
         with torch.inference_mode(False):  # as below
             return self.mask.mask(self.positions.device)
-
-    def rotary(self, head_width: int, base: float) -> tuple[Tensor, Tensor]:
-        """cos and sin of the positions, [Q, K/2] or [B, 1, Q, K/2] in fp32; computed once for all layers."""
-        if head_width not in self._rotary:
-            with torch.inference_mode(False):  # a layout that was first evaluated must serve training all the same
-                cos, sin = rotary_tables(self.positions.clone(), head_width, base)
-            if self.positions.ndim == 2:
-                cos, sin = cos[:, None], sin[:, None]
-            self._rotary[head_width] = cos, sin
-        return self._rotary[head_width]
 
     def weights(self, weight: Tensor) -> Tensor:
         """A mixer's weights [..., N, N] for these entries: gathered by position and masked, [..., Q, P].

@@ -6,20 +6,40 @@ Masked mixer block).
     multi-head:  H input projections D -> D/H, one T x T causal mixing each, concat, output projection
 
 The weights are masked in the computation, never overwritten, so that the optimiser and a saved file see what
-was learnt. Weights belong to positions: a sequence shorter than `tokens` uses the leading block of them.
+was learnt. Weights belong to positions: a sequence shorter than `tokens` uses the leading block of them, and chunks
+that stand at the same positions after a common prefix use the same blocks of them, chunk by chunk.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.nn.cache import LayerCache
+from memlm.nn.chunks import Chunks
 from memlm.nn.config import StackConfig
 from memlm.nn.layout import Layout
 from memlm.nn.mlp import ChannelMLP
 from memlm.nn.stack import Stack
+
+
+@dataclass(frozen=True, eq=False)
+class ByChunks:
+    """A rule of chunks all of which stand at the same positions: slices of the weights serve it, nothing is gathered.
+
+    Args:
+        rule: of the entries; those of the prefix stand at 0..m-1.
+        first: where a chunk's first token stands.
+        prefix_mm: 1 where an entry of the prefix sees another, else 0.
+        prefix_Cm: 1 where a chunk sees an entry of the prefix, else 0.
+    """
+
+    rule: Chunks
+    first: int
+    prefix_mm: Tensor
+    prefix_Cm: Tensor
 
 
 class FlatMixing(nn.Module):
@@ -34,30 +54,50 @@ class FlatMixing(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, given: Layout | ByChunks | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        if layout is not None:
-            return self._laid_out(x_BTD, layout, cache)
+        if given is None:
+            return self._from(0, x_BTD)
+        return self._by_chunks(x_BTD, given) if isinstance(given, ByChunks) else self._laid_out(x_BTD, given, cache)
+
+    def _from(self, first: int, x_BTD: Tensor) -> Tensor:
+        """The sum for entries at the positions `first`, `first` + 1, ..."""
         T, k = x_BTD.shape[1], self.kernel
-        weight_kTT = self.weight[:T, :T].permute(2, 0, 1)
+        at = slice(first, first + T)
+        weight_kTT = self.weight[at, at].permute(2, 0, 1)
         if self.causal:
             weight_kTT = weight_kTT.tril()
         if k == 1:
-            return torch.baddbmm(self.bias[:T, None], weight_kTT.expand(len(x_BTD), -1, -1), x_BTD)
+            return torch.baddbmm(self.bias[at, None], weight_kTT.expand(len(x_BTD), -1, -1), x_BTD)
         # Channels are the convolution's length, positions its channels: output c reads c-(k-1)//2 .. c+k//2.
-        x_BTD = F.pad(x_BTD, ((k - 1) // 2, k // 2))
-        return F.conv1d(x_BTD, weight_kTT.permute(1, 2, 0), self.bias[:T])
+        return F.conv1d(self._padded(x_BTD), weight_kTT.permute(1, 2, 0), self.bias[at])
+
+    def _by_chunks(self, x_BPD: Tensor, given: ByChunks) -> Tensor:
+        """The chunks' own mixing side by side, and what they and the prefix see of the prefix."""
+        rule, T = given.rule, given.rule.tokens
+        prefix_BmD, x_BND = x_BPD.split([rule.prefix, rule.entries - rule.prefix], 1)
+        mixed_XTD = self._from(given.first, x_BND.unflatten(1, (rule.chunks, T)).flatten(0, 1))
+        if not rule.prefix:
+            return mixed_XTD.unflatten(0, (len(x_BPD), rule.chunks)).flatten(1, 2)
+        m, at = rule.prefix, slice(given.first, given.first + T)
+        near_BmkD = self._padded(prefix_BmD).unfold(2, x_BPD.shape[2], 1)
+        seen_BCTD = torch.einsum("tsk,cs,bskd->bctd", self.weight[at, :m], given.prefix_Cm, near_BmkD)
+        mixed_BmD = torch.einsum("tsk,ts,bskd->btd", self.weight[:m, :m], given.prefix_mm, near_BmkD)
+        mixed_BCTD = mixed_XTD.unflatten(0, (len(x_BPD), rule.chunks)) + seen_BCTD
+        return torch.cat([mixed_BmD + self.bias[:m, None], mixed_BCTD.flatten(1, 2)], 1)
 
     def _laid_out(self, x_BQD: Tensor, layout: Layout, cache: LayerCache | None) -> Tensor:
         """The same sum with the layout's weights, one product for each of the k neighbours."""
         weight_kQP = layout.weights(self.weight.permute(2, 0, 1))  # or [B, k, Q, P]
         (x_BPD,) = layout.keep(cache, x_BQD)
-        D, k = x_BPD.shape[-1], self.kernel
-        x_BPD = F.pad(x_BPD, ((k - 1) // 2, k // 2))
+        D, x_BPD = x_BPD.shape[-1], self._padded(x_BPD)
         mixed_BQD = self.bias[layout.positions][..., None]
-        for j in range(k):
+        for j in range(self.kernel):
             mixed_BQD = mixed_BQD + weight_kQP[..., j, :, :] @ x_BPD[..., j : j + D]
         return mixed_BQD
+
+    def _padded(self, x_BTD: Tensor) -> Tensor:
+        return F.pad(x_BTD, ((self.kernel - 1) // 2, self.kernel // 2))
 
 
 class HeadedMixing(nn.Module):
@@ -74,21 +114,42 @@ class HeadedMixing(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, given: Layout | ByChunks | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         x_BHTK = self.project_in(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        if layout is None:
-            T = x_BTD.shape[1]
-            weight_HTT, bias_HT = self.weight[:, :T, :T], self.bias[:, :T]
-            if self.causal:
-                weight_HTT = weight_HTT.tril()
+        if given is None:
+            mixed_BHTK = self._from(0, x_BHTK)
+        elif isinstance(given, ByChunks):
+            mixed_BHTK = self._by_chunks(x_BHTK, given)
         else:
-            weight_HTT, bias_HT = layout.weights(self.weight), self.bias[:, layout.positions]
+            weight_HTT, bias_HT = given.weights(self.weight), self.bias[:, given.positions]
             if bias_HT.ndim == 3:  # [H, B, Q]: positions of their own for every sequence
                 bias_HT = bias_HT.transpose(0, 1)
-            (x_BHTK,) = layout.keep(cache, x_BHTK)
-        mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + bias_HT[..., None]
+            (x_BHTK,) = given.keep(cache, x_BHTK)
+            mixed_BHTK = torch.matmul(weight_HTT, x_BHTK) + bias_HT[..., None]
         return self.project_out(mixed_BHTK.transpose(1, 2).flatten(2))
+
+    def _from(self, first: int, x_BHTK: Tensor) -> Tensor:
+        """The mixing of entries at the positions `first`, `first` + 1, ..."""
+        at = slice(first, first + x_BHTK.shape[2])
+        weight_HTT = self.weight[:, at, at]
+        if self.causal:
+            weight_HTT = weight_HTT.tril()
+        # The same bits as matmul's, which copies the weights for each row of the batch and takes twice as long.
+        return torch.einsum("hts,bhsk->bhtk", weight_HTT, x_BHTK) + self.bias[:, at, None]
+
+    def _by_chunks(self, x_BHPK: Tensor, given: ByChunks) -> Tensor:
+        """As of `FlatMixing`."""
+        rule, T = given.rule, given.rule.tokens
+        prefix_BHmK, x_BHNK = x_BHPK.split([rule.prefix, rule.entries - rule.prefix], 2)
+        mixed_XHTK = self._from(given.first, x_BHNK.unflatten(2, (rule.chunks, T)).transpose(1, 2).flatten(0, 1))
+        mixed_BHCTK = mixed_XHTK.unflatten(0, (len(x_BHPK), rule.chunks)).transpose(1, 2)
+        if not rule.prefix:
+            return mixed_BHCTK.flatten(2, 3)
+        m, at = rule.prefix, slice(given.first, given.first + T)
+        seen_BHCTK = torch.einsum("hts,cs,bhsk->bhctk", self.weight[:, at, :m], given.prefix_Cm, prefix_BHmK)
+        mixed_BHmK = torch.einsum("hts,ts,bhsk->bhtk", self.weight[:, :m, :m], given.prefix_mm, prefix_BHmK)
+        return torch.cat([mixed_BHmK + self.bias[:, :m, None], (mixed_BHCTK + seen_BHCTK).flatten(2, 3)], 2)
 
 
 class MixerBlock(nn.Module):
@@ -101,9 +162,9 @@ class MixerBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(config.width)
         self.mlp = ChannelMLP(config.width, config.expansion)
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, given: Layout | ByChunks | None = None, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.mixing(self.norm_mixing(x_BTD), layout, cache)
+        x_BTD = x_BTD + self.mixing(self.norm_mixing(x_BTD), given, cache)
         return x_BTD + self.mlp(self.norm_mlp(x_BTD))
 
 
@@ -115,3 +176,28 @@ class Mixer(Stack):
     def __init__(self, config: StackConfig, tokens: int):
         blocks = (MixerBlock(config, tokens) for _ in range(config.layers))
         super().__init__(config, tokens, blocks, nn.LayerNorm(config.width))
+
+    def given(self, x_BTD: Tensor, layout: Layout | None) -> Layout | ByChunks | None:
+        """What its blocks are told of the layout: the slices of their weights, or itself with its whole mask made."""
+        if layout is None:
+            return None
+        if "mixer" not in layout.made:
+            layout.made["mixer"] = _by_chunks(layout) or layout
+        return layout.made["mixer"]
+
+
+def _by_chunks(layout: Layout) -> ByChunks | None:
+    """The layout as slices of weights, if its entries stand as that needs; else None, and its whole mask is there."""
+    rule, positions_P = layout.mask, layout.positions
+    mask = layout.whole_mask
+    if not isinstance(rule, Chunks) or not rule.chunks or layout.slots is not None or layout.seen is not None:
+        return None
+    m, device = rule.prefix, positions_P.device
+    first = int(positions_P[m])
+    stand_P = torch.cat([torch.arange(m), torch.arange(first, first + rule.tokens).repeat(rule.chunks)])
+    if not torch.equal(positions_P.cpu(), stand_P):
+        return None
+    with torch.inference_mode(False):  # first asked for while evaluating, it must serve training all the same
+        reads_C = torch.arange(rule.chunks, device=device) * rule.block + rule.first
+        prefix_Cm = torch.arange(m, device=device) < reads_C[:, None]
+        return ByChunks(rule, first, mask[:m, :m].float(), prefix_Cm.float())

@@ -5,10 +5,11 @@ matrix takes it from there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
+from typing import Any
 
 from torch import Tensor, nn
 
+from memlm.named import named
 from memlm.nn.cache import Cache
 from memlm.nn.config import StackConfig
 from memlm.nn.layout import Layout
@@ -27,7 +28,8 @@ class Stack(nn.Module):
 
     A subclass is made from a config and `tokens` and says which blocks and which norm. Position t of the output depends
     on positions <= t of the input only, to the bit, unless the config is not causal or a layout says what depends on
-    what. A block is called with the layout and with the cache of its layer, or with None for both.
+    what. A block is called with what `given` makes of the layout, and with the cache of its layer or None: blocks may
+    be compiled, one by one, and what depends on the shape alone is made outside of them.
     """
 
     keeps = 0  # vectors of D numbers that a cache keeps of an entry in every layer
@@ -54,11 +56,16 @@ class Stack(nn.Module):
             cache: what they see beside themselves, and where they are kept; needs a layout with `slots` and `seen`.
             residuals: of each block, what is added to its input from elsewhere: called with it.
         """
+        given = self.given(x_BTD, layout)
         for i, block in enumerate(self.blocks):
             if residuals:
                 x_BTD = x_BTD + residuals[i](x_BTD)
-            x_BTD = block(x_BTD, layout, cache.layers[i] if cache else None)
+            x_BTD = block(x_BTD, given, cache.layers[i] if cache else None)
         return self.norm(x_BTD)
+
+    def given(self, x_BTD: Tensor, layout: Layout | None) -> Any:
+        """What blocks are told of the layout: itself."""
+        return layout
 
     def new_cache(self, places: int) -> Cache:
         """An empty cache for this stack."""
@@ -73,5 +80,4 @@ class Stack(nn.Module):
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:
     """Make the stack that `config` describes for sequences of up to `tokens` tokens."""
-    module, name = _STACKS[config.kind].split(":")
-    return getattr(import_module(module), name)(config, tokens)
+    return named(_STACKS[config.kind])(config, tokens)

@@ -4,27 +4,17 @@ Equal to transformers' LlamaModel given the same weights (tests/nn/test_transfor
 models need their own masks, positions and caches.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.nn.attention import attend
+from memlm.nn.attention import Sight, sight
 from memlm.nn.cache import LayerCache
-from memlm.nn.chunks import Chunks
 from memlm.nn.config import StackConfig
-from memlm.nn.layout import Layout, rotary_tables
+from memlm.nn.layout import Layout
 from memlm.nn.stack import Stack
 
 ROPE_BASE = 10_000.0
-
-
-@lru_cache(maxsize=32)
-def _first_positions(tokens: int, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin [T, K/2] of 0..T-1. A function, not a buffer: nothing to save, nothing to load wrongly."""
-    with torch.inference_mode(False):  # first asked for while evaluating, they must serve training all the same
-        return rotary_tables(torch.arange(tokens, device=device), head_width, ROPE_BASE)
 
 
 def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -34,30 +24,19 @@ def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions; causal by the kernel's own mask where no layout is given."""
+    """Multi-head self-attention with rotary positions."""
 
     def __init__(self, config: StackConfig):
         super().__init__()
-        self.heads, self.causal = config.heads, config.causal
+        self.heads = config.heads
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, given: Sight, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         q, k, v = (z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in self.qkv(x_BTD).chunk(3, -1))
-        if layout is None:
-            cos, sin = _first_positions(q.shape[-2], q.shape[-1], q.device)
-            mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=self.causal)
-        else:
-            cos, sin = layout.rotary(q.shape[-1], ROPE_BASE)
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-            k, v = layout.keep(cache, k, v)
-            if isinstance(layout.mask, Chunks):
-                mixed = attend(q, k, v, layout.mask)
-            else:
-                mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
-                mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        q, k = rotate(q, given.cos, given.sin), rotate(k, given.cos, given.sin)
+        return self.out(given.attend(q, k, v, cache).transpose(1, 2).flatten(2))
 
 
 class SwiGLU(nn.Module):
@@ -84,9 +63,9 @@ class TransformerBlock(nn.Module):
         self.norm_mlp = nn.RMSNorm(config.width, eps=1e-6)
         self.mlp = SwiGLU(config.width, config.expansion)
 
-    def forward(self, x_BTD: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, given: Sight, cache: LayerCache | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), layout, cache)
+        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), given, cache)
         return x_BTD + self.mlp(self.norm_mlp(x_BTD))
 
 
@@ -98,3 +77,7 @@ class Transformer(Stack):
     def __init__(self, config: StackConfig, tokens: int):
         blocks = (TransformerBlock(config) for _ in range(config.layers))
         super().__init__(config, tokens, blocks, nn.RMSNorm(config.width, eps=1e-6))
+
+    def given(self, x_BTD: Tensor, layout: Layout | None) -> Sight:
+        """What its blocks are told of the layout."""
+        return sight(x_BTD, layout, self.config.width // self.config.heads, ROPE_BASE, self.config.causal)

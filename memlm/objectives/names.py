@@ -8,25 +8,23 @@ from memlm.errors import UsageError
 class Known(NamedTuple):
     """An objective that there is: what it asks, "module:function" that makes it, and what a model needs for it.
 
-    The function takes the vocabulary's size. A model needs `chunks` where it has to read many of them, and `itself`
-    where each chunk is told from its own memory.
+    The function takes the vocabulary's size. A model has to predict each token from its `past`, to read many `chunks`,
+    or to tell each chunk from its memory `itself`.
     """
 
     told: str
     made_by: str
-    needs: Literal["chunks", "itself"]
+    needs: Literal["past", "chunks", "itself"]
 
 
 NAMES = {
     "autoencode": Known("all tokens, from their own memory", "memlm.objectives.text:autoencode", "itself"),
     "noise": Known("random tokens, from their own memory", "memlm.objectives.noise:Noise", "itself"),
-    "causal": Known("every token, from those before it", "memlm.objectives.text:causal", "chunks"),
+    "causal": Known("every token, from those before it", "memlm.objectives.text:causal", "past"),
     "copy": Known("the second half, which repeats the first, shown", "memlm.objectives.text:copy", "chunks"),
     "blank": Known("the first half, at the places of blanks", "memlm.objectives.text:blank", "chunks"),
     "recall": Known("values of random keys, told chunks ago", "memlm.objectives.recall:Recall", "chunks"),
 }
-OF_CHUNKS = frozenset(name for name, known in NAMES.items() if known.needs == "chunks")
-OF_ITSELF = frozenset(name for name, known in NAMES.items() if known.needs == "itself")
 ALIASES = {"combined": "causal+0.5*copy"}  # the reference's weights (paper, Objectives)
 
 

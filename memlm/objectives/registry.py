@@ -1,7 +1,6 @@
 """A name -> the objective of that name."""
 
-from importlib import import_module
-
+from memlm.named import named
 from memlm.objectives.batch import Objective
 from memlm.objectives.combined import Combined
 from memlm.objectives.names import NAMES, Part, parse
@@ -14,12 +13,7 @@ def build_objective(text: str, vocab_size: int) -> Objective:
         UsageError: it names none.
     """
     parts = parse(text)
-    built = [_make(part.name, vocab_size) for part in parts]
+    built = [named(NAMES[part.name].made_by)(vocab_size) for part in parts]
     if len(parts) == 1 and parts[0] == Part(parts[0].name):
         return built[0]
     return Combined([(one, part.weight, part.share) for one, part in zip(built, parts, strict=True)])
-
-
-def _make(name: str, vocab_size: int) -> Objective:
-    module, function = NAMES[name].made_by.split(":")
-    return getattr(import_module(module), function)(vocab_size)

@@ -12,33 +12,25 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memlm.huggingface import register
 from memlm.models.model import MemoryOutput
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
-from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
 
 SHARE = 1 / 16
 
 
-class SoftAutoencoderConfig(OverConfig[SoftAutoencoderShape]):
-    """The Hugging Face config of a `SoftAutoencoder`."""
-
-    shape_class = SoftAutoencoderShape
-
-
-class SoftAutoencoder(OverBase):
+class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
     """token vectors -> encoder -> memory -> soft tokens -> the nearest tokens."""
 
-    config_class = SoftAutoencoderConfig
     base_part = "table"
 
-    def __init__(self, config: SoftAutoencoderConfig):
-        super().__init__(config)
-        shape = cast(SoftAutoencoderShape, config.read_shape())
+    def build(self, shape: SoftAutoencoderShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        super().build(shape, vocab_size)
         self.negatives = shape.negatives
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
@@ -109,6 +101,3 @@ class SoftAutoencoder(OverBase):
 
     def _unit(self, vectors_KW: Tensor) -> Tensor:
         return SHARE * 2 * vectors_KW.var(0).sum()  # two tokens' mean squared distance is twice their variance
-
-
-register(SoftAutoencoderConfig, SoftAutoencoder)

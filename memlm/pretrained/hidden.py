@@ -4,6 +4,7 @@ Texts are sorted by length, so that a batch holds little padding; it stands at t
 nothing. Rows come back in the order of the texts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -73,7 +74,7 @@ class HiddenReader:
 
     opened: Pretrained
     views: list[View]  # what is read out of it
-    data: Tokenizer  # of the corpus: its ids become text, which the model's own tokenizer reads
+    data: Tokenizer | None = None  # of the corpus: its ids become text, which the model's own tokenizer reads
     batch: int = 32  # texts at once
     # Readers of the same architecture before training, by seed.
     twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
@@ -93,15 +94,43 @@ class HiddenReader:
     def shares_ids(self) -> bool:
         """Whether the corpus is in the model's own tokens: then it reads its very ids, shifted, and no text."""
         own: Any = getattr(self.opened.tokenizer, "backend_tokenizer", None)
-        if own is None or self.opened.kind != "causal" or self.data.get_vocab_size() != own.get_vocab_size() + OWN_IDS:
+        data, causal = self.data, self.opened.kind == "causal"
+        if own is None or data is None or not causal or data.get_vocab_size() != own.get_vocab_size() + OWN_IDS:
             return False
         added = own.get_added_tokens_decoder()  # may have other names: no text has them
         ids = (i for i in range(own.get_vocab_size()) if i not in added)
-        return all(self.data.id_to_token(i + OWN_IDS) == own.id_to_token(i) for i in ids)
+        return all(data.id_to_token(i + OWN_IDS) == own.id_to_token(i) for i in ids)
 
     def texts(self, tokens_NT: np.ndarray) -> list[str]:
         """Chunks as text; what is no whole character is replaced (`BROKEN`)."""
-        return self.data.decode_batch(tokens_NT.tolist(), skip_special_tokens=False)
+        return chunk_texts(self.data, tokens_NT)
+
+    def windows(self, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
+        """Texts of any length as the model's own ids, cut where a text is longer than it reads.
+
+        Returns:
+            The ids of each window, special tokens included, and int32 [windows, 3]: of which text it is, its number
+            there, how many tokens of the text it holds. A text of no tokens has no window.
+        """
+        with quiet():
+            told = self.opened.tokenizer(
+                list(texts),
+                truncation=True,
+                max_length=self.opened.most_tokens,
+                return_overflowing_tokens=True,
+                return_special_tokens_mask=True,
+            )
+        if "overflow_to_sample_mapping" not in told:
+            raise UsageError(f"{self.opened.name} has a tokenizer that cannot cut long texts: measure it instead.")
+        rows, chunks = [], []
+        for row, special, text in zip(
+            told["input_ids"], told["special_tokens_mask"], told["overflow_to_sample_mapping"], strict=True
+        ):
+            if held := len(row) - sum(special):
+                number = chunks[-1][1] + 1 if chunks and chunks[-1][0] == text else 0
+                rows.append(row)
+                chunks.append((text, number, held))
+        return rows, np.array(chunks, np.int32).reshape(-1, 3)
 
     def ids(self, tokens_NT: np.ndarray) -> tuple[list[list[int]], int]:
         """The model's own ids of every chunk, special tokens included, and how many chunks had to be cut."""
@@ -167,6 +196,12 @@ class HiddenReader:
             else:
                 read.append(_readout(view, h_BND.float(), lengths_B, mask_BN).cpu())
         return read
+
+
+def chunk_texts(tokenizer: Tokenizer | None, tokens_NT: np.ndarray) -> list[str]:
+    """Chunks of a corpus as text; what is no whole character is replaced (`BROKEN`)."""
+    assert tokenizer is not None
+    return tokenizer.decode_batch(tokens_NT.tolist(), skip_special_tokens=False)
 
 
 def _readout(view: View, h_BND: Tensor, lengths_B: Tensor, mask_BN: Tensor) -> Tensor:

@@ -6,40 +6,30 @@ What is unusual beside our own memory model, all of whose ways of training, meas
 - LoRA works only where memories are read: without any, the base model's outputs are unchanged to the bit.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.errors import UsageError
-from memlm.huggingface import register
 from memlm.models.memory_model import ReadsMemories
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Head, Nowhere, Starts, Tokens
-from memlm.pretrained.over import OverBase, OverConfig
+from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import PretrainedShape
 from memlm.pretrained.soft import build_encoder
 from memlm.pretrained.stack import PretrainedStack
 from memlm.readers.placing import Placing
 
 
-class PretrainedMemoryConfig(OverConfig[PretrainedShape]):
-    """The Hugging Face config of a `PretrainedMemory`."""
-
-    shape_class = PretrainedShape
-
-
-class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
+class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """chunks -> memories -> soft tokens before a chunk -> the language model -> logits over our ids."""
 
-    config_class = PretrainedMemoryConfig
     base_part = "decoder"
 
-    def __init__(self, config: PretrainedMemoryConfig):
-        super().__init__(config)
-        shape = cast(PretrainedShape, config.read_shape())
-        T, self.base_trained = self.chunk_tokens, shape.decoder.trained
+    def build(self, shape: PretrainedShape, vocab_size: int) -> None:
+        """As of `TextMemory`."""
+        super().build(shape, vocab_size)
+        T, self.base_trained = shape.chunk_tokens, shape.decoder.trained
         self.has_base = not self.base_trained  # which is not there any more
         lm = self.base.lm.requires_grad_(shape.decoder.trained)
         self.embed = Tokens(self.base)
@@ -90,6 +80,3 @@ class PretrainedMemory(OverBase, ReadsMemories):  # pyright: ignore[reportIncomp
         T = self.chunk_tokens
         step = T if self.placing.scheme == "original" else self.reader.vectors
         return max(0, (self.base_positions - T) // step + 1 - memories) * T
-
-
-register(PretrainedMemoryConfig, PretrainedMemory)

@@ -6,7 +6,7 @@ FOLDER/adapter/             the LoRA matrices, as peft writes and reads them
 """
 
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from safetensors.torch import load_file, save_file
 
@@ -14,14 +14,11 @@ from memlm.memory.encoder import fingerprint
 from memlm.models.model import ShapeConfig, TextMemory
 from memlm.pretrained.adapter import Adapter, is_adapter
 from memlm.pretrained.base import Base, Tokens, open_base
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
 from memlm.readers.config import ReaderConfig
 from memlm.readers.reader import Sizes, build_reader
 
-S = TypeVar("S", SoftAutoencoderShape, PretrainedShape)
 
-
-class OverConfig(ShapeConfig[S]):
+class OverConfig(ShapeConfig[Any]):
     """A config that also names the base."""
 
     base_source: str | None = None
@@ -31,25 +28,26 @@ class OverConfig(ShapeConfig[S]):
 class OverBase(TextMemory):
     """A model over a frozen or trained base."""
 
+    config_root = OverConfig
     base: Base
     embed: Tokens
     base_part: str  # the name of the submodule that holds it
     base_trained = False  # whether its weights are trained, and so saved here
     adapter: Adapter | None = None  # LoRA on it, if there is any
 
-    def __init__(self, config: Any):
-        """Open the base that the config's shape names; the config then also tells where it came from."""
-        super().__init__(config)
-        shape = config.read_shape()
-        self.chunk_tokens, self.memory_dim = shape.chunk_tokens, shape.memory_dim
-        self.base = open_base(shape.base, config.vocab_size, config.base_fingerprint)
-        config.base_source, config.base_fingerprint = self.base.source, self.base.fingerprint
+    def build(self, shape: Any, vocab_size: int) -> None:
+        """Open the base that the shape names; the config then also tells where it came from."""
+        self.base = open_base(shape.base, vocab_size, self.config.base_fingerprint)
+        self.config.base_source, self.config.base_fingerprint = self.base.source, self.base.fingerprint
 
     def read_soft(self, shape: ReaderConfig, layers: int) -> None:
         """Make the reader, which begins by making vectors like those of the base's tokens."""
         sizes = Sizes(self.chunk_tokens, self.memory_dim, self.base.width, layers, self.embed)
         self.reader = build_reader(shape, sizes)
         self.reader.begin_as(self.base.vectors())
+
+    def post_init(self) -> None:
+        """Nothing: the base's weights are what they are."""
 
     def fingerprint(self) -> str:
         """As of `TextMemory`, with the base's own."""
@@ -90,7 +88,8 @@ class OverBase(TextMemory):
         UsageError where the base is not there any more, or is another one; RuntimeError where the files are damaged.
         """
         folder = Path(path)
-        model = cls(config or cls.config_class.from_pretrained(folder))  # pyright: ignore[reportOptionalMemberAccess]
+        root: Any = cls.config_class
+        model = cls(config or root.from_pretrained(folder))
         own = load_file(folder / "model.safetensors")
         if model.adapter is not None:
             model.adapter.load(folder / "adapter")

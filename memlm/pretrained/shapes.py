@@ -7,7 +7,6 @@ from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
 from memlm.models.kind import OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
-from memlm.objectives.names import OF_CHUNKS, OF_ITSELF
 from memlm.readers.config import ReaderConfig
 
 
@@ -76,7 +75,7 @@ class SoftAutoencoderShape(OfEncoder):
     kind: ClassVar[str] = "soft"
     model: ClassVar[str] = "memlm.pretrained.autoencoder:SoftAutoencoder"
     trained_as: ClassVar[str] = "soft-autoencoder"
-    trained_on: ClassVar[frozenset[str]] = OF_ITSELF
+    meets: ClassVar[frozenset[str]] = frozenset({"itself"})
 
     base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
     encoder: EncoderShape = field(default_factory=_slots_encoder)
@@ -96,7 +95,7 @@ class PretrainedShape(OfEncoder, OfChunks):
     kind: ClassVar[str] = "pretrained"
     model: ClassVar[str] = "memlm.pretrained.memory:PretrainedMemory"
     trained_as: ClassVar[str] = "pretrained-memory-model"
-    trained_on: ClassVar[frozenset[str]] = OF_CHUNKS
+    meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
     encoder: EncoderConfig = field(default_factory=_slots_encoder)  # ours, or the model itself

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import BridgeKind
+from memlm.memory.encoder_shape import BRIDGES
+from memlm.named import check_named
 from memlm.nn.config import StackConfig
 from memlm.records import Kinds
 
@@ -70,9 +71,12 @@ class SoftReader(ReaderConfig):
     module: ClassVar[str] = "memlm.readers.soft:Soft"
     recalls: ClassVar[bool] = True
 
-    bridge: BridgeKind = "slots"  # what unrolls a memory, as in its autoencoder ...
+    bridge: str = "slots"  # one of BRIDGES: what unrolls a memory, as in its autoencoder ...
     unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
     shift: bool = True  # each soft token is read beside the one before it
+
+    def __post_init__(self) -> None:
+        check_named("bridge", self.bridge, BRIDGES)
 
     def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
         """Its decoder of chunks, an autoencoder's."""

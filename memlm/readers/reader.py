@@ -10,12 +10,12 @@ by name. A new reader is a subclass in a file of its own and a config in `reader
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.named import named
 from memlm.nn.stack import Residual
 from memlm.nn.vocabulary import PAD
 from memlm.readers.config import ReaderConfig
@@ -111,8 +111,7 @@ class Reader(nn.Module):
 
 def build_reader(config: ReaderConfig, sizes: Sizes) -> Reader:
     """The reader that `config` describes."""
-    module, name = config.module.split(":")
-    return getattr(import_module(module), name)(config, sizes)
+    return named(config.module)(config, sizes)
 
 
 def recent_tokens(ids_BCT: Tensor, count: int) -> Tensor:

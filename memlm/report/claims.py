@@ -1,27 +1,19 @@
-"""The paper's claims about memory models (C4, C5, C6) as sentences: numbers from the rows, verdicts by stated limits.
+"""The paper's claims about memory models (C4, C5, C6): a table of rules, and a verdict for whatever runs each can read.
 
 Which run is which is read from its config: what it and the runs that it started from were trained on, and whether the
-encoder was frozen. A claim whose runs are not all there is not told.
+encoder was frozen. Verdicts are by point estimates against stated limits.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from itertools import dropwhile
+from typing import Any, NamedTuple
 
-from memlm.report.access import Form, Model, Setting, Told, summarised
-from memlm.report.lineage import (
-    about_equal,
-    causal_tokens,
-    chain,
-    decoder_steps,
-    encoder_frozen,
-    objectives_of,
-    reads_memories,
-    recipe,
-    run_of,
-    unseeded,
-)
-from memlm.report.runs import Row, Runs, TrainingRun
-from memlm.report.text import MINUS, THIN, escape, figure_of, number, percent, plural
+from markupsafe import Markup
+
+from memlm.report import lineage
+from memlm.report.compared import Model, Setting, chance_of, summarised
+from memlm.report.runs import Row, Run, Runs
+from memlm.report.text import Told, figure_of, number, percent
 
 SAME_COPY = 0.02  # C4: a copy gains no more than this by memory ...
 FAR_BELOW = 0.5  # ... and the encoder's usable information is less than this share of an autoencoder's
@@ -32,222 +24,182 @@ _TASKS = {"blank": ("a blank copy", "both"), "copy": ("a copy", "teacher-forced"
 _USABLE = "usable_bits_per_token"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim, what the runs say of it, whether it holds here, and by which limits."""
+class Rule(NamedTuple):
+    """A claim of the paper and how runs decide it; the facts that were read fill `title` and `says` in."""
 
     name: str
+    claim: str  # the title while nothing is decided
     title: str
-    says: str  # HTML
-    holds: bool
+    says: str
     rule: str
+    read: Callable[[Setting, Runs], Iterator[tuple[bool, dict[str, Any]]]]  # whether it is within the limits, and facts
+    holds: bool | None = None  # once read; None where no run decides it
 
 
-def claims(runs: Runs, settings: list[Setting]) -> list[Claim]:
-    """All claims that can be judged."""
-    told = [claim for judge in (_c4, _c5, _c6) for setting in settings for claim in judge(runs, setting)]
-    return sorted(told, key=lambda claim: claim.name)
+def claims(runs: Runs, settings: list[Setting]) -> list[Rule]:
+    """Every rule as each reading fills it in; nothing where no memory model was measured whose training is known."""
+    # Of models that read memories and whose runs are known.
+    settings = [[m for m in setting if m.runs and all(map(lineage.reads_memories, m.runs))] for setting in settings]
+    told: list[Rule] = []
+    for one in RULES if any(settings) else ():
+        title, says = Markup(one.title), Markup(one.says)  # escape whatever fills them in
+        found = [reading for setting in settings for reading in one.read(setting, runs)]
+        told += [one._replace(title=title.format(**f), says=says.format(**f), holds=holds) for holds, f in found]
+        told += [] if found else [one._replace(title=one.claim, says="The runs that would decide it are not all here.")]
+    return told
 
 
-def _c4(runs: Runs, setting: Setting) -> list[Claim]:
-    """Causal training alone gives no access to memory, and memories poor in information."""
-    found = []
-    for model in _memory_models(setting):
-        if _learnt(model, runs) != {"causal"} or encoder_frozen(model.runs[0]):
+def _causal_alone(setting: Setting, runs: Runs) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """C4: a copy with and without memories, and what the encoder holds beside an autoencoder's."""
+    for model in setting:
+        own, none, gain = (_right(model, "copy", memory) for memory in ("own", "none", "gain"))
+        alone = _learnt(model) == {"causal"} and not lineage.encoder_frozen(model.runs[0])
+        if not alone or not own or not none or not gain:
             continue
-        own, none, gain = (model.told("copy", "token_accuracy", m, "teacher-forced") for m in ("own", "none", "gain"))
-        if not own or not none or not gain:
-            continue
-        says = (
-            f"{_name(model)}, trained on next tokens alone, copies {_share(own)} of tokens with its "
-            f"memories and {_share(none)} without: a gain of {_points(gain)}."
-        )
-        holds = abs(gain.value) <= SAME_COPY
-        if usable := _usable_bits(runs, model):
+        holds, held = abs(gain.value) <= SAME_COPY, "What its encoder holds was not measured beside an autoencoder."
+        if usable := _usable_bits(model, runs):
             mine, theirs, teacher = usable
-            says += (
-                f" Its encoder holds {_bits(mine)} usable bits a token, that of <b>{escape(teacher)}</b> "
-                f"beside it, the best autoencoder, {_bits(theirs)}."
-            )
             holds = holds and theirs.value > 0 and mine.value < FAR_BELOW * theirs.value
-        else:
-            says += " What its encoder holds was not measured beside an autoencoder."
-        rule = (
-            f"Holds if memory changes the copy by no more than {number(100 * SAME_COPY)} points and the encoder, where "
-            f"measured, has less than {number(100 * FAR_BELOW)}{THIN}% of an autoencoder’s usable bits."
-        )
-        found.append(Claim("C4", "Causal training alone forms memories without access", says, holds, rule))
-    return found
+            text = "Its encoder holds {:bits} usable bits a token, that of <b>{}</b> beside it, the best autoencoder, "
+            held = Markup(text + "{:bits}.").format(mine, teacher, theirs)
+        yield holds, {"model": _name(model), "own": own, "none": none, "gain": gain, "held": held}
 
 
-def _c5(runs: Runs, setting: Setting) -> list[Claim]:
-    """Causal and retention objectives together: access, at no cost in causal loss."""
-    found = []
-    models = _memory_models(setting)
-    alone = [model for model in models if _learnt(model, runs) == {"causal"}]
-    for model in models:
-        if not {"causal"} < objectives_of(model.runs[0]).keys():
-            continue
-        blank, recall = (model.told(task, "token_accuracy", "own") for task in ("blank", "recall"))
-        loss = model.told("causal", "cross_entropy", "own")
-        peers = [
-            (theirs, peer)
-            for peer in alone
-            if (theirs := peer.told("causal", "cross_entropy", "own"))
-            and peer.runs[0].config.get("model") == model.runs[0].config.get("model")
-            and about_equal(_mean(peer, runs, causal_tokens), _mean(model, runs, causal_tokens))
-        ]
-        if not blank or not recall or not loss or not peers:
+def _together(setting: Setting, runs: Runs) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """C5: access, and the causal loss beside that of the best model of the same shape on next tokens alone."""
+    for model in setting:
+        blank, recall, loss = _right(model, "blank"), _right(model, "recall"), _loss(model)
+        alone = [peer for peer in setting if _learnt(peer) == {"causal"} and _alike(model, peer, "model")]
+        alone = [peer for peer in alone if _equal(model, peer, lineage.causal_tokens)]
+        peers = [(theirs, peer) for peer in alone if (theirs := _loss(peer))]
+        both = {"causal"} < lineage.objectives_of(model.runs[0]).keys()
+        if not both or not blank or not recall or not loss or not peers:
             continue
         theirs, peer = min(peers, key=lambda pair: pair[0].value)
-        more = loss.value / theirs.value - 1
-        chance = setting.chance("recall")
-        guess = f" (chance {percent(chance)})" if chance else ""
-        says = (
-            f"{_name(model)}, trained on {escape(model.runs[0].config['objective'])}, fills in "
-            f"{_share(blank)} of a blank copy from memory and recalls {_share(recall)} of values{guess}. Its causal "
-            f"loss is {_nats(loss)}, that of the causal-only {_name(peer)} after as many causal tokens "
-            f"{_nats(theirs)}: {_signed(more)}."
-        )
-        holds = blank.value >= RIGHT and recall.value >= RIGHT and more <= SAME_LOSS
-        rule = (
-            f"Holds if blank copy and recall are both at least {number(100 * RIGHT)}{THIN}% and the causal loss is at "
-            f"most {number(100 * SAME_LOSS)}{THIN}% above that of the best model of the same shape trained on next "
-            "tokens alone."
-        )
-        found.append(Claim("C5", "Both objectives together give access, and cost no loss", says, holds, rule))
-    return found
+        more, chance = loss.value / theirs.value - 1, chance_of(setting, "recall")
+        facts = {"model": _name(model), "objective": model.runs[0].config["objective"], "peer": _name(peer)}
+        facts |= {"blank": blank, "recall": recall, "loss": loss, "theirs": theirs, "price": Told(more)}
+        facts |= {"values": Told(recall.value), "chance": f" (chance {percent(chance)})" if chance else ""}
+        yield blank.value >= RIGHT and recall.value >= RIGHT and more <= SAME_LOSS, facts
 
 
-def _c6(runs: Runs, setting: Setting) -> list[Claim]:
-    """The curriculum against direct training, at equal decoder steps."""
-    found = []
-    models = _memory_models(setting)
-    for model in models:
-        run, steps = model.runs[0], _mean(model, runs, decoder_steps)
-        base = _base(model, runs)
-        if _stages(model, runs) < 2 or not encoder_frozen(run) or (base and "autoencode" not in objectives_of(base)):
+def _curriculum(setting: Setting, runs: Runs) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """C6: the curriculum beside direct training, at equal decoder steps."""
+    for model, direct in ((model, direct) for model in setting for direct in setting):
+        run, base, learns = model.runs[0], _base(model), lineage.objectives_of(model.runs[0])
+        staged = len(lineage.decoder_of(run)) > 1 and lineage.encoder_frozen(run)
+        staged = staged and (not base or "autoencode" in lineage.objectives_of(base[0]))
+        tasks = [task for task in _TASKS if task in learns] or ["blank"]
+        pairs = [(_TASKS[task][0], _right(model, task), _right(direct, task)) for task in tasks]
+        both = [(what, mine, theirs) for what, mine, theirs in pairs if mine and theirs]
+        equal = _equal(model, direct, lineage.decoder_steps)
+        if not staged or not both or not equal or not _is_direct(direct, model):
             continue
-        learnt = [name for name in _TASKS if name in objectives_of(run)] or ["blank"]
-        for direct in models:
-            both = [
-                (_TASKS[task][0], mine, theirs)
-                for task in learnt
-                if (mine := model.told(task, "token_accuracy", "own", _TASKS[task][1]))
-                and (theirs := direct.told(task, "token_accuracy", "own", _TASKS[task][1]))
-            ]
-            equal = about_equal(steps, _mean(direct, runs, decoder_steps))
-            if not both or not equal or not _is_direct(direct, model, runs):
-                continue
-            how = "the same frozen encoder" if encoder_frozen(direct.runs[0]) else "an encoder that learns too"
-            ours = ", ".join(f"{_share(mine)} of {what}" for what, mine, _ in both)
-            says = (
-                f"After {number(steps)} decoder steps, the curriculum {_name(model)} gets {ours} right; "
-                f"{_name(direct)}, trained on the same objective directly with {how}, "
-                f"{', '.join(_share(theirs) for *_, theirs in both)}."
-            )
-            losses = [m.told("causal", "cross_entropy", "own") for m in (model, direct)]
-            if "causal" in objectives_of(run) and losses[0] and losses[1]:
-                texts = [number(_mean(m, runs, causal_tokens) / 1e6, 2) for m in (model, direct)]
-                says += (
-                    f" Their causal losses are {_nats(losses[0])} and {_nats(losses[1])}, after {texts[0]} and "
-                    f"{texts[1]} million causal tokens."
-                )
-            holds = all(mine.value >= theirs.value + AHEAD for _, mine, theirs in both)
-            rule = (
-                f"Holds if the curriculum is ahead by at least {number(100 * AHEAD)} point in all of these. Its "
-                "earlier stages predict no text, so that at equal steps it has learnt from fewer causal tokens. The "
-                "training of the encoder before is not counted."
-            )
-            found.append(Claim("C6", "A curriculum over a frozen encoder is ahead at equal steps", says, holds, rule))
-    return found
+        cost, losses = "", [loss for loss in (_loss(model), _loss(direct)) if loss]
+        if "causal" in learns and len(losses) == 2:
+            cost = " Their causal losses are {:nats} and {:nats}, after {} and {} million causal tokens."
+            texts = [number(_mean(one, lineage.causal_tokens) / 1e6, 2) for one in (model, direct)]
+            cost = cost.format(*losses, *texts)
+        how = "the same frozen encoder" if lineage.encoder_frozen(direct.runs[0]) else "an encoder that learns too"
+        ahead = min(mine.value - theirs.value for _, mine, theirs in both)
+        facts = {"model": _name(model), "direct": _name(direct), "how": how, "cost": cost, "ahead": Told(ahead)}
+        facts |= {"steps": number(_mean(model, lineage.decoder_steps))}
+        facts |= {"ours": ", ".join(f"{mine:share} of {what}" for what, mine, _ in both)}
+        facts |= {"theirs": ", ".join(f"{theirs:share}" for *_, theirs in both)}
+        yield ahead >= AHEAD, facts
 
 
-def _is_direct(direct: Model, model: Model, runs: Runs) -> bool:
+RULES = [
+    Rule(
+        "C4",
+        "Causal training alone forms memories without access",
+        "Causal training alone: memories add {gain:points} to a copy",
+        "{model}, trained on next tokens alone, copies {own:share} of tokens with its memories and {none:share} "
+        "without: a gain of {gain:points}. {held}",
+        f"Holds if memory changes the copy by no more than {100 * SAME_COPY:g} points and the encoder, where measured, "
+        f"has less than {100 * FAR_BELOW:g} % of an autoencoder’s usable bits.",
+        _causal_alone,
+    ),
+    Rule(
+        "C5",
+        "Both objectives together give access, at a price in causal loss",
+        "Both objectives together: {values:share} of values recalled, at {price:more} of causal loss",
+        "{model}, trained on {objective}, fills in {blank:share} of a blank copy from memory and recalls "
+        "{recall:share} of values{chance}. Its causal loss is {loss:nats}, that of the causal-only {peer} after as "
+        "many causal tokens {theirs:nats}: {price:more}.",
+        f"Holds if blank copy and recall are both at least {100 * RIGHT:g} % and the causal loss is at most "
+        f"{100 * SAME_LOSS:g} % above that of the best model of the same shape trained on next tokens alone.",
+        _together,
+    ),
+    Rule(
+        "C6",
+        "A curriculum over a frozen encoder is ahead at equal steps",
+        "A curriculum over a frozen encoder: {ahead:points} beside direct training at equal steps",
+        "After {steps} decoder steps, the curriculum {model} gets {ours} right; {direct}, trained on the same "
+        "objective directly with {how}, {theirs}.{cost}",
+        f"Holds if the curriculum is ahead by at least {100 * AHEAD:g} point in all of these. Its earlier stages "
+        "predict no text, so that at equal steps it has learnt from fewer causal tokens. The training of the encoder "
+        "before is not counted.",
+        _curriculum,
+    ),
+]
+
+
+def _is_direct(direct: Model, model: Model) -> bool:
     """Whether a model was trained on another's last objective from the first step, on its encoder or a fresh one."""
-    run, other = model.runs[0], direct.runs[0]
-    same = all(run.config.get(key) == other.config.get(key) for key in ("model", "objective"))
-    if not same or _stages(direct, runs) != 1:
-        return False
-    if not encoder_frozen(other):
-        return True
-    bases = [_base(one, runs) for one in (model, direct)]
-    same_base = len({recipe(base, runs.training) if base else None for base in bases}) == 1
-    return same_base and all(run.config.get(key) == other.config.get(key) for key in ("frozen", "fresh_embedding"))
+    same = lineage.recipe(_base(direct)) == lineage.recipe(_base(model))
+    same = same and _alike(model, direct, "frozen", "fresh_embedding")
+    once = len(lineage.decoder_of(direct.runs[0])) == 1 and _alike(model, direct, "model", "objective")
+    return once and (same or not lineage.encoder_frozen(direct.runs[0]))
 
 
-def _memory_models(setting: Setting) -> list[Model]:
-    """Models that read memories and whose runs are known."""
-    return [model for model in setting.models if model.runs and all(reads_memories(run) for run in model.runs)]
-
-
-def _learnt(model: Model, runs: Runs) -> set[str]:
-    """All that its decoder was ever trained on."""
-    before = chain(model.runs[0], runs.training)
-    return {name for run in before if reads_memories(run) for name in objectives_of(run)}
-
-
-def _stages(model: Model, runs: Runs) -> int:
-    """How many runs its decoder went through."""
-    return sum(reads_memories(run) for run in chain(model.runs[0], runs.training))
-
-
-def _mean(model: Model, runs: Runs, budget: Callable[[TrainingRun, list[TrainingRun]], float]) -> float:
-    """A budget, the mean of its seeds."""
-    return sum(budget(run, runs.training) for run in model.runs) / len(model.runs)
-
-
-def _base(model: Model, runs: Runs) -> TrainingRun | None:
-    """The run that its encoder is from, if that was another kind of model and is known."""
-    return next((run for run in chain(model.runs[0], runs.training) if not reads_memories(run)), None)
-
-
-def _usable_bits(runs: Runs, model: Model) -> tuple[Told, Told, str] | None:
+def _usable_bits(model: Model, runs: Runs) -> tuple[Told, Told, str] | None:
     """Usable bits a token of its encoder and of the best autoencoder beside it, both read by fresh decoders."""
-    pairs = [pair for one in model.seeds if one.run and (pair := _beside(runs, one.run))]
-    if len(pairs) < len(model.seeds):
-        return None
-    mine, theirs = (summarised(list(rows), _USABLE) for rows in zip(*pairs, strict=True))
-    return (mine, theirs, unseeded(pairs[0][1]["model"])) if mine and theirs else None
-
-
-def _beside(runs: Runs, run: TrainingRun) -> tuple[Row, Row] | None:
-    """The retention of a run's encoder, and that of the best autoencoder of the same measurement."""
-    for measurement in runs.measurements:
-        rows = [r for r in measurement.results if r["decoder"] == "fresh" and figure_of(r, _USABLE) is not None]
+    found: dict[str, tuple[Row, Row]] = {}
+    for run, measurement in ((run, measurement) for run in model.runs for measurement in runs.measurement):
+        rows = [r for r in measurement.rows if r["decoder"] == "fresh" and figure_of(r, _USABLE) is not None]
         memories = [row for row in rows if row["training"] == "memory-model"]
-        own = [row for row in memories if run_of(runs.training, row["model"], measurement.path) == run]
+        own = [row for row in memories if runs.of(row["model"], measurement.path) == run]
         peers = [row for row in rows if row["training"] == "autoencoder"]
         if own and peers:
-            return own[0], max(peers, key=lambda row: row[_USABLE])
-    return None
+            found.setdefault(run.name, (own[0], max(peers, key=lambda row: row[_USABLE])))
+    if len(found) < len(model.seeds):
+        return None
+    mine, theirs = (summarised(list(rows), _USABLE) for rows in zip(*found.values(), strict=True))
+    return (mine, theirs, lineage.unseeded(next(iter(found.values()))[1]["model"])) if mine and theirs else None
 
 
-def _name(model: Model) -> str:
+def _name(model: Model) -> Markup:
     """Who, and how many seeds its figures are the mean of."""
-    seeds = f" (mean of {plural(len(model.seeds), 'seed')})" if len(model.seeds) > 1 else ""
-    return f"<b>{escape(model.name)}</b>{seeds}"
+    count = len(model.seeds)
+    return Markup("<b>{}</b>{}").format(model.name, f" (mean of {count} seeds)" if count > 1 else "")
 
 
-def _share(told: Told) -> str:
-    return percent(told.value) + _within(told, lambda value: number(100 * value, 2))
+def _learnt(model: Model) -> set[str]:
+    """All that its decoder was ever trained on."""
+    return {name for run in lineage.decoder_of(model.runs[0]) for name in lineage.objectives_of(run)}
 
 
-def _nats(told: Told) -> str:
-    return f"{number(told.value, 3)} nats a token" + _within(told, lambda value: number(value, 3))
+def _base(model: Model) -> tuple[Run, ...]:
+    """The run that its encoder is from and those before, if that was another kind of model and is known."""
+    return tuple(dropwhile(lineage.reads_memories, model.runs[0].chain))
 
 
-def _points(told: Told) -> str:
-    return f"{number(100 * told.value, 2)} points" + _within(told, lambda value: number(100 * value, 2))
+def _alike(one: Model, other: Model, *keys: str) -> bool:
+    return all(one.runs[0].config.get(key) == other.runs[0].config.get(key) for key in keys)
 
 
-def _bits(told: Told) -> str:
-    return number(told.value, 2) + _within(told, lambda value: number(value, 2))
+def _right(model: Model, task: str, memory: str = "own") -> Told | None:
+    return model.access(task, memory, mode=_TASKS[task][1])
 
 
-def _within(told: Told, form: Form) -> str:
-    return f" ({escape(told.spread(form))})" if told.interval else ""
+def _loss(model: Model) -> Told | None:
+    return model.access("causal", "own", "cross_entropy")
 
 
-def _signed(more: float) -> str:
-    return f"{'+' if more >= 0 else MINUS}{number(abs(100 * more), 1)}{THIN}%"
+def _mean(model: Model, budget: Callable[[Run], float]) -> float:
+    return sum(map(budget, model.runs)) / len(model.runs)
+
+
+def _equal(one: Model, other: Model, budget: Callable[[Run], float]) -> bool:
+    return lineage.about_equal(_mean(one, budget), _mean(other, budget))

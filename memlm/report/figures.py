@@ -1,142 +1,164 @@
-"""The figures of a report, each a function from rows or runs to a matplotlib figure; no pyplot, no screen.
+"""Figures described as data, and one way to draw them all, for the page (SVG) and as files (PNG); no pyplot, no screen.
 
 Colours are told apart by the colour-blind (after Okabe and Ito); a page swaps each for its own variable, so that
-figures follow its light or dark scheme (see `svg`).
+figures follow its light or dark scheme.
 """
 
-import math
-from typing import Any
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
-
-from memlm.report.choose import CONTROLS, is_control
-from memlm.report.runs import Row, owner
-from memlm.report.text import figure_of, interval_of, number
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9", "#882255", "#999933")
 INK, MUTED, RULE = "#39424e", "#87909c", "#dfe2e6"
+VARIABLES = {INK: "--figure-ink", MUTED: "--figure-muted", RULE: "--figure-rule"}  # what page.css calls them
+VARIABLES |= {colour: f"--series-{i}" for i, colour in enumerate(SERIES)}
 WIDTH = 5.0  # inches: half a page, a whole phone
-
+DASHED = (0, (4, 1.5))
+# A PNG has the letters of these fonts too, where they are installed; a page has its reader's fonts.
+_WIDE = ("Noto Sans CJK JP", "IPAGothic", "WenQuanYi Zen Hei", "Hiragino Sans", "Yu Gothic")
 STYLE: Any = {
-    "font.size": 8.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "lines.linewidth": 2.0,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.handlelength": 1.6,
-    "legend.columnspacing": 1.2,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "memlm",
+    **{"font.size": 8.5, "font.family": ["DejaVu Sans", *({*_WIDE} & {*font_manager.get_font_names()})]},
+    **{"text.parse_math": False, "text.color": INK},  # a name may have dollars in it
+    **{"axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.axisbelow": True},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8.5, "axes.titlelocation": "left"},
+    **{"grid.color": RULE, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED},
+    **{"xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.major.size": 3, "ytick.major.size": 0},
+    **{"lines.linewidth": 2.0, "lines.solid_capstyle": "round", "legend.frameon": False, "legend.columnspacing": 1.2},
+    **{"svg.fonttype": "none", "svg.hashsalt": "memlm"},
 }
 
 
-def colours_of(series: dict[str, int]) -> dict[str, str]:
-    """The colour of each model, from its place among the colours."""
-    return {name: SERIES[i] for name, i in series.items()}
+class Line(NamedTuple):
+    """Points and the line through them: a curve, a single mark, an interval, a (wide) bar; or an entry of a legend."""
+
+    x: Sequence[float] = ()
+    y: Sequence[float] = ()
+    colour: str = MUTED
+    width: float = 1.8  # points
+    dash: Any = "-"
+    marker: str = ""
+    hollow: bool = False
+    alpha: float = 1.0
+    size: float = 5.0  # of markers
+    band: tuple[Sequence[float], Sequence[float]] | None = None  # both ends of an interval at each point
+    text: str = ""  # beside the last point
+    label: str = ""  # in the legend, where each stands once
+
+    def artist(self) -> Line2D:
+        """The line as matplotlib has it."""
+        look = {"color": self.colour, "linewidth": self.width, "linestyle": self.dash, "alpha": self.alpha}
+        look |= {"marker": self.marker, "markersize": self.size, "fillstyle": "none" if self.hollow else "full"}
+        cap = "butt" if self.width > 4 or self.colour == INK else "round"
+        return Line2D(self.x, self.y, solid_capstyle=cap, clip_on=False, label=self.label, **look)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Lines over the same axes; with `names` it is a list from top to bottom, the first of them at y = 0."""
+
+    lines: list[Line]
+    axes: dict[str, Any] = field(default_factory=dict)  # labels, limits, scales, ticks and the title, for `Axes.set`
+    forms: dict[str, Callable[[float], str]] = field(default_factory=dict)  # how numbers of x and y are written
+    names: Sequence[str] = ()
+    rules: list[tuple[str, float | None]] = field(default_factory=list)  # lines across, dashed but at 0
+    height: float = 2.8  # inches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure: panels above one another, beneath a legend of their lines' labels."""
+
+    kind: str  # what it shows: macros.html.j2 has a title and a caption for each
+    name: str  # of its file
+    panels: list[Panel]
+    keys: list[Line] = field(default_factory=list)  # what else the legend explains
+    columns: int | None = None  # of the legend
+    title: str = ""
+    about: str = ""  # the part of its title or caption that differs
 
 
 @rc_context(STYLE)
-def accuracy_by_position(rows: list[Row], colours: dict[str, str]) -> Figure:
-    """Share of right tokens at each position of a chunk: a line for each model and decoder, controls thin."""
-    figure = Figure(figsize=(WIDTH, _height(rows)), layout="constrained")
-    axes: Axes = figure.subplots()
-    for row in sorted(rows, key=is_control, reverse=True):
-        curve = row.get("accuracy_by_position")
-        if not curve:
-            continue
-        places = range(1, len(curve) + 1)
-        if is_control(row):
-            colour = MUTED if row["training"] == "none" else colours[owner(row)]
-            axes.plot(places, curve, color=colour, linewidth=0.8, alpha=0.65)
-        else:
-            line = "-" if row["decoder"] == "own" else (0, (4, 1.5))
-            axes.plot(places, curve, color=colours[owner(row)], linestyle=line, clip_on=False)
-    axes.set(ylim=(0, 1), xlabel="position in the chunk", ylabel="tokens right")
-    axes.margins(x=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.grid(axis="y")
-    keys = [
-        Line2D([], [], color=MUTED, label="own decoder"),
-        Line2D([], [], color=MUTED, linestyle=(0, (3, 1.2)), label="fresh decoder"),
-        Line2D([], [], color=MUTED, linewidth=0.8, label="controls"),
-    ]
-    legend(figure, {owner(row): colours[owner(row)] for row in rows if not is_control(row)}, keys)
+def draw(chart: Chart) -> Figure:
+    """A chart as matplotlib has it."""
+    named = {line.label: line for panel in chart.panels for line in panel.lines if line.label}
+    keys = [line._replace(x=[], y=[], dash="-", width=line.width and 3) for line in named.values()] + chart.keys
+    columns = chart.columns or (3 if max((len(key.label) for key in keys), default=0) < 20 else 2)
+    heights = [panel.height for panel in chart.panels]
+    room = 0.3 + 0.18 * -(-len(keys) // columns)
+    figure = Figure(figsize=(WIDTH, room + sum(heights)), layout="constrained")
+    shared = all(panel.axes.get("xlabel") == chart.panels[0].axes.get("xlabel") for panel in chart.panels)
+    plots = figure.subplots(len(heights), 1, sharex=shared, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(plots, chart.panels, strict=True):
+        _fill(axes, panel)
+        axes.set_xlabel("" if shared and axes is not plots[-1] else axes.get_xlabel())
+    look = {"ncols": columns, "fontsize": 8, "handlelength": 3.2 if any(key.dash != "-" for key in keys) else 1.6}
+    if keys:
+        handles = [key.artist() for key in keys]
+        figure.legend(handles=handles, labels=[key.label for key in keys], loc="outside upper left", **look)
     return figure
 
 
-@rc_context(STYLE)
-def usable_bits(rows: list[Row], colours: dict[str, str]) -> Figure:
-    """Usable bits per token with 95 % intervals; untrained twins as pale bars, perfect recall as a dashed line."""
-    shown = _barred(rows)
-    figure = Figure(figsize=(WIDTH, _height(rows)), layout="constrained")
-    axes: Axes = figure.subplots()
-    everything = _bits_of_a_token(rows)
-    widest = max([everything or 0, *(figure_of(row, "usable_bits_per_token") or 0 for row in shown)])
-    for place, row in enumerate(shown):
-        bits, ends = figure_of(row, "usable_bits_per_token") or 0.0, interval_of(row, "usable_bits_per_token")
-        pale = 0.4 if is_control(row) else 1.0
-        axes.barh(place, bits, height=0.66, color=colours[owner(row)], alpha=pale, linewidth=0)
-        if ends:
-            axes.plot(ends, (place, place), color=INK, linewidth=1.1, solid_capstyle="butt")
-        end = max(bits, ends[1] if ends else bits, 0)
-        axes.text(end + 0.015 * widest, place, number(bits, 2), va="center", fontsize=8)
-    names = [f"{owner(row)}, {CONTROLS['untrained'] if is_control(row) else row['decoder']}" for row in shown]
-    axes.set_yticks(range(len(shown)), names)
-    axes.set(xlabel="usable bits per token")
-    if everything:
-        axes.axvline(everything, color=MUTED, linewidth=1, linestyle=(0, (4, 2)))
-        axes.text(everything, -0.62, f"perfect recall {number(everything, 2)} ", ha="right", va="bottom", fontsize=8)
-    axes.set_ylim(len(shown) - 0.4, -1.3 if everything else -0.6)
-    axes.set_xlim(right=widest * (1.06 if everything else 1.14))
-    axes.axvline(0, color=MUTED, linewidth=0.7)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    return figure
+def inline_svg(chart: Chart) -> str:
+    """A chart as an `<svg>` element without any reference to the outside, in the page's colours and font.
+
+    Its name stands before every id, because several charts share one page.
+    """
+    svg = _saved(chart, format="svg", transparent=True, metadata={"Date": None}).decode()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
 
 
-def legend(
-    figure: Figure, models: dict[str, str], keys: list[Line2D], columns: int | None = None, *, long: bool = False
-) -> None:
-    """Models by colour, then what the kinds of line mean, above the figure; `long` lines where dashes differ."""
-    handles = [Line2D([], [], color=colour, linewidth=3, label=name) for name, colour in models.items()]
-    longest = max((len(name) for name in models), default=0)
-    columns = columns or (3 if longest < 20 else 2)
-    room = 3.2 if long else STYLE["legend.handlelength"]
-    figure.legend(handles=[*handles, *keys], loc="outside upper left", ncols=columns, fontsize=8, handlelength=room)
+def png(chart: Chart) -> bytes:
+    """A chart as a PNG on white, for slides and papers."""
+    return _saved(chart, format="png", dpi=200, facecolor="white")
 
 
-def _barred(rows: list[Row]) -> list[Row]:
-    """Rows with a bar: trained encoders and their untrained twins; wrong memories cost bits without bound."""
-    shown = [row for row in rows if not is_control(row) or row["training"] == "untrained"]
-    return [row for row in shown if figure_of(row, "usable_bits_per_token") is not None]
+def _saved(chart: Chart, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names may be in any script
+        draw(chart).savefig(buffer, **how)
+    return buffer.getvalue()
 
 
-def _height(rows: list[Row]) -> float:
-    """In inches, of the two figures that stand side by side: room for every bar."""
-    return max(3.4, 0.9 + 0.245 * len(_barred(rows)))
-
-
-def _bits_of_a_token(rows: list[Row]) -> float | None:
-    """What there is to know: the floor's cross-entropy in bits, which perfect recall would save."""
-    floor = [figure_of(row, "cross_entropy") for row in rows if row["training"] == "none"]
-    return floor[0] / math.log(2) if floor and floor[0] else None
+def _fill(axes: Axes, panel: Panel) -> None:
+    """Everything within a panel's frame."""
+    for line in panel.lines:
+        axes.add_line(line.artist())
+        if line.band:
+            axes.fill_between(line.x, *line.band, color=line.colour, alpha=0.15, linewidth=0)
+        if line.text:
+            where = (line.x[-1], line.y[-1])
+            axes.annotate(line.text, where, (4, 0), textcoords="offset points", va="center", fontsize=8)
+    for which, at in panel.rules:
+        if at is not None:
+            look = {"linewidth": 1, "linestyle": DASHED} if at else {"linewidth": 0.7}
+            (axes.axvline if which == "x" else axes.axhline)(at, color=MUTED, **look)
+    axes.autoscale_view()
+    axes.set(**panel.axes)
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if panel.axes.get(f"{name}scale") == "log" and f"{name}ticks" not in panel.axes:
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+        if form := panel.forms.get(name):
+            axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form(value)))
+    axes.minorticks_off()
+    if panel.names:
+        axes.set_yticks(range(len(panel.names)), panel.names)
+        axes.set_ylim(len(panel.names) - 0.4, -0.6)
+        axes.spines["left"].set_visible(False)
+    axes.grid(axis="x" if panel.names else "y")

@@ -2,44 +2,51 @@
 
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
+
+from markupsafe import Markup
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
-from memlm.report.access import settings_of
-from memlm.report.attributed import attributed
-from memlm.report.choose import headline
+from memlm.report import choose, compared, lineage, views
 from memlm.report.claims import claims
-from memlm.report.colours import series_of
-from memlm.report.plots import plots_of
+from memlm.report.figures import inline_svg, png
+from memlm.report.plots import charts_of
+from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
 from memlm.report.runs import Runs
-from memlm.report.sections import SECTIONS, Report
-from memlm.report.svg import png
-from memlm.report.text import escape
+from memlm.report.text import figure_of, templates
+
+Report = dict[str, Any]  # what templates name
+_HEADLINE = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
 
 
 def make_report(runs: Runs) -> Report:
-    """Everything a page shows, figures included, not yet written."""
-    settings = settings_of(runs)
-    series, models = series_of(runs, settings), attributed(runs)
-    return Report(
-        runs=runs,
-        settings=settings,
-        attributed=models,
-        series=series,
-        plots=plots_of(runs, settings, models, series),
-        headline=headline(runs.measurements),
-        claims=claims(runs, settings),
-    )
+    """Everything that a page shows, not yet drawn or written."""
+    settings, models = compared.settings_of(runs), compared.attributed(runs)
+    series = compared.series_of(runs, [*(model for setting in settings for model in setting), *models])
+    measurement, best = choose.headline(runs.measurement)
+    sampled = ([measurement] if measurement else []) + runs.measurement
+    return {
+        "runs": runs,
+        "settings": settings,  # of access to memory
+        "models": models,  # whose tokens were attributed
+        "series": series,  # each model's place among the colours
+        "charts": charts_of(runs, settings, models, series),  # by section
+        "headline": best,
+        "samples": next((found for run in sampled if (found := choose.samples_to_show(run))), []),
+        "claims": claims(runs, settings),
+        "rankings": rankings(runs),
+    }
 
 
 def render(report: Report) -> str:
-    """The page as text: no scripts, no references to anything outside it."""
-    skeleton, css = (files("memlm.report").joinpath(name).read_text("utf-8") for name in ("page.html", "page.css"))
-    body = "\n".join(part for section in SECTIONS if (part := section(report)))
-    return Template(skeleton).substitute(title=escape(report.title), css=css, body=body)
+    """The page as text: no scripts, no references to anything outside it; what is not ours is escaped."""
+    env = templates(escape=True)
+    for room in (views, choose, lineage, compared):
+        env.globals.update({name: thing for name, thing in vars(room).items() if not name.startswith("_")})
+    css = Markup(files("memlm.report").joinpath("templates/page.css").read_text("utf-8"))
+    return env.get_template("page.html.j2").render(**report, css=css, svg=lambda chart: Markup(inline_svg(chart)))
 
 
 def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> dict[str, Any]:
@@ -62,21 +69,19 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     folder = Path(figures) if figures else out.with_name(f"{out.stem}-figures")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder for the figures.")
-    runs = read_runs(paths)
-    report = make_report(runs)
+    report = make_report(read_runs(paths))
     write_text(out, render(report))
-    pictures = [folder / f"{plot.name}.png" for plot in report.plots]
-    for plot, picture in zip(report.plots, pictures, strict=True):
-        write_bytes(picture, png(plot.figure))
+    pictures = {folder / f"{chart.name}.png": chart for some in report["charts"].values() for chart in some}
+    for picture, chart in pictures.items():
+        write_bytes(picture, png(chart))
+    kinds = {"measurements": "measurement", "training_runs": "training", "access": "access"}
+    kinds |= {"evaluations": "evaluation", "benchmarks": "benchmark"}
+    best = {
+        name: {"model": row["model"], "decoder": row["decoder"]} | {key: figure_of(row, key) for key in _HEADLINE}
+        for name, row in report["headline"].items()
+    }
     return {
-        "page": str(out),
-        "figures": [str(picture) for picture in pictures],
-        "measurements": [measurement.name for measurement in runs.measurements],
-        "training_runs": [run.name for run in runs.training],
-        "models": runs.models,
-        "headline": report.headline.as_json() if report.headline else None,
-        "access": [access.name for access in runs.access],
-        "evaluations": [evaluation.name for evaluation in runs.evaluations],
-        "benchmarks": [benchmark.name for benchmark in runs.benchmarks],
-        "claims": [{"claim": claim.name, "holds": claim.holds} for claim in report.claims],
+        **{"page": str(out), "figures": list(map(str, pictures)), "models": report["runs"].models},
+        **{name: [run.name for run in getattr(report["runs"], kind)] for name, kind in kinds.items()},
+        **{"headline": best or None, "claims": [{"claim": c.name, "holds": c.holds} for c in report["claims"]]},
     }

@@ -1,172 +1,307 @@
-"""Which figures a report has, and what each says. A figure is added by a few lines here."""
+"""Which figures a report has and what each shows: functions from rows to the panels of a `Chart`."""
 
-from dataclasses import dataclass
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from statistics import fmean
+from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.scale import SymmetricalLogScale
 
-from memlm.report import access_figures, curves, efficiency, figures
-from memlm.report.access import Setting
-from memlm.report.access_figures import Colours
-from memlm.report.attributed import Attributed
-from memlm.report.attribution_figure import loss_saved
-from memlm.report.choose import by_model
-from memlm.report.runs import Benchmark, Runs
-from memlm.report.training import learnt, training_curves
+from memlm.report.choose import CONTROLS, by_model, is_control
+from memlm.report.compared import Model, Setting, chance_of
+from memlm.report.figures import DASHED, INK, MUTED, SERIES, Chart, Line, Panel
+from memlm.report.lineage import LEARNS, last_stage, parts_of, unseeded
+from memlm.report.ranking import rankings
+from memlm.report.runs import Row, Run, Runs, owner
+from memlm.report.text import Told, figure_of, number, told
+from memlm.report.views import columns_of
 
-_ALONG: list[tuple[curves.Along, str, str]] = [
-    ("chunk_tokens", "length", "The longer the chunk, the more one vector would have to hold."),
-    ("layer", "layer", "Layer 0 is the embeddings, before the model has read anything together."),
-]
-_ACCESS = [  # name, whether a setting has data for it, how it is drawn, title, caption
-    ("accuracy-by-memory", access_figures.compared, access_figures.accuracy_by_memory,
-     "What is right with the text’s own memories, without, with another’s",
-     "A full point far from the hollow one is access to memory; two that coincide are none. Another text’s "
-     "memories shall not help: where the cross is beside the full point, any memory would do."),
-    ("accuracy-by-place", access_figures.placed, access_figures.accuracy_by_place,
-     "How far back memory reaches",
-     "Arbitrary access is a flat line at the top. Bands are 95 % intervals, of several seeds the range."),
-    ("loss-by-chunk", access_figures.by_chunk, access_figures.loss_by_chunk,
-     "Whether next tokens get easier with memories",
-     "Causal loss by the number of the chunk. In the first one there is nothing to remember, so that both "
-     "lines begin together; what memories give to prediction is the gap after it."),
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its file name, title and an explanation of how to read it."""
-
-    name: str
-    group: str  # plots of one group stand side by side
-    title: str
-    caption: str
-    figure: Figure
+Colours = dict[str, str]  # of models
+TASKS = {  # what is compared with, without and with another's memory: task and mode -> title
+    ("copy", "teacher-forced"): "copy, shown the true tokens before",
+    ("copy", "free-running"): "copy, reading what it wrote",
+    ("blank", "both"): "blank copy",
+    ("recall", "teacher-forced"): "key-value recall",
+    ("needle", "teacher-forced"): "needle in text",
+}
+AWAY = {("recall", "distance"): "chunks between key and question", ("needle", "depth"): "chunk that holds the needle"}
+# A word of a benchmark's column -> how its figure is entitled; others are in the table only.
+COSTS = {"prefill": "Reading the context", "per token": "Writing one token", "cache": "Cache that is kept"}
+COSTS |= {"peak": "Peak memory of a training step"}
+DASHES: dict[str, Any] = {"autoencode": "-", "noise": (0, (8, 1.5)), "causal": (0, (4, 1.5)), "blank": (0, (1, 1.3))}
+DASHES |= {"copy": (0, (6, 1.5, 1, 1.5)), "recall": (0, (5, 1.5, 1, 1.5, 1, 1.5))}
+Marks = dict[str, dict[str, Any]]  # how marks are called and drawn
+MEMORIES: Marks = {"own memory": {"marker": "o"}, "without": {"marker": "o", "hollow": True}}
+MEMORIES |= {"another’s": {"marker": "x"}}
+SAVED: Marks = {"copied": {"marker": "o"}, "noise among it": {"marker": "x"}}
+SAVED |= {"plain text": {"marker": "o", "hollow": True}}
+DECODERS = [Line(label="own decoder"), Line(dash=DASHED, label="fresh decoder"), Line(width=0.8, label="controls")]
 
 
-def plots_of(runs: Runs, settings: list[Setting], models: list[Attributed], series: dict[str, int]) -> list[Plot]:
-    """Every figure that these runs have data for."""
-    colours = figures.colours_of(series)
-    return [
-        *_retention(runs, colours),
-        *_curves(runs),
-        *(plot for i, setting in enumerate(settings) for plot in _access(setting, colours, i, len(settings))),
-        *_attribution(models, colours),
-        *(plot for i, found in enumerate(runs.benchmarks) for plot in _efficiency(found, i, len(runs.benchmarks))),
-        *_training(runs, colours),
-    ]
+def percents(value: float) -> str:
+    """A share on an axis."""
+    return f"{100 * value:.0f} %"
 
 
-def _retention(runs: Runs, colours: Colours) -> list[Plot]:
-    """Recall from single vectors."""
-    plots = []
-    for i, measurement in enumerate(runs.measurements):
-        rows = [row for _, group in by_model(measurement) for row in group]
-        suffix, title = (f"-{i + 1}", f" ({measurement.name})") if len(runs.measurements) > 1 else ("", "")
-        if any(row.get("accuracy_by_position") for row in rows):
-            plots.append(
-                Plot(
-                    f"accuracy-by-position{suffix}",
-                    f"measurement-{i}",
-                    f"Where in the chunk recall succeeds{title}",
-                    "A memory that holds everything is a flat line at the top; one that holds only the newest tokens "
-                    "is near the floor and climbs at the right-hand end. Thin lines are the controls.",
-                    figures.accuracy_by_position(rows, colours),
-                )
-            )
-        if any("usable_bits_per_token" in row for row in rows):
-            plots.append(
-                Plot(
-                    f"usable-bits{suffix}",
-                    f"measurement-{i}",
-                    f"How much the decoder gets out of the vector{title}",
-                    "Bars are cross-entropy saved by the memory, with the 95 % interval as a line; pale bars are the "
-                    "same encoder before any training. At the dashed line nothing is left to save.",
-                    figures.usable_bits(rows, colours),
-                )
-            )
-    return plots
+def charts_of(
+    runs: Runs, settings: list[Setting], models: list[Model], series: dict[str, int]
+) -> dict[str, list[Chart]]:
+    """Every figure that these runs have data for, by the section that it stands in."""
+    colours = {name: SERIES[i] for name, i in series.items()}
+    charts: dict[str, list[Chart]] = defaultdict(list)
+
+    def add(section: str, kind: str, one: str, panels: list[Panel], *keys: Line, **more: Any) -> None:
+        panels = [panel for panel in panels if panel.lines]
+        if panels:
+            charts[section].append(Chart(kind=kind, name=kind + one, panels=panels, keys=list(keys), **more))
+
+    for run, one in _numbered(runs.measurement):
+        rows, about = [row for group in by_model(run) for row in group], f" ({run.name})" if one else ""
+        add("measurement", "accuracy-by-position", one, [by_position(rows, colours)], *DECODERS, about=about)
+        add("measurement", "usable-bits", one, [usable_bits(rows, colours)], about=about)
+    twin = Line(width=1.2, dash=DASHED, label="untrained twin")
+    for rows, one in _numbered(comparable(runs)):
+        add("measurement", "bits-by-length", one, [bits_along(rows, "chunk_tokens", "tokens of a chunk")], twin)
+        add("measurement", "bits-by-layer", one, [bits_along(rows, "layer", "layer")], twin)
+    for setting, one in _numbered(settings):
+        known = any(chance_of(setting, task) is not None for task, _ in TASKS)
+        chance = [Line(width=1, dash=DASHED, label="chance")] if known else []
+        panels = [by_memory(setting, colours, *key) for key in TASKS]
+        add(f"access{one}", "accuracy-by-memory", one, panels, *_legend(MEMORIES), *chance, columns=4)
+        add(f"access{one}", "accuracy-by-place", one, [by_place(setting, colours, *key) for key in AWAY], *chance)
+        memories = Line(label="with own memories"), Line(dash=DASHED, label="without")
+        add(f"access{one}", "loss-by-chunk", one, [by_chunk(setting, colours)], *memories)
+    add("attribution", "loss-saved", "", [loss_saved(models, colours)], *_legend(SAVED))
+    for run, one in _numbered(runs.benchmark):
+        for i, (title, about, panel) in enumerate(costs(run), 1):
+            add(f"efficiency{one}", "cost", f"-{i}{one}", [panel], title=title, about=about)
+    trained = [run for run in runs.training if run.rows]
+    known = {name for run in trained for row in run.rows for name in parts_of(run, row)}
+    learnt = [*(name for name in LEARNS if name in known), *sorted(known - LEARNS.keys())]
+    keys = [Line(dash=DASHES.get(name, "-"), label=LEARNS.get(name, name)) for name in learnt]
+    about = "stages" if any(run.stages for run in trained) else ""
+    add("training", "training-seconds", "", training(trained, colours, "train_seconds"), *keys, about=about)
+    add("training", "training-steps", "", training(trained, colours, "step"), *keys)
+    return charts
 
 
-def _curves(runs: Runs) -> list[Plot]:
-    """Usable information against length and layer, of rows that can be compared."""
-    plots, groups = [], curves.comparable(runs)
-    for i, rows in enumerate(groups):
-        suffix = f"-{i + 1}" if len(groups) > 1 else ""
-        for along, what, about in _ALONG:
-            if told := curves.lines(rows, along):
-                plots.append(
-                    Plot(
-                        f"bits-by-{what}{suffix}",
-                        "measurement-curves",
-                        f"What a vector tells of each token, by {what}",
-                        f"{about} One probe for all; bands are 95 % intervals over chunks, dashed lines the same "
-                        "architectures before any training. At 0 a decoder does as well without the vector. Where "
-                        "lines are far apart, the scale is logarithmic above 0.1.",
-                        curves.curve(told, along),
-                    )
-                )
-    return plots
+def by_position(rows: list[Row], colours: Colours) -> Panel:
+    """Share of right tokens at each position of a chunk: a line for each model and decoder, controls thin."""
+    lines = []
+    for row in sorted((row for row in rows if row.get("accuracy_by_position")), key=is_control, reverse=True):
+        curve, dash = row["accuracy_by_position"], "-" if row["decoder"] == "own" else DASHED
+        look: dict[str, Any] = {"width": 0.8, "alpha": 0.65} if is_control(row) else {"dash": dash, "label": owner(row)}
+        lines.append(Line(range(1, len(curve) + 1), curve, colours.get(owner(row), MUTED), **look))
+    axes = {"xlabel": "position in the chunk", "ylabel": "tokens right", "ylim": (0, 1)}
+    axes |= {"xlim": (1, max((len(line.x) for line in lines), default=2))}
+    return Panel(lines=lines, axes=axes, forms={"y": percents}, height=max(2.6, 0.245 * len(_barred(rows))))
 
 
-def _access(setting: Setting, colours: Colours, number: int, count: int) -> list[Plot]:
-    """With and without memories, by place, by chunk."""
-    suffix = f"-{number + 1}" if count > 1 else ""
-    return [
-        Plot(f"{name}{suffix}", f"access-{number}", title, caption, draw(setting, colours))
-        for name, has, draw, title, caption in _ACCESS
-        if has(setting)
-    ]
+def usable_bits(rows: list[Row], colours: Colours) -> Panel:
+    """Usable bits per token with 95 % intervals; untrained twins as pale bars, perfect recall as a dashed line."""
+    shown, lines = _barred(rows), []
+    floor = next((nats for row in rows if row["training"] == "none" and (nats := figure_of(row, "cross_entropy"))), 0)
+    perfect = floor / math.log(2) or None  # in bits, what a decoder without memory leaves to know
+    for place, (row, bits) in enumerate(shown):
+        alpha, end = 0.4 if is_control(row) else 1.0, max(bits.value, 0, *bits.ends)
+        lines.append(Line([0, bits.value], [place] * 2, colours[owner(row)], width=11.5, alpha=alpha))
+        lines += [_spread(bits, place), Line([end], [place], width=0, text=number(bits.value, 2))]
+    names = [f"{owner(row)}, {CONTROLS['untrained'] if is_control(row) else row['decoder']}" for row, _ in shown]
+    widest = max([perfect or 0, *(bits.value for _, bits in shown)], default=0)
+    axes = {"xlabel": "usable bits per token", "xlim": (None, 1.14 * widest or None)}
+    axes |= {"title": f"dashed: perfect recall, {number(perfect, 2)}" if perfect else ""}
+    height = 0.245 * len(shown) + 0.4
+    return Panel(lines=lines, axes=axes, names=names, rules=[("x", perfect)], height=height)
 
 
-def _attribution(models: list[Attributed], colours: Colours) -> list[Plot]:
-    """What memories save where they are needed, and elsewhere."""
-    shown = [model for model in models if model.told("noisy copy", "copied", "mean", "loss")]
-    if not shown:
-        return []
-    return [
-        Plot(
-            "loss-saved",
-            "attribution",
-            "What memories save where they are needed, and elsewhere",
-            "Mean over tokens, with the 95 % interval over texts as a line. Copied tokens and noise stand in random "
-            "order in the same chunks: a model cannot know which comes next, so that its memories mislead it on noise.",
-            loss_saved(shown, colours),
-        )
-    ]
+def marked(rows: list[tuple[Model, list[Told | None]]], colours: Colours, marks: Marks, **more: Any) -> Panel:
+    """Models in a list, each with a mark for every figure, the first one's interval, and a line to the second."""
+    rows, lines = [(model, figures) for model, figures in rows if figures[0]], []
+    for place, (model, figures) in enumerate(rows):
+        colour, ends = colours[model.name], [figure.value for figure in figures[:2] if figure]
+        lines += [Line(ends, [place] * len(ends), colour, width=1.2, alpha=0.45), _spread(figures[0], place)]
+        shown = [(figure, look) for figure, look in zip(figures, marks.values(), strict=True) if figure]
+        lines += [Line([figure.value], [place], colour, width=0, **look) for figure, look in shown]
+    return Panel(lines=lines, names=[model.name for model, _ in rows], height=0.21 * len(rows) + 0.42, **more)
 
 
-def _efficiency(found: Benchmark, number: int, count: int) -> list[Plot]:
-    """Each cost against the length of the context."""
-    suffix = f"-{number + 1}" if count > 1 else ""
-    return [
-        Plot(
-            f"cost-{i + 1}{suffix}",
-            f"efficiency-{number}",
-            title,
-            f"{column}, by the length of the context; both scales are logarithmic.",
-            efficiency.cost_figure(found, column),
-        )
-        for i, (column, title) in enumerate(efficiency.cost_columns(found).items())
-    ]
+def by_memory(setting: Setting, colours: Colours, task: str, mode: str) -> Panel:
+    """Tokens right with the own memory (full), without (hollow) and with another text's (cross)."""
+    rows = [(m, [m.access(task, memory, mode=mode) for memory in ("own", "none", "other")]) for m in setting]
+    axes, rules = {"title": TASKS[task, mode], "xlim": (-0.02, 1.02)}, [("x", chance_of(setting, task))]
+    return marked(rows, colours, MEMORIES, axes=axes, forms={"x": percents}, rules=rules)
 
 
-def _training(runs: Runs, colours: Colours) -> list[Plot]:
-    """Learning curves against seconds and steps."""
-    curves = [run for run in runs.training if run.metrics]
-    if not curves:
-        return []
-    about = (
-        "A line for each objective, told apart by its dashes. They are different tasks: compare lines of one kind."
-        if len(learnt(curves)) > 1
-        else "Held-out text, scored during training; the last point is scored on more of it than the others."
-    )
-    if any(run.stages for run in curves):
-        about += " The stages of a curriculum stand one after the other."
-    return [
-        Plot("training-seconds", "training", "What a second of training buys", about,
-             training_curves(curves, colours, "train_seconds")),
-        Plot("training-steps", "training", "What a step of training buys",
-             "The same runs against optimiser steps: what is learned from the same number of batches, "
-             "whatever a step costs on this machine.",
-             training_curves(curves, colours, "step")),
-    ]  # fmt: skip
+def loss_saved(models: list[Model], colours: Colours) -> Panel:
+    """By how much the loss of copied tokens, noise and plain text grows when memories are hidden."""
+    places = (("noisy copy", "copied"), ("noisy copy", "noise"), ("plain", "plain"))
+    rows = [(model, [model.figures.get((*place, "mean", "loss", None)) for place in places]) for model in models]
+    return marked(rows, colours, SAVED, axes={"xlabel": "nats a token saved by memories"}, rules=[("x", 0)])
+
+
+def along(setting: Setting, colours: Colours, task: str, metric: str, place: str, memory: str = "own") -> list[Line]:
+    """A figure of every model by distance, depth or chunk (the first one is 1, as people count): lines with bands.
+
+    Each model has its colour, and another mark for each time that a colour was used before.
+    """
+    lines, used = [], [colours[model.name] for model in setting]
+    for i, model in enumerate(setting):
+        points = [(at + (place != "distance"), told) for at, told in model.curve(task, metric, memory, place)]
+        mark = "osD^v"[used[:i].count(used[i]) % 5]
+        lines += [_curve(points, Line(colour=used[i], marker=mark, size=4, label=model.name))] if points else []
+    return lines
+
+
+def by_place(setting: Setting, colours: Colours, task: str, place: str) -> Panel:
+    """Values right by how far back, or how deep, they were told."""
+    lines = along(setting, colours, task, "token_accuracy", place)
+    axes = {"xlabel": AWAY[task, place], "ylim": (0, 1), "title": f"{TASKS[task, 'teacher-forced']}, values right"}
+    axes |= {"xticks": _ticks(lines)}
+    return Panel(lines=lines, axes=axes, forms={"y": percents}, rules=[("y", chance_of(setting, task))], height=1.75)
+
+
+def by_chunk(setting: Setting, colours: Colours) -> Panel:
+    """Causal loss by the chunk's number: solid with the own memories, dashed without."""
+    own, none = (along(setting, colours, "causal", "cross_entropy", "chunk", memory) for memory in ("own", "none"))
+    lines = own + [line._replace(dash=DASHED, marker="", label="") for line in none]
+    axes = {"xlabel": "chunk of the example", "ylabel": "nats a token", "xticks": _ticks(lines)}
+    return Panel(lines=[line._replace(band=None) for line in lines], axes=axes)
+
+
+def comparable(runs: Runs) -> list[list[Row]]:
+    """Rows of fresh decoders, trained encoders and their twins, of the same data and after the same budget."""
+    groups: dict[str, list[Row]] = {}
+    for table in rankings(runs):
+        if table.shared["decoder"] == "fresh":
+            shared = json.dumps([table.shared["data"], table.shared["vocab_size"], table.probe])
+            groups.setdefault(shared, []).extend(row for row in table.rows if row["training"] != "none")
+    return list(groups.values())
+
+
+def bits_along(rows: list[Row], along: str, label: str) -> Panel:
+    """Usable bits against the chunk's length or the layer: a line with its 95 % band, untrained twins dashed.
+
+    A line is a model at several lengths, or several layers of it at one length. Models of ours have one length each:
+    those of one kind and training share a line, through the mean of those of the same length.
+    """
+    found: dict[tuple[str, bool], dict[float, list[Told]]] = {}
+    lengths = {row["chunk_tokens"] for row in rows if figure_of(row, "layer") is not None}
+    for row in rows:
+        x, bits, name = figure_of(row, along), told(row, "usable_bits_per_token"), owner(row)
+        if along == "layer" and x is not None:
+            name = f"{name.removesuffix(' layer {layer} {readout}'.format(**row))}, {row['readout']}"
+            name += f", {row['chunk_tokens']} tokens" if len(lengths) > 1 else ""
+        elif "layer" not in row:
+            name = f"{row.get('encoder', 'encoder')}, {row['training']}"
+        if x is not None and bits:
+            found.setdefault((name, row["training"] == "untrained"), {}).setdefault(x, []).append(bits)
+    found = {key: points for key, points in sorted(found.items()) if len(points) > 1}
+    colours, lines = _palette(name for name, _ in found), []
+    for (name, twin), points in found.items():
+        look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {}
+        means = [(x, _mean(some)) for x, some in sorted(points.items())]
+        lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, label=name, **look)))
+    axes: dict[str, Any] = {"xlabel": label, "ylabel": "usable bits per token"}
+    axes |= {"xticks": _ticks(lines)}
+    highest = [max(line.y) for line in lines]
+    if max(highest, default=0) > 20 * max(min(highest, default=0), 0):  # the low lines would lie on the axis
+        low = min(0, *(end for line in lines if line.band for end in line.band[0])) - 0.02
+        axes |= {"yscale": SymmetricalLogScale(None, linthresh=0.1), "ylim": (low, max(highest) * 2)}
+    return Panel(lines=lines, axes=axes, forms={"y": "{:g}".format}, rules=[("y", 0)])
+
+
+def costs(run: Run) -> list[tuple[str, str, Panel]]:
+    """Each cost of a benchmark against the context's length, both on log scales, as title, column and a line a side."""
+    columns = columns_of(run)
+    side = next((key for key, words in columns.items() if words), "")
+    titles = {key: title for key in columns for word, title in COSTS.items() if word in key.lower()}
+    words = ("context", "length", "tokens", "chunks")
+    free = [key for word in words for key in columns if word in key.lower() and key not in (side, *titles)]
+    colours = _palette(row[side] for row in run.rows) if side else {}
+    found = []
+    for column, title in titles.items() if colours and free else ():
+        lines = []
+        for i, (name, colour) in enumerate(colours.items()):
+            pairs = [(figure_of(row, free[0]), figure_of(row, column)) for row in run.rows if row[side] == name]
+            points = sorted((x, y) for x, y in pairs if x and y and x > 0 and y > 0)
+            width = max(1.0, 3.4 - 0.8 * i)  # sides that cost the same stay visible beneath each other
+            look = {"width": width, "marker": "o", "size": 2 + width, "label": name}
+            lines += [Line([x for x, _ in points], [y for _, y in points], colour, **look)] if points else []
+        ticks = _ticks(lines)
+        axes = {"xscale": "log", "yscale": "log", "xlabel": free[0], "ylabel": column}
+        axes |= {"xticks": ticks[:: max(1, len(ticks) // 6)]}
+        found.append((title, column, Panel(lines=lines, axes=axes, forms={"x": number, "y": "{:,.12g}".format})))
+    return found
+
+
+def training(runs: list[Run], colours: Colours, x: str) -> list[Panel]:
+    """Held-out token accuracy and cross-entropy (log scale) against training seconds or steps.
+
+    A line for each objective of a run; a stage of a curriculum begins where the one before it ended.
+    """
+    lines: dict[str, list[Line]] = {"token_accuracy": [], "cross_entropy": []}
+    # Stages are named of one curriculum only, maybe of several seeds: more would not be told apart.
+    ends = list(dict.fromkeys(last_stage(run) for run in runs if run.stages))
+    named = ends[0] if len(set(map(unseeded, ends))) == 1 else None
+    for run in runs:
+        curriculum = run.stages and colours.get(last_stage(run)) == colours[run.name]  # whose stages share a colour
+        label = unseeded(run.name.rpartition("/")[0] if curriculum else run.name)
+        before = {f"{run.name.rpartition('/')[0]}/{stage}" for stage in takewhile(run.path.name.__ne__, run.stages)}
+        begin = sum(figure_of(one.last, x) or 0 for one in runs if one.name in before)
+        for name in dict.fromkeys(name for row in run.rows for name in parts_of(run, row)):
+            parts = [part for row in run.rows if (part := parts_of(run, row).get(name))]
+            for key, some in lines.items():
+                pairs = [(figure_of(part, x), figure_of(part, key)) for part in parts]
+                points = [(begin + at, y) for at, y in pairs if at is not None and y is not None]
+                look = {"size": 3, "dash": DASHES.get(name, "-"), "marker": "" if points[1:] else "o", "label": label}
+                some.append(Line([at for at, _ in points], [y for _, y in points], colours[run.name], **look))
+        if run.stages and last_stage(run) == named:
+            lines["token_accuracy"].append(Line([begin] * 2, [0, 0.45], width=0.6, text=run.path.name))
+    axes = {"xlabel": "training seconds" if x == "train_seconds" else "steps", "xlim": (0, None)}
+    right = axes | {"title": "tokens right, held out", "ylim": (0, 1.02)}
+    loss = axes | {"title": "cross-entropy, held out (nats a token, log scale)", "yscale": "log"}
+    forms: list[dict[str, Callable[[float], str]]] = [{"x": number, "y": percents}, {"x": number, "y": "{:g}".format}]
+    panels = zip(lines.values(), (right, loss), forms, strict=True)
+    return [Panel(lines=some, axes=how, forms=form, height=2.1) for some, how, form in panels]
+
+
+def _barred(rows: list[Row]) -> list[tuple[Row, Told]]:
+    """Rows with a bar: trained encoders and their untrained twins; wrong memories cost bits without bound."""
+    shown = [row for row in rows if not is_control(row) or row["training"] == "untrained"]
+    return [(row, bits) for row in shown if (bits := told(row, "usable_bits_per_token"))]
+
+
+def _spread(told: Told | None, place: float) -> Line:
+    """An interval, across at a place of a list."""
+    return Line(told.ends, [place] * 2, INK, width=1.1) if told else Line()
+
+
+def _legend(marks: Marks) -> list[Line]:
+    return [Line(width=0, label=label, **look) for label, look in marks.items()]
+
+
+def _ticks(lines: list[Line]) -> list[float]:
+    return sorted({x for line in lines for x in line.x})
+
+
+def _curve(points: Sequence[tuple[float, Told]], key: Line) -> Line:
+    """A line like another through these points, with its band."""
+    low, high = zip(*(told.ends for _, told in points), strict=True)
+    return key._replace(x=[at for at, _ in points], y=[told.value for _, told in points], band=(low, high))
+
+
+def _mean(some: list[Told]) -> Told:
+    low, high = (fmean(told.ends[end] for told in some) for end in (0, 1))
+    return Told(fmean(told.value for told in some), (low, high))
+
+
+def _palette(names: Iterable[str]) -> Colours:
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def _numbered(some: Sequence[Any]) -> list[tuple[Any, str]]:
+    """Each with what tells its figures' files apart from the others'."""
+    return [(one, f"-{i}" if len(some) > 1 else "") for i, one in enumerate(some, 1)]

@@ -9,98 +9,76 @@ import json
 from dataclasses import dataclass
 
 from memlm.report.choose import CONTROLS
-from memlm.report.lineage import chain, run_of
-from memlm.report.runs import Measurement, Row, Runs, owner
-from memlm.report.text import figure_of, number, plural
+from memlm.report.runs import Row, Run, Runs, owner
+from memlm.report.text import figure_of, listed, number, plural
 
 USABLE = "usable_bits_per_token"
-RANKED = {"untrained": CONTROLS["untrained"], "none": CONTROLS["none"]}  # controls that are what they seem: encoders
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row with what is known of its model's training: tokens read and seconds, all stages counted."""
-
-    row: Row
-    tokens: float | None
-    seconds: float | None
-
-    @property
-    def name(self) -> str:
-        """Who it is: a twin has its model's name."""
-        row = self.row
-        return f"{owner(row)}, {RANKED['untrained']}" if row["training"] == "untrained" else str(row["model"])
+SHARED = ("data", "vocab_size", "chunk_tokens", "chunks", "decoder")  # by all rows of a table
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Entries that can be compared, the best one first."""
+    """Rows that can be compared, the best one first, with name and training's cost; and what all of them share."""
 
-    data: str
-    vocab_size: int | None
-    chunk_tokens: int | None
-    chunks: int | None
-    decoder: str
+    shared: Row
     probe: Row  # the budget of a fresh decoder, which also is what usable bits are counted from
-    entries: list[Entry]
+    rows: list[Row]
 
     @property
     def title(self) -> str:
         """The chunk length, and whose decoders."""
-        tokens = plural(self.chunk_tokens, "token") if self.chunk_tokens else "chunks of unknown length"
-        return f"{tokens}, {'a fresh decoder for each' if self.decoder == 'fresh' else 'own decoders'}"
+        length, fresh = self.shared["chunk_tokens"], self.shared["decoder"] == "fresh"
+        tokens = plural(length, "token") if length else "chunks of unknown length"
+        return f"{tokens}, {'a fresh decoder for each' if fresh else 'own decoders'}"
 
     @property
     def conditions(self) -> str:
         """What else its rows share."""
-        steps, chunks = (figure_of(self.probe, key) for key in ("steps", "train_chunks"))
-        floor = "" if self.decoder == "fresh" else " without memory, which usable bits are counted from"
-        facts = [
-            plural(self.chunks, "held-out chunk") if self.chunks else "",
-            f"vocabulary of {number(self.vocab_size)}" if self.vocab_size else "",
-            f"data {self.data[:12]}",
-            f"fresh decoders{floor}: {number(steps)} steps over {number(chunks)} chunks" if steps and chunks else "",
-        ]
-        return ", ".join(fact for fact in facts if fact)
+        steps, known = (figure_of(self.probe, key) for key in ("steps", "train_chunks"))
+        chunks, words = self.shared["chunks"], self.shared["vocab_size"]
+        floor = "" if self.shared["decoder"] == "fresh" else " without memory, which usable bits are counted from"
+        return listed(
+            plural(chunks, "held-out chunk") if chunks else "",
+            f"vocabulary of {number(words)}" if words else "",
+            f"data {self.shared['data'][:12]}",
+            f"fresh decoders{floor}: {number(steps)} steps over {number(known)} chunks" if steps and known else "",
+        )
 
 
 def rankings(runs: Runs) -> list[Ranking]:
     """All tables: by chunk length, then data, then fresh decoders before own ones."""
-    groups: dict[str, list[tuple[Measurement, Row]]] = {}
-    for measurement in runs.measurements:
-        for row in measurement.results:
-            if figure_of(row, USABLE) is not None and (row["training"] not in CONTROLS or row["training"] in RANKED):
-                groups.setdefault(_key(measurement, row), []).append((measurement, row))
-    found = [Ranking(**json.loads(key), entries=_ranked(runs, some)) for key, some in groups.items()]
-    return sorted(found, key=lambda r: (r.chunk_tokens or 0, r.data, r.decoder != "fresh", json.dumps(r.probe)))
+    groups: dict[str, dict[str, Row]] = {}
+    for run in runs.measurement:
+        for row in run.rows:
+            ranked = row["training"] not in CONTROLS or row["training"] in ("untrained", "none")
+            if not ranked or figure_of(row, USABLE) is None:
+                continue
+            probe = row.get("probe") or run.config.get("measure", {}).get("probe") or {}
+            shared = {key: row.get(key) for key in SHARED} | {"data": str(row.get("data"))}
+            facts = [shared, {key: value for key, value in probe.items() if key != "seed"}]
+            # A figure that two measurements have to the last digit, as of no memory, stands once.
+            once = json.dumps([row["model"], row["training"], row.get("seed"), row[USABLE], row["token_accuracy"]])
+            groups.setdefault(json.dumps(facts, sort_keys=True), {}).setdefault(once, row | _cost(runs, run, row))
+
+    def place(one: Ranking) -> tuple[int, str, bool, str]:
+        shared = one.shared
+        return shared["chunk_tokens"] or 0, shared["data"], shared["decoder"] != "fresh", json.dumps(one.probe)
+
+    def rank(row: Row) -> tuple[float, str, str]:
+        return -row[USABLE], row["name"], str(row.get("seed"))
+
+    return sorted(
+        (Ranking(*json.loads(k), rows=sorted(rows.values(), key=rank)) for k, rows in groups.items()), key=place
+    )
 
 
-def _key(measurement: Measurement, row: Row) -> str:
-    """All that two rows must share."""
-    probe = row.get("probe") or measurement.config.get("measure", {}).get("probe") or {}
-    facts = {key: row.get(key) for key in ("data", "vocab_size", "chunk_tokens", "chunks", "decoder")}
-    facts |= {"data": str(facts["data"]), "probe": {key: value for key, value in probe.items() if key != "seed"}}
-    return json.dumps(facts, sort_keys=True)
-
-
-def _ranked(runs: Runs, some: list[tuple[Measurement, Row]]) -> list[Entry]:
-    """Entries in their order; a figure that two measurements have to the last digit, as of no memory, stands once."""
-    entries: dict[str, Entry] = {}
-    for measurement, row in some:
-        told = [row["model"], row["training"], row.get("seed"), row[USABLE], row["token_accuracy"]]
-        entries.setdefault(json.dumps(told), _entry(runs, measurement, row))
-    return sorted(entries.values(), key=lambda entry: (-entry.row[USABLE], entry.name, str(entry.row.get("seed"))))
-
-
-def _entry(runs: Runs, measurement: Measurement, row: Row) -> Entry:
-    """What its training cost is known if its run is among those read."""
-    trained = row["training"] not in CONTROLS
-    run = run_of(runs.training, row["model"], measurement.path) if trained else None
-    stages = [one.last for one in chain(run, runs.training)] if run else []
-    return Entry(row, _total(stages, "tokens"), _total(stages, "train_seconds"))
-
-
-def _total(stages: list[Row], key: str) -> float | None:
-    """The sum over stages; None unless all are known."""
-    known = [value for stage in stages if (value := figure_of(stage, key)) is not None]
-    return sum(known) if known and len(known) == len(stages) else None
+def _cost(runs: Runs, measurement: Run, row: Row) -> Row:
+    """Who it is (a twin has its model's name), and what its training cost, if all stages of its run tell that."""
+    run = runs.of(row["model"], measurement.path) if row["training"] not in CONTROLS else None
+    stages = [one.last for one in run.chain] if run else []
+    twin = row["training"] == "untrained"
+    found: Row = {"name": f"{owner(row)}, {CONTROLS['untrained']}" if twin else str(row["model"])}
+    for key in ("tokens", "train_seconds"):
+        known = [value for stage in stages if (value := figure_of(stage, key)) is not None]
+        found[f"train_{key.removeprefix('train_')}"] = sum(known) if known and len(known) == len(stages) else None
+    return found

@@ -4,22 +4,35 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from memlm.errors import UsageError
 from memlm.files import read_json
-from memlm.report.runs import (
-    Access,
-    Attribution,
-    Benchmark,
-    Evaluation,
-    Measurement,
-    Row,
-    Run,
-    Runs,
-    TrainingRun,
-)
+from memlm.report.runs import Row, Run, Runs, linked
 from memlm.train.tracking import read_metrics
+
+# Kind -> the file of its rows and what each must tell. Others write files of these names too, which are none of ours,
+# except `access` and `attribution`: there a damaged file is not taken for a shorter one.
+_FILES: dict[str, tuple[str, set[str]]] = {
+    "measurement": ("results.json", {"model", "training", "decoder", "token_accuracy"}),
+    "access": ("access.json", {"model", "task", "mode", "metric", "memory", "group", "at", "value"}),
+    "attribution": ("attribution.json", {"model", "text", "places", "against", "figure", "metric", "value"}),
+    "evaluation": ("eval.json", {"task", "metric", "model", "condition", "value", "n"}),
+    "benchmark": ("memory.json", set()),
+}
+_TEXT = {
+    "model",
+    "text",
+    "chunk_tokens",
+    "pieces",
+    "places",
+    "told_by",
+    "loss",
+    "l1",
+    "cosine",
+    "entropy",
+    "entropy_none",
+}
 
 
 def read_runs(paths: Iterable[Path]) -> Runs:
@@ -28,137 +41,78 @@ def read_runs(paths: Iterable[Path]) -> Runs:
     Raises:
         UsageError: no paths, one that holds nothing of the kind, or a damaged file.
     """
-    found: dict[tuple[Path, type, str], Run] = {}
-    paths = [Path(path) for path in paths]
-    if not paths:
-        raise UsageError("name at least one run: a folder made by memlm train, measure or demo.")
-    for path in paths:
-        here = _benchmark(path) if path.is_file() else []
-        if not here and not path.is_dir():
-            raise UsageError(
-                f"{path} is neither a folder made by memlm train, measure or demo nor memlm bench's memory.json."
-            )
+    found: dict[tuple[Path, str, str], Run] = {}
+    for path in map(Path, paths):
         if path.is_dir():
-            inside = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
-            here = [run for folder in (path, *inside) for run in _read(folder)]
+            here = [run for folder in (path, *sorted(path.iterdir())) if folder.is_dir() for run in _read(folder)]
+        else:
+            here = _rows(path.parent, "benchmark", path, {}) if path.is_file() and path.suffix == ".json" else []
         if not here:
-            raise UsageError(f"{path} holds neither a training run nor a measurement, nor has a folder that does.")
+            kinds = "a run of memlm train, a measurement, memlm bench's memory.json nor a folder that has one"
+            raise UsageError(f"{path} holds neither {kinds}.")
         for run in here:
-            found.setdefault((run.path.resolve(), type(run), run.name), run)
-    kinds = {kind: _distinct([run for run in found.values() if isinstance(run, kind)]) for kind in Run.__args__}
-    runs = Runs(
-        measurements=kinds[Measurement],
-        training=kinds[TrainingRun],
-        access=kinds[Access],
-        attributions=kinds[Attribution],
-        evaluations=kinds[Evaluation],
-        benchmarks=kinds[Benchmark],
-    )
+            found.setdefault((run.path.resolve(), run.kind, run.name), run)
+    if not found:
+        raise UsageError("name at least one run: a folder made by memlm train, measure or demo.")
+    runs = Runs(*(_distinct([run for run in found.values() if run.kind == kind]) for kind in Runs._fields))
     order = runs.models
-    return replace(runs, training=sorted(runs.training, key=lambda run: (_family(run, order), order.index(run.name))))
+
+    def place(run: Run) -> tuple[int, int]:
+        """Stages of a curriculum stand together, where the first of them would stand."""
+        family = f"{run.name.rpartition('/')[0]}/" if run.stages else run.name
+        first = next(i for i, name in enumerate(order) if name == run.name or (run.stages and name.startswith(family)))
+        return first, order.index(run.name)
+
+    return runs._replace(training=linked(sorted(runs.training, key=place)))
 
 
 def _read(path: Path) -> list[Run]:
     """What a folder is: usually one thing, nothing if it is something else, a curriculum all of its stages."""
     runs: list[Run] = []
-    name = path.resolve().name
-    report: Any = read_json(path / "results.json") if (path / "results.json").exists() else None
-    environment = (report.get("environment") if isinstance(report, dict) else None) or {}
-    if _is_measurement(report):
-        samples = _with_twins(report.get("samples") or [])
-        rows, config = _with_twins(report["results"]), report.get("config") or {}
-        ceilings = report.get("ceilings") or []
-        lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
-        if len(lengths) < 2:
-            runs.append(Measurement(name, path, rows, samples, environment, config, ceilings))
-        for length in lengths if len(lengths) > 1 else ():  # each has its own floor
-            own, known = ([row for row in some if row["chunk_tokens"] == length] for some in (rows, ceilings))
-            shown = [s for s in samples if s["passages"] and len(s["passages"][0]["original"]) == length]
-            runs.append(Measurement(f"{name}, {length} tokens", path, own, shown, environment, config, known))
-    if (path / "access.json").exists():
-        runs.append(Access(name, path, _access(path / "access.json"), environment))
-    if (path / "attribution.json").exists():
-        runs.append(_attribution(path / "attribution.json", name))
-    if (path / "eval.json").exists():
-        runs += _evaluation(path / "eval.json", name)
+    report: Any = read_json(path / "results.json") if (path / "results.json").exists() else {}
+    environment = report.get("environment") or {} if isinstance(report, dict) else {}
+    for kind, (file, _) in _FILES.items():
+        runs += _rows(path, kind, path / file, environment) if (path / file).exists() else []
     if (path / "config.json").exists() and (path / "metrics.jsonl").exists():
-        runs.append(_training(path, name))
-    if (path / "memory.json").exists():
-        runs += _benchmark(path / "memory.json")
-    stages = _stages(path)
-    return runs + [run for stage in stages for run in _read(path / stage)]
+        facts: dict[str, Any] = {part: _object(path / f"{part}.json") for part in ("config", "summary", "environment")}
+        place, stages = path.resolve(), _stages(path.resolve().parent)
+        stages = stages if place.name in stages else ()
+        name = f"{place.parent.name}/{place.name}" if stages else place.name
+        rows = read_metrics(path / "metrics.jsonl")
+        runs.append(Run(kind="training", name=name, path=path, rows=rows, stages=stages, **facts))
+    return runs + [run for stage in _stages(path) for run in _read(path / stage)]
 
 
-def _training(path: Path, name: str) -> TrainingRun:
-    """A training run; a stage of a curriculum has the curriculum's name in front of its own."""
-    config, summary, environment = (_object(path / f"{part}.json") for part in ("config", "summary", "environment"))
-    folder = path.resolve().parent
-    stages = _stages(folder)
-    if name not in stages:
-        return TrainingRun(name, path, config, read_metrics(path / "metrics.jsonl"), summary, environment)
-    full = f"{folder.name}/{name}"
-    return TrainingRun(full, path, config, read_metrics(path / "metrics.jsonl"), summary, environment, stages)
-
-
-def _stages(path: Path) -> tuple[str, ...]:
-    """Names of a curriculum's stages, in their order; empty where there is no curriculum."""
-    stages = _object(path / "curriculum.json").get("stages")
-    return tuple(stages) if isinstance(stages, dict) else ()
-
-
-def _access(path: Path) -> list[Row]:
-    """Rows of a model's access to memory: a damaged file is not taken for a shorter one."""
-    rows = read_json(path)
-    needed = {"model", "task", "mode", "metric", "memory", "group", "at", "value"}
-    if not rows or not _are_rows(rows, needed):
-        raise UsageError(f"{path} holds no rows of memlm measure: restore it or leave this measurement out.")
-    return rows
-
-
-def _attribution(path: Path, name: str) -> Attribution:
-    """Rows and texts of attribution: a damaged file is not taken for a shorter one."""
-    found = _object(path)
-    rows: Any = found.get("results")
-    samples: Any = found.get("samples")
-    needed = {"model", "text", "places", "against", "figure", "metric", "value"}
-    tokens = {"model", "text", "chunk_tokens", "pieces", "places", "told_by", "loss", "l1", "cosine", "entropy"}
-    tokens |= {"entropy_none"}
-    if not rows or not _are_rows(rows, needed) or not _are_rows(samples, tokens):
-        raise UsageError(f"{path} holds no attribution of memlm measure: restore it or leave this measurement out.")
-    return Attribution(name, path.parent, rows, samples)
-
-
-def _evaluation(path: Path, name: str) -> list[Run]:
-    """Rows of an evaluation; others write an eval.json too, which is none."""
-    found = read_json(path)
-    rows = found.get("results") if isinstance(found, dict) else None
-    needed = {"task", "metric", "model", "condition", "value", "n"}
-    if not rows or not _are_rows(rows, needed):
+def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> list[Run]:
+    """The rows of a file as a run, of a measurement of several chunk lengths as a run for each: each has its floor."""
+    found = read_json(file)
+    told: dict[str, Any] = found if isinstance(found, dict) else {"results": found}
+    rows: Any = told.get("results")
+    samples = told.get("samples") or []
+    whole = bool(rows) and _are_rows(rows, _FILES[kind][1])
+    if kind in ("access", "attribution") and not (whole and _are_rows(samples, _TEXT)):
+        raise UsageError(f"{file} holds no {kind} of memlm measure: restore it or leave this measurement out.")
+    if not whole or (kind == "benchmark" and told.get("benchmark") != "memory"):
         return []
-    return [Evaluation(name, path.parent, rows, found.get("environment") or {})]
+    keys = {"config": "config", "environment": "environment", "ceilings": "ceilings", "summary": "ratios"}
+    facts: dict[str, Any] = {name: told[key] for name, key in keys.items() if told.get(key)}
+    bench = {key: told.get(key) for key in ("setting", "machine", "commit")} if kind == "benchmark" else {}
+    facts = {"environment": bench or environment} | facts
+    run = Run(kind=kind, name=path.resolve().name, path=path, rows=rows, samples=samples, **facts)
+    if kind != "measurement":
+        return [run]
+    run = replace(run, rows=_with_twins(rows), samples=_with_twins(samples))
+    lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
+
+    def part(length: int) -> Run:
+        own, known = ([row for row in some if row["chunk_tokens"] == length] for some in (run.rows, run.ceilings))
+        shown = [s for s in run.samples if s["passages"] and len(s["passages"][0]["original"]) == length]
+        return replace(run, name=f"{run.name}, {length} tokens", rows=own, ceilings=known, samples=shown)
+
+    return [part(length) for length in lengths] if len(lengths) > 1 else [run]
 
 
-def _benchmark(path: Path) -> list[Run]:
-    """The benchmark of memory models in a file; others are no runs."""
-    if path.suffix != ".json":
-        return []
-    found = read_json(path)
-    rows = found.get("results") if isinstance(found, dict) and found.get("benchmark") == "memory" else None
-    if not _are_rows(rows, set()):
-        return []
-    ratios = found["ratios"] if isinstance(found.get("ratios"), dict) else {}
-    facts = {key: found.get(key) for key in ("setting", "machine", "commit")}
-    return [Benchmark(path.resolve().parent.name, path, rows, ratios, facts)]
-
-
-def _is_measurement(report: Any) -> bool:
-    """Others write a results.json too; ours has rows that say who was measured, how, and how well."""
-    rows = report.get("results") if isinstance(report, dict) else None
-    needed = {"model", "training", "decoder", "token_accuracy"}
-    return bool(rows) and _are_rows(rows, needed)
-
-
-def _are_rows(value: Any, needed: set[str]) -> TypeGuard[list[Row]]:
+def _are_rows(value: Any, needed: set[str]) -> bool:
     """Whether it is a list of JSON objects, each with all that is needed."""
     return isinstance(value, list) and all(isinstance(row, dict) and needed <= row.keys() for row in value)
 
@@ -170,11 +124,9 @@ def _with_twins(rows: list[Row]) -> list[Row]:
     """
     told, before = [], ""
     for row in rows:
-        if row["training"] == "untrained":
-            told.append({**row, "twin_of": before or row["model"].removesuffix("-untrained")})
-        else:
-            before = row["model"] if row["training"] != "none" else before
-            told.append(row)
+        twin = {"twin_of": before or row["model"].removesuffix("-untrained")}
+        told.append({**row, **(twin if row["training"] == "untrained" else {})})
+        before = before if row["training"] in ("untrained", "none") else row["model"]
     return told
 
 
@@ -186,27 +138,20 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _family(run: TrainingRun, order: list[str]) -> int:
-    """Stages of a curriculum stand together, where the first of them would stand."""
-    if not run.stages:
-        return order.index(run.name)
-    before = f"{run.name.rpartition('/')[0]}/"
-    return min(i for i, name in enumerate(order) if name.startswith(before))
+def _stages(path: Path) -> tuple[str, ...]:
+    """Names of a curriculum's stages, in their order; empty where there is no curriculum."""
+    stages = _object(path / "curriculum.json").get("stages")
+    return tuple(stages) if isinstance(stages, dict) else ()
 
 
-def _distinct(runs: list[Any]) -> list[Any]:
+def _distinct(runs: list[Run]) -> list[Run]:
     """Runs of one name from different places get their parents' names in front, as many as tell them apart."""
     names = [run.name for run in runs]
     while repeated := {name for name, count in Counter(names).items() if count > 1}:
-        longer = [_longer(run.path, name) if name in repeated else name for run, name in zip(runs, names, strict=True)]
+        folders = [run.path.resolve().parts[1:] for run in runs]
+        places = ["/".join(parts[-name.count("/") - 2 :]) for parts, name in zip(folders, names, strict=True)]
+        longer = [place if name in repeated else name for place, name in zip(places, names, strict=True)]
         if longer == names:
             break
         names = longer
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
-
-
-def _longer(path: Path, name: str) -> str:
-    """A name with one more of the path's folders in front."""
-    folders = path.resolve().parts[1:]
-    folders = folders[: len(folders) - path.is_file()]
-    return "/".join(folders[-min(len(folders), name.count("/") + 2) :])

@@ -25,8 +25,8 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}"
     with atomic_folder(path, replace=True) as scratch:
         save_file({k: v.detach().cpu().contiguous() for k, v in model.items()}, scratch / _FILES[0])
-        # A generator's state travels as a tensor beside the optimiser's.
-        save_file({**optimizer, "rng": torch.get_rng_state()}, scratch / _FILES[1])
+        # Generators' states travel as tensors beside the optimiser's.
+        save_file({**optimizer, **_generators()}, scratch / _FILES[1])
         hashes = {name: sha256_file(scratch / name) for name in _FILES}
         write_json(scratch / "state.json", {"step": step, "sha256": hashes, **state})
     for old in list_checkpoints(folder)[:-keep]:
@@ -40,7 +40,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Read a checkpoint back: its state, the model's tensors, the optimiser's tensors; restores torch's generator.
+    """Read a checkpoint back: its state, the model's tensors, the optimiser's tensors; restores torch's generators.
 
     Raises:
         WorkError: a file is missing, truncated or changed.
@@ -55,4 +55,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict
         why = str(error).strip().rstrip(".")
         raise WorkError(f"the checkpoint {path} is damaged ({why}): remove it to resume from the one before.") from None
     torch.set_rng_state(optimizer.pop("rng"))
+    on_device = optimizer.pop("rng_cuda", None)
+    if on_device is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(on_device)
     return state, model, optimizer
+
+
+def _generators() -> dict[str, Tensor]:
+    """The states of the CPU's generator, and of the device's if this process has used it."""
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {"rng": torch.get_rng_state()} | ({"rng_cuda": torch.cuda.get_rng_state()} if used else {})

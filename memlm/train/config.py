@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -26,8 +27,15 @@ class OptimConfig:
     clip: float = 1.0  # the gradient's norm; 0 leaves it alone
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.matrix_lr <= 0:
-            raise UsageError("a learning rate must be above 0.")
+        for name in ("lr", "matrix_lr"):
+            if not 0 < getattr(self, name) < inf:
+                raise UsageError(f"{name} is a learning rate: a number above 0, not {getattr(self, name)}.")
+        for name in ("weight_decay", "clip", "warmup"):
+            if not 0 <= getattr(self, name) < inf:
+                raise UsageError(f"{name} must be 0 or a number above it, not {getattr(self, name)}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is a share from 0 up to 1, not {getattr(self, name)}.")
         if not 0 <= self.decay_from <= 1 or not 0 <= self.final <= 1:
             raise UsageError("decay_from and final are shares between 0 and 1.")
 
@@ -56,13 +64,17 @@ class TrainConfig:
     max_seconds: float | None = None  # of training: stop there, whatever is left of the schedule
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: fp32 on CPU, bf16 on GPU
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU only; on CPU it costs more than it gives
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU, for runs of 2,000 batches and more
     trackers: tuple[str, ...] = ()  # of accelerate: tensorboard, trackio, wandb, ...
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.max_seconds is not None and not 0 < self.max_seconds < inf:
+            raise UsageError(f"max_seconds must be above 0, not {self.max_seconds}: leave it out for no end.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"a seed is a whole number from 0 up to 2^63, not {self.seed}.")
         if not {part.name for part in parse(self.objective)} <= self.model.objectives:
             known = ", ".join(sorted(self.model.objectives))
             raise UsageError(

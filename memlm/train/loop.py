@@ -27,13 +27,16 @@ from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, write_json
 from memlm.legacy import modern_config
 from memlm.loading import build_model, save_model
+from memlm.nn.compiled import WORTHWHILE, compile_parts
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
+from memlm.precision import computing, device_of
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
+from memlm.train.batches import Batches, Inputs
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import TrainConfig
-from memlm.train.evaluate import evaluate
+from memlm.train.held_out import evaluate
 from memlm.train.memories import stream_memories
 from memlm.train.optim import (
     build_optimizers,
@@ -97,8 +100,9 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         started_from = start_from(model, folder, corpus.tokenizer, **fresh)
     freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
-    if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda"):
-        model.compile()
+    long = config.steps * config.accumulate >= WORTHWHILE
+    if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda" and long):
+        compile_parts(model)
     optimizers = build_optimizers(model, config.optim)
     prepared = accelerator.prepare(model, *optimizers)
     wrapped, stepped = prepared[0], prepared[1:]
@@ -111,9 +115,16 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         load_optimizer_tensors(optimizers, moments)
         ui.say(f"{out.name}: goes on from step {step}")
 
-    with accelerator.main_process_first():
-        some = objective(torch.from_numpy(sampler.batch_at(0)).to(accelerator.device), config.model.chunk_tokens)
+    with accelerator.main_process_first(), computing(accelerator.device, config.precision):
+        some = objective(torch.from_numpy(sampler.batch_at(0)), config.model.chunk_tokens)
         memories = stream_memories(config, model, corpus, window, some, world)
+
+    def inputs(number: int) -> Inputs:
+        batch = objective(torch.from_numpy(sampler.batch_at(number)), config.model.chunk_tokens)
+        known = {"own_memories": memories.of(sampler.starts_at(number), batch)} if memories else {}
+        return batch.inputs() | known
+
+    batches = Batches(inputs, accelerator.device, config.steps * config.accumulate)
 
     metrics = None
     if accelerator.is_main_process:
@@ -135,11 +146,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             set_learning_rate(optimizers, learning_rate(config.optim, step, config.steps))
             for micro in range(config.accumulate):
                 with accelerator.accumulate(wrapped):
-                    number = step * config.accumulate + micro
-                    tokens_BW = torch.from_numpy(sampler.batch_at(number))
-                    batch = objective(tokens_BW.to(accelerator.device), config.model.chunk_tokens)
-                    known = {"own_memories": memories.of(sampler.starts_at(number), batch)} if memories else {}
-                    loss = wrapped(**batch.inputs(), **known).loss
+                    with computing(accelerator.device, config.precision):
+                        loss = wrapped(**batches[step * config.accumulate + micro]).loss
                     accelerator.backward(loss)
                     if accelerator.sync_gradients and config.optim.clip:
                         accelerator.clip_grad_norm_(wrapped.parameters(), config.optim.clip)
@@ -178,6 +186,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
                 moments = optimizer_tensors(optimizers)
                 save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep)
     finally:
+        batches.close()
         display.close()
         for tracker in accelerator.trackers:  # end_training would also part the processes, which meet again below
             tracker.finish()
@@ -200,21 +209,18 @@ def load_config(run: Path) -> TrainConfig:
 
 
 def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
-    """The device, the precision and the processes of a run.
+    """The device and the processes of a run.
 
     Raises:
         UsageError: no such device here, or a tracker that is not installed.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: leave --device at auto, or install a CUDA build of torch.")
-    cpu = config.device == "cpu" or not torch.cuda.is_available()
-    precision = config.precision if config.precision != "auto" else ("fp32" if cpu else "bf16")
+    cpu = device_of(config.device).type == "cpu"
     installed = {str(name) for name in get_available_trackers()}
     if absent := [name for name in config.trackers if name not in installed]:
         raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
     return Accelerator(
         cpu=cpu,
-        mixed_precision="bf16" if precision == "bf16" else "no",
+        mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
         gradient_accumulation_steps=config.accumulate,
         log_with=list(config.trackers) or None,
         project_dir=str(out),
@@ -230,7 +236,8 @@ def _held_out(
         objective = build_objective(name, vocab_size)
         own = windows_NW[:, : objective.window(config.model.window_tokens)]
         rows = max(1, min(256, _LOGITS // (config.model.window_tokens * vocab_size)))
-        scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device, rows=rows))
+        with computing(device, config.precision):
+            scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device, rows=rows))
     first = next(iter(scores.values()))
     return first if len(scores) == 1 else {**first, "parts": scores}
 

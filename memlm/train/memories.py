@@ -119,11 +119,11 @@ class StreamMemories:
         """Where windows begin [B], and what was made of them -> memories of its chunks but the last [R, C - 1, M]."""
         assert batch.sources is not None
         numbers_BW = (starts_B // self.chunk_tokens)[:, None] + self._columns
-        memory_BWM = torch.from_numpy(self.memory_NM[numbers_BW]).to(self.blank_M.device)
         source_RC = batch.sources[:, :-1]
+        memory_BWM = torch.from_numpy(self.memory_NM[numbers_BW]).to(source_RC.device)
         windows_R = torch.arange(len(source_RC)) if batch.windows is None else batch.windows
         own_RCM = memory_BWM[windows_R[:, None].to(source_RC.device), source_RC.clamp(min=0)]
-        return torch.where(source_RC[..., None] < 0, self.blank_M, own_RCM)
+        return torch.where(source_RC[..., None] < 0, self.blank_M.to(source_RC.device), own_RCM)
 
 
 def stream_memories(
@@ -172,7 +172,7 @@ def stream_memories(
     except WorkError as error:
         raise WorkError(f"{str(error).rstrip('.')}, or train with --cache-memories off.") from error
     with torch.no_grad():
-        blank_M = encoder(torch.full((1, T), PAD, device=device))[0].float()
+        blank_M = encoder(torch.full((1, T), PAD, device=device))[0].float().cpu()
     return StreamMemories(memory_NM, blank_M, T, window // T)
 
 

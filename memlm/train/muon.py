@@ -16,15 +16,15 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 _STEPS = 5
 
 
-def orthogonalise(gradient_RC: Tensor) -> Tensor:
-    """The nearest matrix [R, C] with all singular values about 1 (0.7 to 1.2); zero stays zero."""
-    x_RC = gradient_RC.float()
-    tall = x_RC.shape[0] > x_RC.shape[1]
-    gram = x_RC.mT @ x_RC if tall else x_RC @ x_RC.mT
+def orthogonalise(gradient_XRC: Tensor) -> Tensor:
+    """The nearest matrices [..., R, C] with all singular values about 1 (0.7 to 1.2); zero stays zero."""
+    x_XRC = gradient_XRC.float()
+    tall = x_XRC.shape[-2] > x_XRC.shape[-1]
+    gram = x_XRC.mT @ x_XRC if tall else x_XRC @ x_XRC.mT
     # The trace is the squared Frobenius norm, a bound on every eigenvalue.
-    scale = 1 / gram.diagonal().sum().clamp(min=1e-30)
+    scale = 1 / gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp(min=1e-30)
     gram = gram * scale
-    eye = torch.eye(len(gram), device=gram.device)
+    eye = torch.eye(gram.shape[-1], device=gram.device)
     product = eye
     for step in range(_STEPS):
         factor = _A * eye + _B * gram + _C * (gram @ gram)
@@ -32,7 +32,19 @@ def orthogonalise(gradient_RC: Tensor) -> Tensor:
         if step < _STEPS - 1:
             gram = factor @ gram @ factor
     product = product * scale.sqrt()
-    return (x_RC @ product if tall else product @ x_RC).to(gradient_RC.dtype)
+    return (x_XRC @ product if tall else product @ x_XRC).to(gradient_XRC.dtype)
+
+
+def directions(gradients: list[Tensor]) -> list[Tensor]:
+    """`orthogonalise` of each matrix; on a GPU those of one shape at once (32 of 512 x 2,048: 5.3 ms, singly 20)."""
+    if not gradients or not gradients[0].is_cuda:
+        return [orthogonalise(one) for one in gradients]
+    out = list(gradients)
+    for shape in {one.shape for one in gradients}:
+        same = [i for i, one in enumerate(gradients) if one.shape == shape]
+        for i, one in zip(same, orthogonalise(torch.stack([gradients[i] for i in same])).unbind(), strict=True):
+            out[i] = one
+    return out
 
 
 class Muon(torch.optim.Optimizer):
@@ -53,14 +65,15 @@ class Muon(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
+            params = [param for param in group["params"] if param.grad is not None]
+            nesterov = []
+            for param in params:
                 state = self.state[param]
                 if not state:
                     state["momentum"] = torch.zeros_like(param)
                 mean = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-                direction = orthogonalise(param.grad.lerp(mean, group["momentum"]))
+                nesterov.append(param.grad.lerp(mean, group["momentum"]))
+            for param, direction in zip(params, directions(nesterov), strict=True):
                 param.mul_(1 - group["lr"] * group["weight_decay"])
                 param.add_(direction, alpha=-0.2 * group["lr"] * max(param.shape) ** 0.5)
         return loss

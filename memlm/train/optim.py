@@ -1,12 +1,20 @@
 """Optimisers, and the course of the learning rate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from memlm.train.config import OptimConfig
 from memlm.train.muon import Muon
+
+# Parts whose rows are tokens or places: as ours are named, and in models of others (Llama, GPT-2, NeoX, BERT).
+_TABLES = {"embed", "head", "start", "place"} | {
+    *("embed_tokens", "lm_head", "embed_out", "wte", "wpe", "embed_positions"),
+    *("word_embeddings", "position_embeddings", "token_type_embeddings", "embed_in"),
+}
+
+Named = Sequence[tuple[str, nn.Parameter]]
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -18,24 +26,33 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     return rise * max(config.final, 1 - (1 - config.final) * (share - config.decay_from) / (1 - config.decay_from))
 
 
-def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """AdamW over everything that is trained, or Muon over the hidden matrices and AdamW over the rest.
+def adamw(params: Named, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW over all of them."""
+    betas = (config.beta1, config.beta2)
+    trained = [p for _, p in params]
+    if not trained:
+        return []
+    return [torch.optim.AdamW(trained, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)]
 
-    Embedding and head stay with AdamW under Muon, whose update treats every direction alike: their rows are
-    tokens of very unequal frequency (kellerjordan.github.io/posts/muon).
+
+def muon(params: Named, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """Muon over the hidden matrices, AdamW over the rest.
+
+    Embedding and head stay with AdamW, since Muon's update treats every direction alike: their rows are tokens of very
+    unequal frequency (kellerjordan.github.io/posts/muon).
     """
-    params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in params if config.kind == "muon" and _is_hidden_matrix(name, p)]
-    chosen = {id(p) for p in matrices}
-    rest = [p for _, p in params if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = []
-    if rest:
-        betas = (config.beta1, config.beta2)
-        optimizers.append(
-            torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
-        )
-    if matrices:
-        optimizers.append(Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay))
+    hidden = [(name, p) for name, p in params if _is_hidden_matrix(name, p)]
+    rest = [(name, p) for name, p in params if not _is_hidden_matrix(name, p)]
+    matrices = [Muon([p for _, p in hidden], lr=config.matrix_lr, weight_decay=config.weight_decay)] if hidden else []
+    return adamw(rest, config) + matrices
+
+
+OPTIMIZERS: dict[str, Callable[[Named, OptimConfig], list[torch.optim.Optimizer]]] = {"adamw": adamw, "muon": muon}
+
+
+def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """The optimisers of `config` over everything that is trained."""
+    optimizers = OPTIMIZERS[config.kind]([(name, p) for name, p in model.named_parameters() if p.requires_grad], config)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
@@ -72,4 +89,4 @@ def _named_state(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str,
 
 
 def _is_hidden_matrix(name: str, param: Tensor) -> bool:
-    return param.ndim == 2 and not {"embed", "head", "start", "place"} & set(name.split("."))
+    return param.ndim == 2 and not _TABLES & set(name.split("."))

@@ -14,9 +14,10 @@ from tokenizers import Tokenizer
 from memlm import ui
 from memlm.errors import UsageError
 from memlm.kinds import ModelShape
-from memlm.loading import load_model, load_tokenizer
+from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
 from memlm.records import to_dict
+from memlm.tokens.tokenizer import load_tokenizer
 
 
 def find_start(start: Path, out: Path) -> Path:
@@ -47,7 +48,7 @@ def start_from(
             f"{folder} knows {source.config.vocab_size} tokens and the data has {model.config.vocab_size}: "
             "start from a model that was trained on the same tokenizer."
         )
-    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(find_model(folder)).get_vocab() != tokenizer.get_vocab():
         raise UsageError(f"{folder} was trained with another tokenizer than the data's: prepare the data with its own.")
     if getattr(source.config, "base_fingerprint", None) != getattr(model.config, "base_fingerprint", None):
         raise UsageError(f"{folder} was made for another language model: start from one for the same model.")

@@ -7,7 +7,7 @@ from banks import TEXTS, T, memory_model, tokenizer
 
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents
-from memlm.bank.recall import Score, find_originals, recall, recall_text
+from memlm.bank.recall import Recalled, find_originals, recall, recall_text
 from memlm.errors import UsageError
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape
@@ -46,11 +46,11 @@ def test_a_memory_model_that_reads_soft_tokens_recalls_as_its_autoencoder(model,
 
 
 def test_a_score_counts_tokens_and_whole_chunks():
-    score = Score()
+    score = Recalled()
     score.add(np.array([1, 2, 3, 4, 5, 6]), np.array([1, 2, 3, 9, 5, 6]), 2)
     score.add(np.array([7]), np.array([7]), 2)
     assert score.as_json() == {"token_accuracy": 6 / 7, "exact_chunks": 3 / 4, "tokens": 7, "chunks": 4}
-    assert Score().as_json()["token_accuracy"] == 0
+    assert Recalled().as_json()["token_accuracy"] == 0
 
 
 def test_originals_are_found_by_what_they_say(made, model):
@@ -58,7 +58,7 @@ def test_originals_are_found_by_what_they_say(made, model):
     documents = [Document(f"renamed {name}", [text] if text else []) for name, text in TEXTS.items()]
     found = find_originals(bank.documents, documents, "here")
     for entry in bank.documents:
-        score = Score()
+        score = Recalled()
         text = "".join(recall_text(bank, model, tokenizer(), entry.name, found[entry.sha256], score))
         assert text == TEXTS[entry.name]
         assert (score.tokens, score.right, score.exact) == (entry.tokens, entry.tokens, entry.chunks)

@@ -13,7 +13,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import BENCHMARKS, corpus, encode, memory, parallel, peak, slots, tokenise
+from memlm.bench import BENCHMARKS, encode, memory, parallel, peak, slots, tokenise
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most, plan
 from memlm.bench.mixer import PlainMixing
@@ -79,7 +79,7 @@ def small_language_model(options) -> dict:
     )
     soft, base = SoftTokens(width=4, hidden=8), BaseConfig(name=str(lm), lora_rank=2)
     models = {"soft": SoftAutoencoderShape(base=str(lm), encoder=encoder, decoder=soft, negatives=8)}
-    other = PretrainedShape(encoder=encoder, chunks=2, soft=soft, decoder=base)
+    other = PretrainedShape(encoder=encoder, chunks=2, reader=soft, decoder=base)
     stages = {
         name: replace(config, model=models.get(name, other), steps=1, batch=2)
         for name, config in presets.smollm2_curriculum().stages.items()
@@ -99,7 +99,8 @@ def run(name, options, **more):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_runs_and_writes_the_form(name, options, tmp_path):
+def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     report, text = run(name, options)
     assert text.startswith(f"# {name}\n\n{report.claim}\n\n- command: `memlm bench {name}`\n- machine: ")
     assert re.search(r"^- commit: \S+\n- setting: \S", text, re.M)
@@ -165,6 +166,7 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
 
 
 def test_targets_are_told_where_a_context_is_64_chunks(options, monkeypatch):
+    monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     monkeypatch.setattr(memory, "step_cost", lambda step, device: peak.StepCost(seconds=1e-3, peak_bytes=9))
     monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
     report, _ = run("memory", Options(data=options.data, out=options.out, seconds=600.0))
@@ -215,7 +217,7 @@ def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
 
 
 def test_sides_that_compute_something_else_are_not_timed():
-    model = parallel._built(STACK, 20, 3, 4, "vector", torch.device("cpu"))
+    model = parallel._built(STACK, 20, 3, 4, VectorReader(), torch.device("cpu"))
     losses = {"a": lambda: model.head.weight.sum(), "b": lambda: model.head.weight.sum() + 1}
     with pytest.raises(AssertionError, match="different losses"):
         parallel.compare_steps(model, losses, 1.0)
@@ -344,9 +346,9 @@ def test_the_frontier_s_order_and_line(data):
 def test_a_missing_corpus_is_prepared_and_a_present_one_is_not(data, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("memlm.data.prepare.prepare", asked.append)
-    assert corpus.open_corpus(Options(data=data, out=tmp_path)).vocab_size == 300
+    assert Options(data=data, out=tmp_path).corpus().vocab_size == 300
     assert not asked
-    corpus.open_corpus(Options(data=tmp_path / "new", out=tmp_path))
+    Options(data=tmp_path / "new", out=tmp_path).corpus()
     assert (asked[0].source, asked[0].out) == ("gutenberg", tmp_path / "new")
 
 

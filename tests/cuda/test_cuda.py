@@ -12,15 +12,27 @@ from memlm.measure.config import ProbeConfig
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import MemoryShape
 from memlm.nn.chunks import Chunks
+from memlm.nn.compiled import compile_parts
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
+from memlm.precision import computing
 from memlm.presets import slots
+from memlm.train.checkpoint import load_checkpoint, save_checkpoint
 from memlm.train.loop import train
+from memlm.train.muon import directions, orthogonalise
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def whole_precision():
+    """A run settles the precision of its process, whatever was compared with the CPU before."""
+    torch.set_float32_matmul_precision("highest")
+
+
 STACKS = [
     StackConfig(kind="mixer", width=64, layers=2, kernel=4),
     StackConfig(kind="mixer", width=64, layers=2, heads=4),
@@ -65,14 +77,14 @@ def test_memory_models_give_the_cpus_numbers_in_both_forms_and_with_a_cache(shap
 )
 def test_attention_in_one_kernel_and_by_groups_is_that_under_one_mask(rule):
     from memlm.nn.attention import by_groups
-    from memlm.nn.flex import in_one_kernel
+    from memlm.nn.flex import block_mask, in_one_kernel
 
     device = torch.device("cuda")
     tensors = [torch.randn(2, 4, rule.entries, 32, device=device, requires_grad=True) for _ in "qkv"]
     weight = torch.randn(2, 4, rule.entries, 32, device=device)
     ways = {
         "mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=rule.mask(device)),
-        "kernel": lambda q, k, v: in_one_kernel(q, k, v, rule),
+        "kernel": lambda q, k, v: in_one_kernel(q, k, v, block_mask(rule, device)),
         "groups": lambda q, k, v: by_groups(q, k, v, rule, 512),
     }
     read = {name: way(*tensors) for name, way in ways.items()}
@@ -84,6 +96,7 @@ def test_attention_in_one_kernel_and_by_groups_is_that_under_one_mask(rule):
 
 def test_a_model_over_a_long_text_trains_in_one_kernel_and_learns_what_groups_teach(monkeypatch):
     from memlm.nn import attention, flex
+    from memlm.readers.placing import packed
 
     shape = MemoryShape(
         chunks=40,
@@ -96,6 +109,7 @@ def test_a_model_over_a_long_text_trains_in_one_kernel_and_learns_what_groups_te
     monkeypatch.setattr(flex, "in_one_kernel", lambda *given: calls.append(1) or kernel(*given))
     for long in (attention.LONG, 10**9):
         monkeypatch.setattr(attention, "LONG", long)
+        packed.cache_clear()  # whose layouts remember how they were followed
         model.zero_grad()
         loss = model(x, labels=x).loss
         loss.backward()
@@ -104,3 +118,51 @@ def test_a_model_over_a_long_text_trains_in_one_kernel_and_learns_what_groups_te
     assert len(calls) == shape.decoder.layers
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunks", [2, 20], ids=["by groups", "in one kernel"])
+@pytest.mark.parametrize("kind", ["transformer", "mixer"])
+def test_compiled_blocks_learn_what_plain_ones_do_in_a_graph_a_shape(kind, chunks):
+    from torch._dynamo.utils import counters
+
+    stack = StackConfig(kind=kind, width=64, layers=3, heads=2)
+    shape = MemoryShape(
+        chunks=chunks,
+        encoder=EncoderShape(chunk_tokens=64, memory_dim=64, stack=stack),
+        decoder=stack,
+        positions="fixed",
+    )
+    model = build_model(shape, 50, 0).cuda().train()
+    x = torch.randint(2, 50, (2, chunks * 64), device="cuda")
+
+    def step():
+        model.zero_grad()
+        with computing(x.device):
+            loss = model(x, labels=x).loss
+        loss.backward()
+        return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+    plain_loss, plain = step()
+    compile_parts(model)
+    counters.clear()
+    for _ in range(3):
+        loss, gradients = step()
+    assert counters["stats"]["unique_graphs"] == 3  # encoder's blocks, decoder's, the loss
+    assert not counters["graph_break"]
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-2, atol=1e-2)
+    for name in plain:
+        assert (gradients[name] - plain[name]).norm() <= 0.1 * plain[name].norm() + 1e-3, name
+
+
+def test_a_checkpoint_brings_back_the_devices_generator(tmp_path):
+    torch.randn(3, device="cuda")
+    path = save_checkpoint(tmp_path, 1, {"w": torch.zeros(1)}, {}, {}, keep=1)
+    expected = torch.randn(5, device="cuda")
+    load_checkpoint(path)
+    assert torch.equal(torch.randn(5, device="cuda"), expected)
+
+
+def test_muon_takes_matrices_of_one_shape_at_once():
+    matrices = [torch.randn(shape, device="cuda") for shape in ((32, 64), (64, 32), (32, 64))]
+    for ours, one in zip(directions(matrices), matrices, strict=True):
+        torch.testing.assert_close(ours, orthogonalise(one), rtol=1e-3, atol=1e-3)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'memlm[eval]'")
 
 from memlm.cli import main
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
 from memlm.loading import build_model, save_model
 from memlm.memory.encoder_shape import EncoderShape
@@ -65,7 +65,7 @@ def ids(tokens, seed=0):
 def test_scores_of_the_base_are_those_of_transformers(base):
     model, lm = build(base), AutoModelForCausalLM.from_pretrained(base).eval()
     texts = [Text(ids(n, seed=n), first) for n, first in ((30, 17), (5, 0), (64, 60), (1, 0))]
-    scores = Scorer(model, "base", Memories(model)).score(texts)
+    scores = Scorer(model, "base", ChunkMemories(model)).score(texts)
     for text, score in zip(texts, scores, strict=True):
         own = torch.tensor([[1, *(i - SHIFT for i in text.ids)]])
         with torch.no_grad():
@@ -73,7 +73,7 @@ def test_scores_of_the_base_are_those_of_transformers(base):
         right = logits.log_softmax(-1).gather(1, own[0, 1:, None])[text.first :]
         assert score.loglikelihood == pytest.approx(right.sum().item(), abs=1e-4)
         assert not score.memories.any()
-    own = Scorer(model, "own", Memories(model)).score(texts)
+    own = Scorer(model, "own", ChunkMemories(model)).score(texts)
     assert all(abs(a.loglikelihood - b.loglikelihood) > 1e-2 for a, b in zip(own[:3:2], scores[:3:2], strict=True))
 
 

@@ -12,7 +12,7 @@ from texts import TEXT
 
 from memlm.data.corpus import Corpus
 from memlm.evaluate.harness import Harness
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape, MemoryShape
 
@@ -32,7 +32,7 @@ def harness(tokenizer, shape=MEMORY, condition="own"):
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-    return Harness(model, tokenizer, condition, Memories(model))
+    return Harness(model, tokenizer, condition, ChunkMemories(model))
 
 
 def request(kind, *args, doc_id=0):

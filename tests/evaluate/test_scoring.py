@@ -7,7 +7,7 @@ from pairwise import one_of_each
 
 from memlm.errors import UsageError
 from memlm.evaluate import scoring
-from memlm.evaluate.memories import Memories
+from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
 from memlm.loading import build_model
 from memlm.measure.reading import logits_of
@@ -41,7 +41,7 @@ def plain(model, text, condition="own"):
 def test_scores_are_those_of_a_plain_loop(name):
     model = model_of(name)
     for condition in ("own", "none")[: len(conditions_of(model))]:
-        scores = Scorer(model, condition, Memories(model)).score(TEXTS)
+        scores = Scorer(model, condition, ChunkMemories(model)).score(TEXTS)
         expected = [plain(model, text, condition) for text in TEXTS]
         assert [score.loglikelihood for score in scores] == pytest.approx([e[0] for e in expected], abs=1e-4)
         assert [score.greedy for score in scores] == [e[1] for e in expected]
@@ -52,7 +52,7 @@ def test_greedy_is_true_where_the_text_is_what_the_model_would_write():
     start = ids(1, 9)
     whole = model.generate(start, max_new_tokens=5, eos_token_id=None)[0].tolist()
     wrong = [*whole[:-1], (whole[-1] + 1) % V]
-    scores = Scorer(model, "own", Memories(model)).score([Text(whole, 9), Text(wrong, 9)])
+    scores = Scorer(model, "own", ChunkMemories(model)).score([Text(whole, 9), Text(wrong, 9)])
     assert [score.greedy for score in scores] == [True, False]
 
 
@@ -60,9 +60,9 @@ def test_greedy_is_true_where_the_text_is_what_the_model_would_write():
 @pytest.mark.parametrize("shape", one_of_each(READING, lambda s: (s.decoder, s.positions)), ids=ident)
 def test_what_is_scored_together_never_changes_a_value(shape, condition, monkeypatch):
     model = build(shape)
-    together = Scorer(model, condition, Memories(model)).score(TEXTS)
+    together = Scorer(model, condition, ChunkMemories(model)).score(TEXTS)
     monkeypatch.setattr(scoring, "_TOKENS", 1)  # every piece by itself
-    alone = Scorer(model, condition, Memories(model)).score(TEXTS[::-1])[::-1]
+    alone = Scorer(model, condition, ChunkMemories(model)).score(TEXTS[::-1])[::-1]
     assert [a.loglikelihood for a in together] == pytest.approx([b.loglikelihood for b in alone], abs=1e-4)
 
 
@@ -74,22 +74,22 @@ def test_what_is_scored_together_never_changes_a_value(shape, condition, monkeyp
 def test_memories_are_counted_by_token(tokens, first, read):
     text = [Text(ids(1, tokens)[0].tolist(), first)]
     model = build(READING[0])
-    assert Scorer(model, "own", Memories(model)).score(text)[0].memories.tolist() == read
-    assert Scorer(model, "none", Memories(model)).score(text)[0].memories.tolist() == [0] * len(read)
-    assert Scorer(model_of("recurrent"), "own", Memories(model)).score(text)[0].memories.tolist() == [
+    assert Scorer(model, "own", ChunkMemories(model)).score(text)[0].memories.tolist() == read
+    assert Scorer(model, "none", ChunkMemories(model)).score(text)[0].memories.tolist() == [0] * len(read)
+    assert Scorer(model_of("recurrent"), "own", ChunkMemories(model)).score(text)[0].memories.tolist() == [
         min(1, n) for n in read
     ]
     for name in [*[ident(shape) for shape in SHAPES if shape not in READING], "causal"]:
-        assert not Scorer(model_of(name), "own", Memories(model)).score(text)[0].memories.any()
+        assert not Scorer(model_of(name), "own", ChunkMemories(model)).score(text)[0].memories.any()
 
 
 def test_random_memories_are_seeded_and_belong_to_the_chunk():
     model = build(READING[0])
-    scores = [Scorer(model, "random", Memories(model), seed).score(TEXTS) for seed in (0, 0, 1)]
+    scores = [Scorer(model, "random", ChunkMemories(model), seed).score(TEXTS) for seed in (0, 0, 1)]
     a, b, c = ([score.loglikelihood for score in of_seed] for of_seed in scores)
     assert a == b
     assert a != c
-    own = [score.loglikelihood for score in Scorer(model, "own", Memories(model)).score(TEXTS)]
+    own = [score.loglikelihood for score in Scorer(model, "own", ChunkMemories(model)).score(TEXTS)]
     reads = [score.memories.any() for score in scores[0]]
     assert [x == pytest.approx(y, abs=1e-6) for x, y in zip(a, own, strict=True)] == [not read for read in reads]
 
@@ -97,7 +97,7 @@ def test_random_memories_are_seeded_and_belong_to_the_chunk():
 def test_random_memories_have_the_mean_and_the_spread_of_the_true_ones():
     model = build(READING[0])
     chunks = [tuple(row) for row in ids(3000, T).tolist()]
-    memories = Memories(model)
+    memories = ChunkMemories(model)
     true_KM, random_KM = (torch.stack(list(m.values())) for m in (memories.true(chunks), memories.random(chunks, 0)))
     assert random_KM.shape == true_KM.shape == (len(set(chunks)), M)
     deviation_M = true_KM.std(0)
@@ -109,12 +109,12 @@ def test_random_memories_have_the_mean_and_the_spread_of_the_true_ones():
 def test_one_memory_alone_cannot_be_drawn_like():
     model = build(READING[0])
     with pytest.raises(UsageError, match="two different memories"):
-        Scorer(model, "random", Memories(model)).score([Text([5, 6, 7, 8, 9], 4)])
+        Scorer(model, "random", ChunkMemories(model)).score([Text([5, 6, 7, 8, 9], 4)])
 
 
 def test_a_chunk_is_encoded_once():
     model, calls = build(READING[0]), []
-    memories = Memories(model)
+    memories = ChunkMemories(model)
     encode = model.encode
     model.encode = lambda ids_BT: calls.append(len(ids_BT)) or encode(ids_BT)  # pyright: ignore
     for condition in ("own", "random"):

@@ -22,7 +22,7 @@ from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
 from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
-from memlm.train.evaluate import evaluate
+from memlm.train.held_out import evaluate
 
 X = IGNORED
 QUICK = AccessConfig(examples=40, free_running=8)

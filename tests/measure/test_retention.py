@@ -12,7 +12,7 @@ from memlm.loading import build_model, save_model
 from memlm.measure import retention
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
-from memlm.measure.encoders import Encoder, open_encoder
+from memlm.measure.encoders import open_encoder
 from memlm.measure.probe import train_probe
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
@@ -20,7 +20,7 @@ from memlm.nn.config import StackConfig
 from memlm.train.config import TrainConfig
 from memlm.train.loop import train
 
-T = 4
+T, CPU = 4, torch.device("cpu")
 POINTWISE = StackConfig(kind="pointwise", width=24, layers=1)
 SLOTS = AutoencoderShape(
     chunk_tokens=T,
@@ -30,7 +30,7 @@ SLOTS = AutoencoderShape(
     readout="slots",
     bridge="slots",
 )
-QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=2000, steps=150, batch=64))
+QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=1000, steps=80, batch=64))
 FIGURES = (
     "cross_entropy",
     "entropy_ratio",
@@ -48,13 +48,18 @@ FIGURES = (
 def run(data, tmp_path_factory):
     """A trained slots autoencoder."""
     out = tmp_path_factory.mktemp("runs") / "slots"
-    train(TrainConfig(data=data, model=SLOTS, steps=400, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
+    train(TrainConfig(data=data, model=SLOTS, steps=200, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
     return out
 
 
 @pytest.fixture(scope="module")
-def report(run, data, tmp_path_factory):
-    return measure([str(run)], data, tmp_path_factory.mktemp("measured") / "out", QUICK)
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("measured") / "out"
+
+
+@pytest.fixture(scope="module")
+def report(run, data, out):
+    return measure([str(run)], data, out, QUICK)
 
 
 def row(report, training, decoder="fresh"):
@@ -100,16 +105,15 @@ def test_recalled_passages_are_kept(report):
             assert len(passage["original"]) == len(passage["recalled"]) == len(passage["right"]) == T
 
 
-def test_asked_twice_is_done_once(run, data, tmp_path, monkeypatch):
-    first = measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False))
+def test_asked_twice_is_done_once(report, run, data, out, monkeypatch):
     monkeypatch.setattr("memlm.measure.run.Measurement", None)  # would fail if anything were measured again
-    assert measure([str(run)], data, tmp_path / "out", replace(QUICK, controls=False)) == first
+    assert measure([str(run)], data, out, QUICK) == report
     with pytest.raises(UsageError, match="another measurement"):
-        measure([str(run)], data, tmp_path / "out", replace(QUICK, seed=1))
+        measure([str(run)], data, out, replace(QUICK, seed=1))
 
 
 def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
-    encoder, corpus = open_encoder(str(run)), Corpus.open(data)
+    encoder, corpus = open_encoder(str(run), CPU), Corpus.open(data)
     tokens = corpus.chunks(corpus.valid, T, limit=50).tokens
     first = np.array(embed(encoder, tokens, tmp_path))
     torch.testing.assert_close(torch.from_numpy(first), encoder.model.encode(torch.from_numpy(tokens)))
@@ -117,13 +121,13 @@ def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
     np.testing.assert_array_equal(embed(encoder, tokens, tmp_path), first)
     with pytest.raises(TypeError):  # other tokens are not found in the cache
         embed(encoder, tokens[::-1], tmp_path)
-    twin = encoder.untrained(0)
+    twin = encoder.twin(0)
     with pytest.raises(TypeError):  # nor another encoder's memories
         embed(twin, tokens, tmp_path)
 
 
 def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monkeypatch):
-    source, corpus = open_encoder(str(run)).model, Corpus.open(data)
+    source, corpus = open_encoder(str(run), CPU).model, Corpus.open(data)
     shape = MemoryShape(chunks=2, encoder=source.config.read_shape().encoder_shape)
     model = build_model(shape, corpus.vocab_size, 0)
     model.encoder.load_state_dict(source.encoder.state_dict())
@@ -180,8 +184,7 @@ def test_models_of_two_chunk_lengths_are_measured_each_at_its_own(run, data, tmp
 
 
 def test_encoders_say_what_they_are(run):
-    encoder = open_encoder(str(run))
+    encoder = open_encoder(str(run), CPU)
     assert (encoder.kind, encoder.training, encoder.memory_dim) == ("slots", "autoencoder", 64)
-    assert isinstance(encoder, Encoder)
-    assert encoder.untrained(0).model.fingerprint() == encoder.untrained(0).model.fingerprint()
-    assert encoder.untrained(0).model.fingerprint() != encoder.model.fingerprint()
+    assert encoder.twin(0).model.fingerprint() == encoder.twin(0).model.fingerprint()
+    assert encoder.twin(0).model.fingerprint() != encoder.model.fingerprint()

@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModel
 
 from memlm.errors import UsageError
 from memlm.loading import build_model, load_model
-from memlm.memory.bridge import BRIDGES, Unroll
-from memlm.memory.readout import READOUTS
+from memlm.memory.bridge import Unroll
+from memlm.memory.encoder_shape import BRIDGES, READOUTS
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig

@@ -105,8 +105,16 @@ def test_the_one_kernel_visits_the_blocks_that_are_seen(rule):
 
 
 def test_biases_that_were_made_while_evaluating_serve_training():
-    attention._made_bias.cache_clear()
+    attention.biases_of.cache_clear()
     tensors = made(RULES["slots"])
     with torch.inference_mode():
-        attend(*tensors, RULES["slots"])
-    attend(*tensors, RULES["slots"]).sum().backward()
+        evaluated = attend(*tensors, RULES["slots"])
+    trained = attend(*tensors, RULES["slots"])
+    trained.square().sum().backward()
+    assert torch.equal(trained, evaluated)
+    assert all(tensor.grad.abs().sum() > 0 for tensor in tensors)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_rows_are_attended_to_as_well(rule):
+    assert attend(*(z[:0] for z in made(rule)), rule).shape == (0, 2, rule.entries, 8)

@@ -9,9 +9,13 @@ from memlm.nn.transformer import Transformer
 
 def test_what_was_first_evaluated_can_still_be_trained():
     stack = Transformer(StackConfig(kind="transformer", width=8, heads=2, layers=1), 23)
+    x_1TD = torch.randn(1, 23, 8)
     with torch.inference_mode():
-        stack(torch.randn(1, 23, 8))
-    stack(torch.randn(1, 23, 8)).sum().backward()
+        evaluated = stack(x_1TD)
+    trained = stack(x_1TD)
+    trained.square().sum().backward()
+    assert torch.equal(trained, evaluated)
+    assert all(p.grad is not None for p in stack.parameters())
 
 
 def test_equal_to_transformers_llama():

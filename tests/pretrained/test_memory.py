@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 import torch
+from pairwise import pairwise
 from tiny_models import FAMILIES, LAYERS, V, W, own_tokenizer, save_tiny
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -41,6 +43,7 @@ def over(kind: str, base: Path, **changes) -> PretrainedShape:
     return replace(shape, decoder=replace(shape.decoder, name=str(base)), **changes)
 
 
+ADAPTED = ["slots", "vector", "itself"]  # whose base stays as it was
 every_family = pytest.mark.parametrize("family", FAMILIES)
 every_shape = pytest.mark.parametrize("kind", SHAPES)
 
@@ -76,9 +79,7 @@ def own(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.ones_like(x[:, :1]), x[:, :-1] - SHIFT], 1)
 
 
-@every_family
-@every_shape
-@pytest.mark.parametrize("tokens_less", [0, 1])
+@pytest.mark.parametrize(("family", "kind", "tokens_less"), pairwise(list(FAMILIES), list(SHAPES), [0, 1]))
 def test_without_memories_the_base_is_unchanged_to_the_bit(family, kind, tokens_less):
     model, x = build(family, kind), ids(2, T - tokens_less)
     with torch.inference_mode():
@@ -119,9 +120,7 @@ def test_the_base_by_itself_is_theirs_over_the_whole_text(family, kind):
     torch.testing.assert_close(logits[..., END], base[..., 0], rtol=1e-5, atol=1e-5)
 
 
-@every_family
-@every_shape
-@pytest.mark.parametrize("form", ["packed", "folded"])
+@pytest.mark.parametrize(("family", "kind", "form"), pairwise(list(FAMILIES), list(SHAPES), ["packed", "folded"]))
 def test_a_hidden_memory_is_as_if_it_were_not_there(family, kind, form):
     model, x = build(family, kind), ids(2, 3 * T)
     model.form = form
@@ -172,18 +171,15 @@ def one_after_the_other(model: PretrainedMemory, x: torch.Tensor, family: str, m
     return torch.cat(out, 1)
 
 
-@every_family
-@pytest.mark.parametrize("kind", ["slots", "vector", "itself"])
-def test_both_forms_are_the_loop_over_chunks(family, kind):
-    model = build(family, kind)
-    for tokens in (T, 3 * T, 3 * T + 1, 2):
-        x = ids(2, tokens)
-        marks = torch.rand(2, -(-tokens // T), generator=torch.Generator().manual_seed(1)) < 0.5
-        before = torch.randn(2, 2, M, generator=torch.Generator().manual_seed(2))
-        for given in ({"marks": marks}, {"memories": before}):
-            truth = one_after_the_other(model, x, family, **given)
-            for model.form in ("packed", "folded"):
-                torch.testing.assert_close(model(x, **given).logits, truth, rtol=1e-3, atol=2e-3)
+@pytest.mark.parametrize(("family", "kind", "tokens"), pairwise(list(FAMILIES), ADAPTED, [3 * T + 1, T, 3 * T, 2]))
+def test_both_forms_are_the_loop_over_chunks(family, kind, tokens):
+    model, x = build(family, kind), ids(2, tokens)
+    marks = torch.rand(2, -(-tokens // T), generator=torch.Generator().manual_seed(1)) < 0.5
+    before = torch.randn(2, 2, M, generator=torch.Generator().manual_seed(2))
+    for given in ({"marks": marks}, {"memories": before}):
+        truth = one_after_the_other(model, x, family, **given)
+        for model.form in ("packed", "folded"):
+            torch.testing.assert_close(model(x, **given).logits, truth, rtol=1e-3, atol=2e-3)
 
 
 @every_family
@@ -191,27 +187,29 @@ def test_both_forms_are_the_loop_over_chunks(family, kind):
 def test_the_future_and_padding_change_nothing(family, kind):
     model, x = build(family, kind), ids(2, 3 * T - 1)
     padded = torch.nn.functional.pad(x, (0, 1))
-    for n in (0, T - 1, T, 2 * T + 1):
-        changed = x.clone()
-        changed[:, n] = 5 + (changed[:, n] + 1) % (KNOWN - 5)
-        for model.form in ("packed", "folded"):
-            before = model(x).logits
+    for model.form in ("packed", "folded"):
+        before = model(x).logits
+        torch.testing.assert_close(model(padded).logits[:, : x.shape[1]], before, rtol=1e-4, atol=1e-4)
+        for n in (0, T - 1, T, 2 * T + 1):
+            changed = x.clone()
+            changed[:, n] = 5 + (changed[:, n] + 1) % (KNOWN - 5)
             torch.testing.assert_close(model(changed).logits[:, : n + 1], before[:, : n + 1], rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(model(padded).logits[:, : x.shape[1]], before, rtol=1e-4, atol=1e-4)
 
 
-@every_family
-@pytest.mark.parametrize("kind", ["slots", "vector", "itself"])
-def test_cached_generation_is_the_uncached_one_token_by_token(family, kind):
+@pytest.mark.parametrize(
+    ("family", "kind", "given"),
+    pairwise(list(FAMILIES), ADAPTED, [("memories", "marks"), (), ("memories",), ("marks",)]),
+)
+def test_cached_generation_is_the_uncached_one_token_by_token(family, kind, given):
     model = build(family, kind)
     prompts = torch.nn.functional.pad(ids(3, 2 * T + 1), (0, 1))
     prompts[1, T - 1 :] = PAD
     prompts[2, 2:] = PAD
     memories = torch.randn(3, 2, M, generator=torch.Generator().manual_seed(3))
     marks = torch.tensor([[False, True, False], [True, False, True], [False, False, True]])
-    for given in ({}, {"memories": memories}, {"marks": marks}, {"memories": memories, "marks": marks}):
-        asked = {"max_new_tokens": 2 * T + 1, "eos_token_id": None, **given}
-        assert torch.equal(model.generate(prompts, **asked), model.generate(prompts, use_cache=False, **asked))
+    told = {name: value for name, value in (("memories", memories), ("marks", marks)) if name in given}
+    asked = {"max_new_tokens": 2 * T + 1, "eos_token_id": None, **told}
+    assert torch.equal(model.generate(prompts, **asked), model.generate(prompts, use_cache=False, **asked))
     alone = model.generate(prompts[1:2, : T - 1], max_new_tokens=T, eos_token_id=None, memories=memories[1:2])
     together = model.generate(prompts, max_new_tokens=T, eos_token_id=None, memories=memories)
     assert torch.equal(alone[0, T - 1 :], together[1, prompts.shape[1] :])
@@ -256,8 +254,9 @@ def test_every_weight_that_is_trained_learns_and_the_base_stays(kind):
     assert {name for name in trained if named[name].grad is None} == set()
 
 
-@every_family
-@every_shape
+@pytest.mark.parametrize(
+    ("family", "kind"), [*product(FAMILIES, ["slots", "whole"]), ("llama", "vector"), ("gpt2", "itself")]
+)
 def test_saved_apart_and_put_together_again(family, kind, tmp_path):
     model, x = build(family, kind), ids(2, 3 * T)
     model.save_pretrained(tmp_path)

@@ -56,8 +56,11 @@ def test_logits_made_in_another_way(monkeypatch):
         check(lm, "doubled")
 
 
-def test_an_ordinary_one_passes():
-    check(tiny(), "llama")
+def test_an_ordinary_one_passes_and_stays_as_it_was():
+    lm, ids = tiny(), torch.arange(6)[None]
+    before = lm(ids).logits
+    check(lm, "llama")
+    assert torch.equal(lm(ids).logits, before)
 
 
 def test_peft_is_asked_for_only_where_it_is_needed(monkeypatch):

@@ -68,7 +68,7 @@ def runs(place: Path) -> Path:
                 encoder=ENCODER, chunks=2, reader=SOFT, decoder=BaseConfig(name=str(place / "lm"), lora_rank=2)
             )
         )
-        size = {"steps": 300, "batch": 16} if name == "soft" else {"steps": 10}
+        size = {"steps": 150, "batch": 16} if name == "soft" else {"steps": 10}
         stages[name] = replace(config, data=place / "data", model=model, **{**QUICK, **size})
     train_curriculum(replace(smollm2_curriculum(), stages=stages), place / "runs")
     return place / "runs"

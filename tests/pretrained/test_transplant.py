@@ -1,6 +1,7 @@
 """A language model's tokenizer with our two ids before its own: the same cuts, the same text, and no faked boundary."""
 
 import json
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,14 @@ from memlm.pretrained.transplant import SHIFT, tokenizer_for, transplant
 from memlm.tokens.tokenizer import load_tokenizer
 
 
+@cache
+def moved() -> Tokenizer:
+    return transplant(own_tokenizer(), "tiny")
+
+
 @given(st.text())
 def test_ids_are_moved_up_by_two_and_nothing_else_changes(text):
-    own, ours = own_tokenizer(), transplant(own_tokenizer(), "tiny")
+    own, ours = own_tokenizer(), moved()
     own.encode_special_tokens = True
     assert ours.encode(text).ids == [i + SHIFT for i in own.encode(text).ids]
     assert ours.decode(ours.encode(text).ids) == text

@@ -43,23 +43,23 @@ def tables(markdown: str) -> list[list[list[str]]]:
 
 def test_rows_are_ranked_by_usable_bits_and_controls_are_left_out(demo):
     fresh, own = rankings(read_runs([demo]))
-    assert (fresh.decoder, own.decoder) == ("fresh", "own")
+    assert [table.shared["decoder"] for table in (fresh, own)] == ["fresh", "own"]
     for table in (fresh, own):
-        bits = [entry.row["usable_bits_per_token"] for entry in table.entries]
+        bits = [row["usable_bits_per_token"] for row in table.rows]
         assert bits == sorted(bits, reverse=True)
     kept = [row for row in ROWS if row[2] in RANKED]
-    assert len(fresh.entries) + len(own.entries) == len(kept)
-    assert [entry.name for entry in fresh.entries][:3] == ["slots", "mixer", "slots, untrained twin"]
-    assert fresh.entries[-1].name == "no memory"
+    assert len(fresh.rows) + len(own.rows) == len(kept)
+    assert [row["name"] for row in fresh.rows][:3] == ["slots", "mixer", "slots, untrained twin"]
+    assert fresh.rows[-1]["name"] == "no memory"
 
 
 def test_costs_are_told_where_they_are_known(demo, tmp_path):
-    best = rankings(read_runs([demo]))[0].entries[0]
-    assert (best.tokens, best.seconds) == (1000 * 128 * 64, 1000 * 0.06)
-    alone = rankings(read_runs([demo / "retention"]))[0].entries[0]
-    assert (alone.tokens, alone.seconds) == (None, None)
-    twin = next(e for e in rankings(read_runs([demo]))[0].entries if e.row["training"] == "untrained")
-    assert twin.tokens is None
+    best = rankings(read_runs([demo]))[0].rows[0]
+    assert (best["train_tokens"], best["train_seconds"]) == (1000 * 128 * 64, 1000 * 0.06)
+    alone = rankings(read_runs([demo / "retention"]))[0].rows[0]
+    assert (alone["train_tokens"], alone["train_seconds"]) == (None, None)
+    twin = next(row for row in rankings(read_runs([demo]))[0].rows if row["training"] == "untrained")
+    assert twin["train_tokens"] is None
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_what_cannot_be_compared_is_never_in_one_table(facts, tmp_path):
     apart = rankings(read_runs([tmp_path]))
     assert len(apart) == 4
     for table in apart:
-        assert len({json.dumps([e.row.get(key) for key in facts], sort_keys=True) for e in table.entries}) == 1
-    lengths = [table.chunk_tokens for table in apart]
+        assert len({json.dumps([row.get(key) for key in facts], sort_keys=True) for row in table.rows}) == 1
+    lengths = [table.shared["chunk_tokens"] for table in apart]
     assert lengths == sorted(lengths)
 
 
@@ -90,14 +90,14 @@ def test_another_seed_of_the_probe_is_comparable_and_equal_rows_stand_once(tmp_p
     write_measurement(tmp_path / "a", ROWS[:5])
     write_measurement(tmp_path / "b", ROWS[:5])
     once = rankings(read_runs([tmp_path]))
-    assert [len(table.entries) for table in once] == [2, 1]
+    assert [len(table.rows) for table in once] == [2, 1]
     report = json.loads((tmp_path / "b" / "results.json").read_text())
     for row in report["results"]:
         row["seed"] = 1
         if row.get("probe"):
             row["probe"]["seed"] = 1
     (tmp_path / "b" / "results.json").write_text(json.dumps(report))
-    assert [len(table.entries) for table in rankings(read_runs([tmp_path]))] == [4, 2]
+    assert [len(table.rows) for table in rankings(read_runs([tmp_path]))] == [4, 2]
 
 
 def test_the_file_has_every_number_with_its_interval_and_is_the_same_again(demo, tmp_path):

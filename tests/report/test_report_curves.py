@@ -6,8 +6,9 @@ import pytest
 from made_up_runs import result, write_measurement
 from test_report_page import Outline, page_of
 
-from memlm.report.curves import comparable, lines
+from memlm.report.figures import draw
 from memlm.report.page import make_report
+from memlm.report.plots import bits_along, comparable
 from memlm.report.reading import read_runs
 
 
@@ -52,16 +53,20 @@ def folders(tmp_path):
 
 def test_lines_go_through_lengths_and_layers_of_all_folders(folders):
     (rows,) = comparable(read_runs(folders))
-    by_length = {(line.name, line.twin): line.points for line in lines(rows, "chunk_tokens")}
-    assert list(by_length) == [("other", False), ("other", True), ("slots, autoencoder", False)]
-    assert all(list(points) == [16, 32, 64] for points in by_length.values())
+    lines = bits_along(rows, "chunk_tokens", "tokens").lines
+    assert [(line.label, line.dash != "-") for line in lines] == [
+        ("other", False),
+        ("other", True),
+        ("slots, autoencoder", False),
+    ]
+    assert lines[0].colour == lines[1].colour  # a twin has its model's
+    assert all(line.x == [16, 32, 64] for line in lines)
     row = next(row for row in ROWS if row["model"] == "other" and row["chunk_tokens"] == 64)
-    bits, low, high = by_length["other", False][64]
-    assert bits == pytest.approx(row["usable_bits_per_token"])
-    assert [low, high] == pytest.approx(row["usable_bits_per_token_ci"])
-    (by_layer,) = lines(rows, "layer")
-    assert by_layer.name == "other, last, 32 tokens"
-    assert list(by_layer.points) == [10, 20, 30]
+    assert lines[0].y[2] == pytest.approx(row["usable_bits_per_token"])
+    assert [end[2] for end in lines[0].band] == pytest.approx(row["usable_bits_per_token_ci"])
+    (by_layer,) = bits_along(rows, "layer", "layer").lines
+    assert by_layer.label == "other, last, 32 tokens"
+    assert by_layer.x == [10, 20, 30]
 
 
 def test_other_probes_are_not_joined_and_seeds_are_their_mean(tmp_path):
@@ -69,15 +74,15 @@ def test_other_probes_are_not_joined_and_seeds_are_their_mean(tmp_path):
     rows += [theirs("other", "causal", 5.2, 32, 30), theirs("other", "causal", 5.2, 64, 30, steps=9)]
     groups = comparable(read_runs([write(tmp_path / "m", rows)]))
     assert [len(group) for group in groups] == [3, 1]
-    (line,) = lines(groups[0], "chunk_tokens")
+    (line,) = bits_along(groups[0], "chunk_tokens", "tokens").lines
     mean = (rows[0]["usable_bits_per_token"] + rows[1]["usable_bits_per_token"]) / 2
-    assert line.points[16][0] == pytest.approx(mean)
-    assert lines(groups[1], "chunk_tokens") == []
+    assert line.y[0] == pytest.approx(mean)
+    assert bits_along(groups[1], "chunk_tokens", "tokens").lines == []
 
 
 def test_the_page_draws_them_and_tells_what_needs_no_probe(folders):
     report = make_report(read_runs(folders))
-    drawn = {plot.name: plot.figure for plot in report.plots if plot.group == "measurement-curves"}
+    drawn = {chart.name: draw(chart) for chart in report["charts"]["measurement"] if chart.kind.startswith("bits")}
     assert list(drawn) == ["bits-by-length", "bits-by-layer"]
     axes = drawn["bits-by-length"].axes[0]
     dashed = [line for line in axes.lines if line.get_linestyle() == "--"]

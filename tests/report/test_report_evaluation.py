@@ -51,7 +51,7 @@ def test_every_row_is_told_with_interval_difference_and_memories(tmp_path):
     page = page_of(write_evaluation(tmp_path / "asked"))
     told = section(page, "Tasks")
     assert "<h1>What are memories worth in tasks?</h1>" in page
-    assert "memlm_needle acc, % runs <one> own memories 52.5 47.5–57.5 – 0–3 mean 1.5 1,234" in told
+    assert "memlm_needle acc, % runs <one> own memories 52.5 47.5–57.5 – 0–3 mean 1.50 1,234" in told
     assert "runs <one> no memories 25.0 20.0–30.0 −27.5 −31.5…−23.5 0 1,234" in told
     assert "runs <one> base model, all tokens 87.5 82.5–92.5 35.0 31.0–39.0 0 1,234" in told
     assert "memlm_text bits_per_byte runs <one> own memories 2.345 2.295–2.395 –" in told

@@ -17,9 +17,10 @@ from test_report_page import OUTSIDE, Outline, page_of
 
 from memlm.errors import UsageError
 from memlm.measure.access import _TOLD
-from memlm.report.access import settings_of
 from memlm.report.claims import claims
-from memlm.report.lineage import chain, decoder_steps, run_of, unseeded
+from memlm.report.compared import settings_of
+from memlm.report.figures import draw
+from memlm.report.lineage import decoder_steps, unseeded
 from memlm.report.page import make_report, render, write_report
 from memlm.report.reading import read_runs
 
@@ -30,14 +31,15 @@ def section(page: str, title: str) -> str:
     """The words of a section, by its heading; empty if it is not there."""
     start = page.find(f"<h2>{title}</h2>")
     words = " ".join(Outline(page[start : page.index("</section>", start)]).words) if start >= 0 else ""
-    return re.sub(" +", " ", words)
+    return re.sub(r"[ \n]+", " ", words)
 
 
 def judged(folder) -> dict[str, list]:
     runs = read_runs([folder])
     told: dict[str, list] = {}
     for claim in claims(runs, settings_of(runs)):
-        told.setdefault(claim.name, []).append(claim)
+        if claim.holds is not None:
+            told.setdefault(claim.name, []).append(claim)
     return told
 
 
@@ -81,7 +83,7 @@ def test_the_table_shows_the_numbers_of_the_rows_and_names_chance(tmp_path):
 
 
 def test_seeds_are_one_row_with_their_mean_and_range(page):
-    table = re.search(r'<table class="plain access">.*?</table>', page, re.DOTALL)
+    table = re.search(r'<table class="access">.*?</table>', page, re.DOTALL)
     assert table
     assert table[0].count("<tr>") == 6  # the titles, four models, the baseline
     assert f"mean and range of {SEEDS} seeds" in table[0]
@@ -92,14 +94,14 @@ def test_the_same_seed_twice_is_no_second_seed(tmp_path):
     for name in ("a", "b"):
         write_memory_run(tmp_path / name, seed=3)
     write_access(tmp_path / "m", rows_of("a"), rows_of("b"))
-    models = settings_of(read_runs([tmp_path]))[0].models
+    models = settings_of(read_runs([tmp_path]))[0]
     assert [model.name for model in models] == ["a", "b"]
 
 
 def test_chunks_of_another_length_are_another_table(tmp_path):
     short, long = rows_of("short"), [one | {"chunk_tokens": 64} for one in rows_of("long")]
     page = page_of(write_access(tmp_path / "m", short, long))
-    assert page.count('<table class="plain access">') == 2
+    assert page.count('<table class="access">') == 2
     assert page.count("<svg") == 6
 
 
@@ -203,15 +205,13 @@ def test_a_curriculum_is_known_by_its_name_its_stages_and_what_they_started_from
     runs = read_runs([tmp_path])
     names = [run.name for run in runs.training]
     assert names == [f"a-seed{i}/{stage}" for i in (0, 1) for stage in ("autoencoder", "blank", "combined")]
-    last = run_of(runs.training, "a-seed1", tmp_path / "m")
+    last = runs.of("a-seed1", tmp_path / "m")
     assert last
     assert last.name == "a-seed1/combined"
-    assert [run.name for run in chain(last, runs.training)] == [
-        f"a-seed1/{s}" for s in ("combined", "blank", "autoencoder")
-    ]
-    assert decoder_steps(last, runs.training) == 1000
-    assert run_of(runs.training, "combined", tmp_path / "m") is None  # of which of the two?
-    assert run_of(runs.training, "combined", tmp_path / "a-seed0" / "m") == runs.training[2]
+    assert [run.name for run in last.chain] == [f"a-seed1/{s}" for s in ("combined", "blank", "autoencoder")]
+    assert decoder_steps(last) == 1000
+    assert runs.of("combined", tmp_path / "m") is None  # of which of the two?
+    assert runs.of("combined", tmp_path / "a-seed0" / "m") == runs.training[2]
     assert [run.name for run in read_runs([tmp_path / "a-seed0"]).training] == names[:3]
     assert [unseeded(name) for name in ("a-seed1/x", "seed3/x", "x_seed12", "seed")] == ["a/x", "x", "x", "seed"]
 
@@ -222,8 +222,8 @@ def test_curves_of_combined_objectives_and_stages_are_all_there(tmp_path):
     words = section(page, "Training")
     for word in ("curriculum/autoencoder", "curriculum/blank", "curriculum/combined", "next token", "blank copy"):
         assert word in words
-    figure = make_report(read_runs([tmp_path / "curriculum"])).plots[-1].figure
-    curves = [line.get_xdata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 10]
+    chart = make_report(read_runs([tmp_path / "curriculum"]))["charts"]["training"][-1]
+    curves = [line.x for line in chart.panels[0].lines if len(line.x) == 10]
     assert [(curve[0], curve[-1]) for curve in curves] == [(100, 1000), (1050, 1500), (1550, 2000), (1550, 2000)]
     assert page.count('class="part"') == 1
 
@@ -288,7 +288,7 @@ def test_numbers_that_are_none_leave_dashes(tmp_path):
 
 
 def test_seeds_share_a_colour_and_a_curriculum_has_its_last_stages(report):
-    series = report.series
+    series = report["series"]
     assert series["causal-seed0"] == series["causal-seed1"] == series["causal"]
     assert series["curriculum"] == series["curriculum-seed1"] == series["curriculum-seed1/blank"]
     assert len({series[name] for name in ("causal", "together", "direct", "curriculum", "no-memory")}) == 5
@@ -306,6 +306,31 @@ def test_an_untrained_twin_belongs_to_the_model_that_it_was_measured_after(tmp_p
 def test_models_of_one_colour_have_different_marks(tmp_path):
     names = [f"model-{i}" for i in range(10)]
     report = make_report(read_runs([write_access(tmp_path / "m", *(rows_of(name) for name in names))]))
-    plot = next(plot for plot in report.plots if plot.name == "accuracy-by-place")
-    handles = [line for line in plot.figure.legends[0].get_lines() if line.get_label() in names]
+    chart = next(chart for chart in report["charts"]["access"] if chart.kind == "accuracy-by-place")
+    handles = [line for line in draw(chart).legends[0].get_lines() if line.get_label() in names]
     assert len({(line.get_color(), line.get_marker()) for line in handles}) == 10
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_with_dollars_and_of_any_script_are_drawn_as_they_are(tmp_path):
+    names = ["a$\\foo$", "日本語", "_hidden", "<&>"]
+    write_access(tmp_path / "m", *(rows_of(name) for name in names))
+    done = write_report([tmp_path], tmp_path / "p.html")
+    assert len(done["figures"]) == 3
+    for chart in make_report(read_runs([tmp_path]))["charts"]["access"][1:]:
+        assert [text.get_text() for text in draw(chart).legends[0].get_texts()][:4] == names
+    assert unescape((tmp_path / "p.html").read_text()).count("a$\\foo$") >= 4
+
+
+def test_a_title_of_a_claim_carries_its_number_and_what_nothing_decides_is_said(tmp_path):
+    write_memory_run(tmp_path / "causal")
+    write_memory_run(tmp_path / "both", "causal+0.5*blank")
+    write_access(tmp_path / "m", rows_of("causal", loss=3.5, copy=0.4), rows_of("both", loss=3.56))
+    c5 = judged(tmp_path)["C5"][0]
+    assert c5.holds
+    assert "+1.7\u202f% of causal loss" in c5.title
+    words = section(page_of(tmp_path), "What the paper claims, and what these runs say")
+    assert "C6 A curriculum over a frozen encoder is ahead at equal steps" in words
+    assert words.rstrip().endswith("not decided")
+    done = write_report([tmp_path], tmp_path / "p.html")
+    assert [claim["holds"] for claim in done["claims"]] == [False, True, None]

@@ -1,7 +1,6 @@
 import pytest
 
-from memlm.report.passages import text, wrong
-from memlm.report.text import figure_of, interval_of, number, share, span
+from memlm.report.text import figure_of, number, prose, share, span, told, visible
 
 
 @pytest.mark.parametrize(
@@ -22,12 +21,9 @@ def test_numbers_have_separators_and_a_true_minus():
 def test_what_is_no_number_is_missing():
     row = {"a": float("nan"), "b": None, "c": True, "d": "1", "e": 1, "e_ci": [1, float("inf")]}
     assert [figure_of(row, key) for key in "abcdef"] == [None, None, None, None, 1.0, None]
-    assert interval_of(row, "e") is None
+    assert told(row, "e").interval is None
 
 
 def test_pieces_of_text_are_escaped_and_white_space_is_shown():
-    assert text("a<\nb") == 'a&lt;<i class="line"></i> b'
-    assert wrong('"', "<x>\n") == '<mark title="the text has “&lt;x&gt;↵”">&quot;</mark>'
-    assert "␣" in wrong(" ", "a")
-    assert "↵" in wrong("\n", "a")
-    assert "∅" in wrong("", "a")
+    assert prose("a<\nb") == 'a&lt;<i class="line"></i> b'
+    assert [visible(piece) for piece in (" ", "\n", "", "a b")] == ["␣", "↵", "∅", "a b"]

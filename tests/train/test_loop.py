@@ -2,24 +2,28 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from memlm.cli import main
 from memlm.errors import UsageError, WorkError
-from memlm.files import write_json
+from memlm.files import read_json, write_json
 from memlm.loading import load_model
-from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.readers.config import SoftReader, VectorReader
 from memlm.records import from_dict, to_dict
-from memlm.train.checkpoint import list_checkpoints
+from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import _check, load_config, train
 from memlm.train.tracking import read_metrics
@@ -36,7 +40,7 @@ SLOTS = AutoencoderShape(
 MIXER = StackConfig(kind="mixer", width=16, layers=1, kernel=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(data) -> TrainConfig:
     return TrainConfig(
         data=data,
@@ -49,6 +53,14 @@ def config(data) -> TrainConfig:
         optim=OptimConfig(kind="muon", warmup=5),
         device="cpu",
     )
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> Path:
+    """A run of it that nothing interrupted; never written to by a test."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(config, run)
+    return run
 
 
 def weights(run):
@@ -68,53 +80,80 @@ def figures(run):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_resumed_equals_uninterrupted(config, tmp_path, kind):
-    config = replace(config, optim=replace(config.optim, kind=kind))
-    train(config, tmp_path / "whole")
-    train(config, tmp_path / "cut")
+def test_resumed_equals_uninterrupted(config, whole, tmp_path, kind):
+    if kind != config.optim.kind:
+        config, whole = replace(config, optim=replace(config.optim, kind=kind)), tmp_path / "whole"
+        train(config, whole)
+    shutil.copytree(whole, tmp_path / "cut")
     for later in list_checkpoints(tmp_path / "cut" / "checkpoints")[1:]:
         (later / "state.json").unlink()  # as if it had never been finished
     (tmp_path / "cut" / "summary.json").unlink()
     train(config, tmp_path / "cut", resume=True)
-    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
-    assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
+    assert_same_weights(whole, tmp_path / "cut")
+    assert figures(whole) == figures(tmp_path / "cut")
 
 
-def test_killed_and_resumed_equals_uninterrupted(config, tmp_path):
-    config = replace(config, steps=300, checkpoint_every=10, eval_every=150)
-    train(config, tmp_path / "whole")
+KILLED = """
+import os, signal, sys
+from memlm.cli import main
+
+def at_the_second_checkpoint(event, what):  # which is written, under another name
+    if event == "os.rename" and str(what[1]).endswith("step-00000020"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(at_the_second_checkpoint)
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(config, whole, tmp_path, capsys):
     write_json(tmp_path / "config.json", to_dict(config))
-    command = [sys.executable, "-m", "memlm", "train", "--config", str(tmp_path / "config.json")]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
-    while not list_checkpoints(tmp_path / "cut" / "checkpoints"):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    call = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "cut")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *call], stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in list_checkpoints(tmp_path / "cut" / "checkpoints")] == ["step-00000010"]
     assert not (tmp_path / "cut" / "summary.json").exists()
-    again = [sys.executable, "-m", "memlm", "train", "--resume", str(tmp_path / "cut"), "--json"]
-    done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["step"] == 300
-    assert "goes on from step" in done.stderr
-    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
-    assert figures(tmp_path / "whole") == figures(tmp_path / "cut")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "cut"), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["step"] == config.steps
+    assert "goes on from step 10" in told.err
+    assert_same_weights(whole, tmp_path / "cut")
+    assert figures(whole) == figures(tmp_path / "cut")
 
 
-def test_two_half_batches_are_one_batch(config, tmp_path):
+def test_two_half_batches_are_one_batch(config, tmp_path, monkeypatch):
+    """The gradients too: of their length AdamW, Muon and clipping would show nothing in the weights."""
+    clip, norms = Accelerator.clip_grad_norm_, []
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *args: norms.append(clip(*args)))
     config = replace(config, steps=3, optim=replace(config.optim, kind="adamw"))
     train(config, tmp_path / "one")
     train(replace(config, batch=8, accumulate=2), tmp_path / "two")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    torch.testing.assert_close(norms[:3], norms[3:], rtol=1e-3, atol=1e-4)
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
 
 
+TRANSFORMER = StackConfig(kind="transformer", width=16, layers=1, heads=2)
+ENCODER = EncoderShape(chunk_tokens=4, memory_dim=12, stack=SLOTS.encoder, readout="slots")
 GOLDEN = {
     "slots": (SLOTS, "autoencode"),
     "mixer": (AutoencoderShape(chunk_tokens=8, memory_dim=16, encoder=MIXER, decoder=MIXER), "autoencode"),
-    "causal": (
-        CausalShape(chunk_tokens=8, stack=StackConfig(kind="transformer", width=16, layers=1, heads=2)),
+    "causal": (CausalShape(chunk_tokens=8, stack=TRANSFORMER), "causal"),
+    "vector": (
+        MemoryShape(
+            encoder=EncoderShape(chunk_tokens=4, memory_dim=16, stack=MIXER), decoder=TRANSFORMER, reader=VectorReader()
+        ),
         "causal",
+    ),
+    "soft": (
+        MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=SoftReader(unroll=POINTWISE)),
+        "causal+0.5*blank/2+0.25*copy/4+recall+autoencode",
+    ),
+    "recurrent": (
+        RecurrentShape(encoder=replace(ENCODER, begins=True, readout="last"), decoder=TRANSFORMER),
+        "causal+0.5*blank",
     ),
 }
 
@@ -130,37 +169,41 @@ def test_golden_losses(config, tmp_path, name):
     assert losses == pytest.approx(golden[name], rel=2e-3)
 
 
-def test_a_run_holds_all_that_is_needed_to_run_it_again(config, tmp_path):
-    summary = train(config, tmp_path / "run")
-    assert load_config(tmp_path / "run") == config
-    assert summary["step"] == config.steps
-    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+def test_a_run_holds_all_that_is_needed_to_run_it_again(config, whole, tmp_path):
+    assert load_config(whole) == config
+    assert read_json(whole / "summary.json")["step"] == config.steps
+    environment = read_json(whole / "environment.json")
     assert environment["commit"]
     assert environment["data"]
-    train(load_config(tmp_path / "run"), tmp_path / "again")
-    assert_same_weights(tmp_path / "run", tmp_path / "again")
-    assert load_model(tmp_path / "run").chunk_tokens == 8
+    train(load_config(whole), tmp_path / "again")
+    assert_same_weights(whole, tmp_path / "again")
+    assert load_model(whole).chunk_tokens == 8
 
 
-def test_an_ended_run_is_not_run_twice(config, tmp_path):
-    config = replace(config, steps=2)
-    train(config, tmp_path / "run")
-    before = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
-    train(config, tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
+def test_an_ended_run_is_not_run_twice(config, whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert train(config, whole, resume=True) == read_json(whole / "summary.json")
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-def test_another_config_or_no_leave_to_resume_is_refused(config, tmp_path):
-    train(replace(config, steps=1), tmp_path / "run")
+def test_another_config_or_no_leave_to_resume_is_refused(config, whole):
     with pytest.raises(UsageError, match="resume"):
-        train(replace(config, steps=1), tmp_path / "run")
+        train(config, whole)
     with pytest.raises(UsageError, match=r"another config.*seed"):
-        train(replace(config, steps=1, seed=5), tmp_path / "run", resume=True)
+        train(replace(config, seed=5), whole, resume=True)
+
+
+def test_a_checkpoint_knows_where_torchs_draws_were(tmp_path):
+    with torch.random.fork_rng():
+        save_checkpoint(tmp_path, 1, {}, {}, {}, keep=1)
+        drawn = torch.rand(3)
+        load_checkpoint(tmp_path / "step-00000001")
+        assert torch.equal(torch.rand(3), drawn)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
-def test_a_damaged_checkpoint_is_refused_and_the_one_before_serves(config, tmp_path, name):
-    train(config, tmp_path / "run")
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_serves(config, whole, tmp_path, name):
+    shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
     content = bytearray((newest / name).read_bytes())

@@ -1,11 +1,13 @@
 """The optimisers: Muon's direction, the rate's course, state that survives a round trip."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 
-from memlm.train.config import OptimConfig
+from memlm.errors import UsageError
+from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.muon import Muon, orthogonalise
 from memlm.train.optim import build_optimizers, learning_rate, load_optimizer_tensors, optimizer_tensors
 
@@ -81,3 +83,26 @@ def test_state_survives_a_round_trip_exactly(kind):
     step(again, fresh)
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, value) for name in ("lr", "matrix_lr") for value in (0.0, -1.0, math.nan, math.inf)),
+        *((name, value) for name in ("clip", "weight_decay") for value in (-1.0, math.nan, math.inf)),
+        *((name, value) for name in ("beta1", "beta2") for value in (-0.1, 1.0, 1.5, math.nan)),
+        ("warmup", -1),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_their_name(field, value):
+    with pytest.raises(UsageError, match=field):
+        OptimConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_seconds", 0.0), ("max_seconds", -5.0), ("max_seconds", math.nan), ("seed", -1), ("seed", 10**23)],
+)
+def test_so_are_those_of_a_run(field, value):
+    with pytest.raises(UsageError, match=field):
+        TrainConfig(**{field: value})

@@ -1,0 +1,287 @@
+"""The public interface to models: one by its name, texts -> memories -> texts, text that goes on from memories.
+
+>>> m = memlm.load("runs/demo/slots")  # doctest: +SKIP
+>>> memories = m.encode(["a text", "another one, of any length"])  # doctest: +SKIP
+>>> m.decode(memories)  # doctest: +SKIP
+>>> reader = memlm.load("runs/demo/memory-curriculum")  # doctest: +SKIP
+>>> reader.generate("It was", memories=reader.encode("a text"), max_new_tokens=50)  # doctest: +SKIP
+>>> print(memlm.measure(any_function_from_texts_to_vectors, data="data", chunk_tokens=16))  # doctest: +SKIP
+"""
+
+import codecs
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from memlm.bank.bank import Bank
+from memlm.bank.encode import encode_documents, encode_texts
+from memlm.bank.memories import Memories, Origin
+from memlm.bank.opening import open_model
+from memlm.bank.recall import decode_texts
+from memlm.errors import UsageError
+from memlm.loading import is_ours
+from memlm.models.model import Generative
+from memlm.nn.vocabulary import END
+from memlm.precision import Device, computing, device_of, restored
+from memlm.tokens.detokenise import TextStream
+from memlm.tokens.pieces import Document, cut_pieces
+from memlm.tokens.tokenizer import tokenise_pieces
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from memlm.models.model import TextMemory
+    from memlm.pretrained.hidden import HiddenReader
+
+Texts = str | Sequence[str]
+
+
+def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout: str | None = None) -> "Model":
+    """Load a model, frozen.
+
+    Args:
+        name: a run or a saved folder of ours; or a model of others: a hub name, a folder, a GGUF file, `smollm2`,
+            `minilm`.
+        device: `auto` is a GPU where there is one.
+        layer: of a model of others, whose hidden states become vectors: 0 the embeddings, -1 the last layer.
+        readout: of a model of others: `last`, `mean`, `cls`, `pooled`, or `at:I,J,...`; what its kind is usually read
+            by, if not given.
+
+    Raises:
+        UsageError: there is no such model, device, layer or readout.
+        WorkError: it cannot be fetched, or there is too little memory.
+    """
+    name = str(name)
+    if is_ours(Path(name)):
+        if (layer, readout) != (-1, None):
+            raise UsageError(f"{name} is a model of ours, whose memories are of one kind: leave layer and readout out.")
+        with restored():
+            return OwnModel(name, *open_model(name, device))
+    from memlm.pretrained.hidden import HiddenReader, views_of
+    from memlm.pretrained.opening import open_pretrained
+
+    opened = open_pretrained(name, device=str(device_of(device)))
+    views = views_of(opened, (layer,), (readout,) if readout else ())
+    return OthersModel(name, HiddenReader(opened, views))
+
+
+class Model:
+    """A frozen model by its name: what it was not made for, it refuses in a sentence.
+
+    Attributes:
+        name: what it was loaded by.
+        chunk_tokens: T, the most tokens of one memory; a longer text has several.
+        memory_dim: M, numbers of a memory.
+    """
+
+    def __init__(self, name: str, chunk_tokens: int, memory_dim: int):
+        self.name, self.chunk_tokens, self.memory_dim = name, chunk_tokens, memory_dim
+
+    def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
+        """Encode texts of any length: one memory for each chunk of T tokens of each, a last one of what is left.
+
+        Args:
+            texts: a text, or a list of texts.
+            batch: chunks encoded at once.
+
+        Raises:
+            UsageError: no text, or something else than text; a model that forms no memories of single chunks.
+            WorkError: a batch needs more memory than is free.
+        """
+        raise NotImplementedError
+
+    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+        """The texts that memories hold, of which nothing else is told to the decoder.
+
+        Args:
+            memories: made by this model's encoder, whatever else the model that made them is.
+            batch: memories decoded at once.
+
+        Returns:
+            One text for each that was encoded.
+
+        Raises:
+            UsageError: another encoder's memories, or a model without a decoder of memories.
+        """
+        raise UsageError(f"{self.name} is a model of others: it encodes and is measured, and decodes no memories.")
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        memories: Memories | Bank | None = None,
+        max_new_tokens: int = 50,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        stream: Callable[[str], Any] | None = None,
+    ) -> str:
+        """Continue a prompt, token by token; the names and meanings of Hugging Face's `generate`.
+
+        Args:
+            prompt: may be empty.
+            memories: of what comes before the prompt, one after the other, in the place of its tokens.
+            max_new_tokens: how many tokens are added at most; the text may end before.
+            do_sample: draw tokens; False takes the likeliest.
+            temperature: below 1 likely tokens become likelier.
+            top_k: draw among so many likeliest tokens.
+            top_p: draw among the likeliest tokens that are that likely together.
+            seed: of the draws.
+            stream: is told the prompt, then what follows, as soon as characters are whole.
+
+        Returns:
+            What follows the prompt.
+
+        Raises:
+            UsageError: a model that predicts no text or is given memories that it does not read, another encoder's
+                memories, or an argument that makes no sense; nothing was generated.
+        """
+        how = {"do_sample": do_sample, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        return self.go_on(prompt, memories, stream, max_new_tokens=max_new_tokens, **how).text
+
+    def go_on(
+        self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
+    ) -> "Continuation":
+        """What `generate` does, with the ids of what follows."""
+        raise UsageError(
+            f"{self.name} is a model of others: give it memories by a curriculum (memlm train smollm2-curriculum), or "
+            "generate with transformers."
+        )
+
+
+class OthersModel(Model):
+    """A model of others.
+
+    Attributes:
+        reader: reads one vector out of the hidden states of one layer.
+    """
+
+    def __init__(self, name: str, reader: "HiddenReader"):
+        super().__init__(name, reader.opened.most_tokens, reader.dims[0])
+        view = reader.views[0]
+        encoder = f"{reader.opened.fingerprint()} layer {view.layer} {view.readout}"
+        self.reader, self._origin = reader, Origin(encoder, "its own", self.chunk_tokens, self.memory_dim)
+
+    def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
+        """As `Model.encode`."""
+        told, reader = checked_texts(texts), replace(self.reader, batch=batch)
+        rows, chunks = reader.windows(told)
+        empty_0M = np.empty((0, self.memory_dim), np.float32)
+        vectors_KM = reader.read(rows)[0].numpy() if rows else empty_0M
+        return Memories(vectors_KM, chunks, told, self._origin)
+
+
+class OwnModel(Model):
+    """A model of ours: what it can do depends on what it was trained for.
+
+    Attributes:
+        model: the torch module.
+        tokenizer: the one saved beside it; special tokens written out in a text are text to it.
+    """
+
+    def __init__(self, name: str, model: "TextMemory", tokenizer: "Tokenizer"):
+        super().__init__(name, model.chunk_tokens, model.memory_dim)
+        self.model, self.tokenizer = model, tokenizer
+
+    def encode(self, texts: Texts, *, batch: int = 256) -> Memories:
+        """As `Model.encode`."""
+        with computing(self.model.device):
+            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch)
+
+    def encode_documents(self, documents: Iterable[Document | tuple[str, str]], out: Path | str, **how: Any) -> Bank:
+        """Encode documents, pairs of a name and a text, into a bank on disk; `how` as of `encode_documents`."""
+        with computing(self.model.device):
+            return encode_documents(self.model, self.tokenizer, documents, out, model_path=self.name, **how)
+
+    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+        """As `Model.decode`."""
+        with computing(self.model.device):
+            return decode_texts(self._own(memories), self.model, self.tokenizer, batch)
+
+    def go_on(
+        self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
+    ) -> "Continuation":
+        """What `generate` does, with the ids of what follows."""
+        model = self.model
+        if not isinstance(model, Generative):
+            raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
+        given = None
+        if memories is not None:
+            if not model.reads_given_memories:
+                raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
+            given = torch.from_numpy(self._own(memories).vectors)[None].to(model.device)
+        pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
+        ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
+        streamer: Any = None if stream is None else _Streamer(self.tokenizer, stream)
+        with computing(model.device):
+            out_1L = model.generate(ids_1N.to(model.device), memories=given, streamer=streamer, **how)
+        new = out_1L[0, ids_1N.shape[1] :].tolist()
+        text = TextStream(self.tokenizer).feed(new, last=True)
+        return Continuation(text, new, ids_1N.shape[1], 0 if given is None else given.shape[1])
+
+    def _own(self, memories: Memories | Bank) -> Memories:
+        """Memories that mean to this model what they meant to the one that made them."""
+        if isinstance(memories, Bank):
+            memories.check_encoder(self.model, self.tokenizer)
+            return memories.read()
+        if not isinstance(memories, Memories):
+            raise UsageError(
+                f"memories are what encode returns, or a memlm.Bank, not {type(memories).__name__}: only these know "
+                "which encoder made them."
+            )
+        memories.origin.check(self.model, self.tokenizer, "this set of memories")
+        return memories
+
+
+class Continuation(NamedTuple):
+    """What follows a prompt: its text and ids, and how many tokens and memories there were before it."""
+
+    text: str
+    ids: list[int]
+    prompt_tokens: int
+    memories: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the text ended by itself, and not by `max_new_tokens`."""
+        return END in self.ids
+
+
+class _Streamer:
+    """A streamer of transformers' kind (put, end) that hands on text as soon as its characters are whole."""
+
+    def __init__(self, tokenizer: "Tokenizer", stream: Callable[[str], Any]):
+        self._text, self._stream = TextStream(tokenizer), stream
+
+    def put(self, value: torch.Tensor) -> None:
+        """The prompt's ids [1, N], then every new token's [1]."""
+        self._stream(self._text.feed(value.flatten().tolist()))
+
+    def end(self) -> None:
+        """No more will come."""
+        self._stream(self._text.feed([], last=True))
+
+
+def checked_texts(texts: Texts) -> tuple[str, ...]:
+    """A text or a list of texts as texts.
+
+    Raises:
+        UsageError: there is none, or something among them is no Unicode text.
+    """
+    told = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, Iterable) else (texts,)
+    if not told:
+        raise UsageError("there is no text: give a string, or a list with at least one.")
+    for number, text in enumerate(told):
+        if not isinstance(text, str):
+            raise UsageError(f"text {number} is {type(text).__name__}: give a string, or a list of strings.")
+        try:
+            codecs.utf_8_encode(text)
+        except UnicodeEncodeError as error:
+            raise UsageError(f"text {number} is not valid Unicode (a lone surrogate at {error.start}).") from None
+    return told

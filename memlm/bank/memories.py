@@ -1,0 +1,99 @@
+"""Memories in the process: one vector for each chunk of some texts, which know whose they are."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memlm.bank.digest import tokenizer_sha256
+from memlm.errors import UsageError
+from memlm.models.model import TextMemory
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What made memories: those of two encoders mean the same only if theirs is the same.
+
+    Args:
+        encoder: `ChunkEncoder.fingerprint`, SHA-256 over shape and weights.
+        tokenizer: `tokenizer_sha256`.
+        chunk_tokens: T, tokens of a chunk.
+        memory_dim: M, numbers of a memory.
+    """
+
+    encoder: str
+    tokenizer: str
+    chunk_tokens: int
+    memory_dim: int
+
+    def check(self, model: TextMemory, tokenizer: "Tokenizer | None", what: str, made_by: str = "") -> None:
+        """Refuse a model whose memories mean something else.
+
+        Args:
+            model: whose encoder must be the one that made these; whatever else it is may differ.
+            tokenizer: the one that belongs to the model.
+            what: what the memories are called in a refusal.
+            made_by: where the model is that made them, if it is known.
+
+        Raises:
+            UsageError: another encoder, or another tokenizer.
+        """
+        T, M = self.chunk_tokens, self.memory_dim
+        if (model.chunk_tokens, model.memory_dim) != (T, M):
+            raise UsageError(
+                f"{what} holds memories of {T} tokens in {M} numbers, and the model's are of "
+                f"{model.chunk_tokens} in {model.memory_dim}: take a model with the encoder that made them."
+            )
+        if model.encoder.fingerprint() != self.encoder:
+            raise UsageError(
+                f"{what} was made by another encoder, so its memories mean nothing to this model: take a model "
+                f"with the encoder that made them{f' (then {made_by})' if made_by else ''}, or encode "
+                "the documents anew."
+            )
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != self.tokenizer:
+            raise UsageError(f"{what} was made with another tokenizer than the model's: encode the documents anew.")
+
+
+@dataclass(frozen=True, eq=False)
+class Memories:
+    """Memories of some texts, in the order of the texts and of their chunks.
+
+    Attributes:
+        vectors: float32 [K, M], one memory a chunk; a text of more than T tokens has several, an empty one none.
+        chunks: int32 [K, 3]: of which text each memory is, its number in that text, how many tokens it holds.
+        texts: the texts that were encoded; None for each whose text is not known, as of a bank's.
+        origin: the encoder and tokenizer that made them.
+    """
+
+    vectors: np.ndarray
+    chunks: np.ndarray
+    texts: tuple[str | None, ...]
+    origin: Origin
+
+    def __len__(self) -> int:
+        """K, the memories of all texts."""
+        return len(self.vectors)
+
+    def __repr__(self) -> str:
+        T, M = self.origin.chunk_tokens, self.origin.memory_dim
+        return f"<{len(self)} memories of {len(self.texts)} texts: up to {T} tokens in {M} numbers each>"
+
+    @property
+    def encoder(self) -> str:
+        """Identity of the encoder that made them, SHA-256 over its shape and weights."""
+        return self.origin.encoder
+
+    def span(self, number: int) -> slice:
+        """Which memories are of a text."""
+        first, end = np.searchsorted(self.chunks[:, 0], [number, number + 1])
+        return slice(int(first), int(end))
+
+    def of(self, number: int) -> "Memories":
+        """The memories of one text alone, by its number."""
+        number = range(len(self.texts))[number]
+        span = self.span(number)
+        chunks = self.chunks[span] - np.array([number, 0, 0], np.int32)
+        return replace(self, vectors=self.vectors[span], chunks=chunks, texts=(self.texts[number],))

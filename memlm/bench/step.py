@@ -1,0 +1,214 @@
+"""What share of a GPU's matrix rate training and encoding use, at the paper's sizes; compiled blocks against none.
+
+On a CPU the first of them at a thousandth of its size, which only shows that it works.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from memlm import ui
+from memlm.bench.form import Options, Report
+from memlm.bench.timing import in_turn, pair_ratio
+from memlm.loading import build_model
+from memlm.models.model import TextMemory
+from memlm.nn.compiled import compile_parts, uncompiled
+from memlm.nn.config import StackConfig
+from memlm.objectives.batch import Batch
+from memlm.objectives.registry import build_objective
+from memlm.precision import computing
+from memlm.presets import preset
+from memlm.train.config import TrainConfig
+from memlm.train.optim import build_optimizers
+
+CASES = (("paper-mixer", 128), ("paper-memory", 24), ("paper-transformer", 128))  # presets, and rows that fit 80 GB
+VOCABULARY, TINY = 8000, 64  # the paper's; and on a CPU
+SIDE = 8192  # of the matrices whose product in bf16 is the rate that shares are of
+ASKED = 0.5
+PLAIN, COMPILED, ENCODE, ENCODE_32, PRODUCT = "plain", "compiled", "encode", "encode, fp32", "matrix product"
+SECONDS = 4.0  # of timing, a case
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its batch on the device."""
+
+    model: TextMemory
+    batch: Batch
+    ids_ET: torch.Tensor  # the chunks that are encoded
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a step reads."""
+        return self.batch.input_ids.numel()
+
+
+def run(options: Options, *, cases: tuple[tuple[str, int], ...] = CASES) -> Report:
+    """Time whole training steps (forward, backward, clipping, optimiser) and encoding, in turn with a product."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cases = cases if device.type == "cuda" else cases[:1]
+    rows, ratios, raw = [], {}, {}
+    for name, batch in cases:
+        ui.say(name)
+        raw[name] = one = _measure(preset(name), batch if device.type == "cuda" else 2, device, options.seconds)
+        for side in (PLAIN, COMPILED, ENCODE_32, ENCODE):
+            rows.append((name, side, *(one[side][key] for key in ("tokens/s", "TFLOP/s", "share, %")), one["peak, GB"]))
+        ratios[f"{name}, share of the bf16 rate (asked, at least {ASKED:g})"] = one[COMPILED]["share, %"] / 100
+        ratios[f"{name}, compiled / plain"] = one["compiled / plain"]
+        ratios[f"{name}, encoding, bf16 / fp32"] = one["bf16 / fp32"]
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return Report(
+        name="step",
+        claim=(
+            "A training step (forward, backward, clipping, AdamW) and encoding at the paper's sizes: tokens a second, "
+            f"and the share of the rate at which this machine multiplies two {SIDE} x {SIDE} bf16 matrices in the same "
+            "turn. Compiled: blocks and loss; plain: the same without compiling."
+        ),
+        columns=("preset", "side", "tokens/s", "TFLOP/s", "share of the rate, %", "peak of the step, GB"),
+        rows=rows,
+        ratios=ratios,
+        setting=f"vocabulary {VOCABULARY}, random tokens, rows {dict(cases)}, autocast in bf16; in turn",
+        device=device.type,
+        notes=[
+            "Operations are three times those of a forward pass, counted as its matrix products and convolutions are "
+            "executed: a masked half counts, scores outside of a group do not, what is computed anew does not.",
+            *(f"{name}: {one['first, s']:.1f} s to the first compiled step" for name, one in raw.items()),
+        ],
+        raw={"measured": raw},
+    )
+
+
+def _measure(config: TrainConfig, batch: int, device: torch.device, seconds: float | None) -> dict[str, Any]:
+    config = config if device.type == "cuda" else _small(config)
+    case = _made(config, batch, device)
+    flops, encoding = _flops(case)
+    step = _waiting(_step(config, case), device)
+    side = SIDE if device.type == "cuda" else 64
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in "ab")
+    product = _waiting(lambda: [torch.mm(a, b) for _ in range(8)], device)
+    plain = _timed({PLAIN: step, PRODUCT: product}, seconds)
+    compile_parts(case.model, "inductor" if device.type == "cuda" else "eager")
+    started = time.perf_counter()
+    step()
+    first = time.perf_counter() - started
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    encode_32, encode = (_waiting(_encoding(case, precision), device) for precision in ("fp32", "auto"))
+    times = _timed({COMPILED: step, ENCODE_32: encode_32, ENCODE: encode, PRODUCT: product}, seconds)
+    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
+    rate = 8 * 2 * side**3 / median(times[PRODUCT])
+    times |= {PLAIN: plain[PLAIN]}  # before: while blocks are compiled, attention in one kernel cannot run uncompiled
+    done = {PLAIN: (case.tokens, flops), COMPILED: (case.tokens, flops)}
+    done |= {name: (case.ids_ET.numel(), encoding) for name in (ENCODE_32, ENCODE)}
+    out: dict[str, Any] = {
+        name: {
+            "tokens/s": tokens / median(times[name]),
+            "TFLOP/s": each * tokens / median(times[name]) / 1e12,
+            "share, %": 100 * each * tokens / median(times[name]) / rate,
+            "operations a token": each,
+        }
+        for name, (tokens, each) in done.items()
+    }
+    return out | {
+        "peak, GB": peak,
+        "first, s": first,
+        "rate, TFLOP/s": rate / 1e12,
+        "compiled / plain": median(plain[PLAIN]) / median(times[COMPILED]),
+        "bf16 / fp32": pair_ratio(times[ENCODE_32], times[ENCODE]),
+        "seconds": times,
+        "rows": batch,
+    }
+
+
+def _made(config: TrainConfig, rows: int, device: torch.device) -> Case:
+    V = VOCABULARY if device.type == "cuda" else TINY
+    model = build_model(config.model, V, 0).train()
+    model.to(device)  # pyright: ignore[reportArgumentType]
+    objective = build_objective(config.objective, V)
+    ids_BW = torch.randint(2, V, (rows, objective.window(config.model.window_tokens)))
+    batch = objective(ids_BW, config.model.chunk_tokens)
+    on_device = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)}
+    ids_ET = torch.randint(2, V, (4 * rows, config.model.chunk_tokens), device=device)
+    return Case(model, replace(batch, **on_device), ids_ET)
+
+
+def _step(config: TrainConfig, case: Case) -> Callable[[], None]:
+    """What the loop does with a batch."""
+    model, optimizers = case.model, build_optimizers(case.model, config.optim)
+
+    def step() -> None:
+        with computing(model.device, config.precision):
+            loss = model(**case.batch.inputs()).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def _timed(calls: dict[str, Callable[[], None]], seconds: float | None) -> dict[str, list[float]]:
+    """Times in turn, of as many rounds as fit."""
+    in_turn(calls, rounds=0, warm_up=2)
+    once = sum(t[0] for t in in_turn(calls, rounds=1, warm_up=0).values())
+    return in_turn(calls, rounds=max(3, min(20, int((seconds or SECONDS) / once))), warm_up=0)
+
+
+def _encoding(case: Case, precision: Any) -> Callable[[], None]:
+    @torch.inference_mode()
+    def call() -> None:
+        with uncompiled(), computing(case.model.device, precision):
+            case.model.encode(case.ids_ET)
+
+    return call
+
+
+def _waiting(call: Callable[[], Any], device: torch.device) -> Callable[[], None]:
+    def waited() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return waited
+
+
+def _flops(case: Case) -> tuple[float, float]:
+    """Operations a token of a training step and of encoding."""
+    first = {
+        k: v[:1] if isinstance(v, torch.Tensor) else min(v, 1) for k, v in case.batch.inputs().items() if v is not None
+    }
+    tokens, counted = case.batch.input_ids[:1].numel(), []
+    for call, count in (
+        (lambda: case.model(**first), tokens / 3),
+        (lambda: case.model.encode(case.ids_ET[:1]), case.ids_ET[:1].numel()),
+    ):
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            call()
+        counted.append(counter.get_total_flops() / count)
+    return counted[0], counted[1]
+
+
+def _small(config: TrainConfig) -> TrainConfig:
+    """The same with hardly any width, layers or tokens."""
+
+    def shrunk(value: Any) -> Any:
+        if isinstance(value, StackConfig):
+            return replace(value, width=8 * value.heads, layers=1)
+        changes = {k: shrunk(v) for k, v in vars(value).items() if hasattr(v, "__dataclass_fields__")}
+        for field, size in (("chunk_tokens", 16), ("memory_dim", 64)):
+            if field in value.__dataclass_fields__:
+                changes[field] = size
+        return replace(value, **changes)
+
+    return replace(config, model=shrunk(config.model))
