@@ -173,7 +173,7 @@ class OthersModel(Model):
         told, reader = checked_texts(texts), replace(self.reader, batch=batch)
         rows, chunks = reader.windows(told)
         empty_0M = np.empty((0, self.memory_dim), np.float32)
-        vectors_KM = reader.read(rows, reader.views)[0].numpy() if rows else empty_0M
+        vectors_KM = reader.read(rows)[0].numpy() if rows else empty_0M
         return Memories(vectors_KM, chunks, told, self._origin)
 
 

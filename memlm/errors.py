@@ -17,6 +17,12 @@ class WorkError(MemlmError):
     """The call was right and the work failed: a full disk, a diverged loss, a damaged checkpoint. Exit code 1."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error of another library says first, without a full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
 _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
     "accelerate": "train",
     "datasets": "data",

@@ -27,8 +27,7 @@ from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import build_model, load_model
 from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.controls import derangement
-from memlm.measure.freerun import write_marked
-from memlm.measure.reading import MEMORIES, score_places
+from memlm.measure.reading import MEMORIES, score_places, write_marked
 from memlm.measure.tasks import TASKS
 from memlm.nn.loss import IGNORED
 from memlm.presets import smollm2_curriculum

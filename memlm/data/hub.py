@@ -4,19 +4,15 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from memlm.data.readers import text_document
+from memlm.data.readers import guarded, table_documents
 from memlm.errors import UsageError, WorkError
 from memlm.tokens.pieces import Document
 
 
 class HubDataset:
-    """A data set of the hub, pinned to one commit so that every pass reads the same rows.
+    """A data set `owner/name` of the hub, pinned to one commit so that every pass reads the same rows.
 
-    Args:
-        name: `owner/name`.
-        column: the column that holds the text.
-        split: which of its splits.
-        subset: which of its configurations, if it has several.
+    `column` holds the text; `split` is which of its splits, `subset` which of its configurations, if it has several.
     """
 
     def __init__(self, name: str, column: str, split: str, subset: str | None):
@@ -24,12 +20,7 @@ class HubDataset:
 
     @cached_property
     def revision(self) -> str:
-        """The commit that is read.
-
-        Raises:
-            UsageError: the hub has no such data set.
-            WorkError: the hub cannot be reached.
-        """
+        """The commit that is read; UsageError where there is no such data set, WorkError where no hub is reached."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -43,12 +34,7 @@ class HubDataset:
             raise self._unreachable(error) from error
 
     def documents(self) -> Iterator[Document]:
-        """The rows that hold text, in order.
-
-        Raises:
-            UsageError: no such split, subset or column.
-            WorkError: the hub cannot be reached.
-        """
+        """The rows that hold text, in order; UsageError where there is no such split, subset or column."""
         import datasets
 
         try:
@@ -59,19 +45,8 @@ class HubDataset:
             raise UsageError(f"{self.name}: {' '.join(str(error).split())}") from None
         except (OSError, RuntimeError) as error:
             raise self._unreachable(error) from error
-        stream, number = iter(rows), 0
-        while True:
-            try:
-                row = next(stream, None)
-            except Exception as error:
-                raise self._unreachable(error) from error
-            if row is None:
-                return
-            number += 1
-            where = f"{self.name}, row {number}"
-            document = text_document(f"{self.name}:{number}", row.get(self.column), row, self.column, where)
-            if document is not None:
-                yield document
+        rows = guarded(rows, (Exception,), self._unreachable)
+        return table_documents(self.name, rows, self.column, f"{self.name}, row ")
 
     def identity(self) -> list[str]:
         """What tells this data set's content from any other's."""

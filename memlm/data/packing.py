@@ -11,13 +11,9 @@ import numpy as np
 
 
 class TokenWriter:
-    """Writes NAME.bin and NAME.docs.npy; use it as a context manager.
+    """Writes NAME.bin, of ids of `dtype`, and NAME.docs.npy into a folder, the id `end` after every document.
 
-    Args:
-        folder: where the two files go.
-        name: their stem, such as "train".
-        dtype: of the ids in the file.
-        end: the id that is written after every document.
+    Use it as a context manager.
     """
 
     def __init__(self, folder: Path, name: str, dtype: np.dtype, end: int):

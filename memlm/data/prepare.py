@@ -5,7 +5,7 @@ the second tokenises and writes. The same source, settings and seed give the sam
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,7 @@ from memlm.data.split import assign, cut_tail
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
 from memlm.tokens.pieces import Document
-from memlm.tokens.tokenizer import (
-    Sample,
-    end_id,
-    pad_id,
-    token_bytes,
-    token_dtype,
-    tokenise_pieces,
-    train_tokenizer,
-)
+from memlm.tokens.tokenizer import Sample, end_id, pad_id, token_bytes, token_dtype, tokenise_pieces, train_tokenizer
 from memlm.ui import progress, say
 
 if TYPE_CHECKING:
@@ -54,25 +46,8 @@ class Prepare:
     overwrite: bool = False  # replace a data set that is already there
 
 
-@dataclass
-class _Survey:
-    """What the first pass found."""
-
-    documents: int = 0
-    characters: int = 0
-    train_documents: int = 0
-    named: set[str] = field(default_factory=set)  # of the names to hold out, those that there are
-    some_names: list[str] = field(default_factory=list)  # for a message
-
-
 def prepare(config: Prepare) -> Corpus:
-    """Prepare a data set, unless it is there already.
-
-    Args:
-        config: what to read, how to tokenise and split it, and where to write.
-
-    Returns:
-        The prepared corpus, opened.
+    """Prepare a data set, unless it is there already, and open it.
 
     Raises:
         UsageError: the source, the tokenizer or a setting cannot be used, or `out` holds something else.
@@ -81,16 +56,17 @@ def prepare(config: Prepare) -> Corpus:
     tokenizer = _check(config)
     source = open_source(config.source, column=config.column, split=config.split, subset=config.subset)
     fingerprint = source.fingerprint()
-    request = _request(config, source, fingerprint, tokenizer)
+    # One hash for everything that decides the result: content and settings, no paths.
+    decides = {"source": fingerprint, "tokenizer": tokenizer and tokenizer.to_str()}
+    request = sha256_json([FORMAT, source.hold_out, _settings(config) | decides])
     if _taken(config.out) and not config.overwrite:
         if read_json(config.out / "data.json")["request"] != request:
             raise UsageError(
                 f"{config.out} holds a data set made from other text or settings: name another place, "
                 "or add --overwrite to replace it."
             )
-        corpus = Corpus.open(config.out)
         say(f"{config.out} is prepared already: nothing to do")
-        return corpus
+        return Corpus.open(config.out)
     with atomic_folder(config.out, replace=True) as folder:
         meta = _build(config, source, folder, tokenizer)
         write_json(folder / "data.json", {**meta, "request": request, "source_sha256": fingerprint})
@@ -99,21 +75,20 @@ def prepare(config: Prepare) -> Corpus:
 
 def _check(config: Prepare) -> "Tokenizer | None":
     """Refuse what can be refused before any work; returns the tokenizer that was named, if one was."""
+    _taken(config.out)
     if not 0 < config.valid_fraction < 1:
         raise UsageError(f"valid_fraction is {config.valid_fraction}: it has to lie between 0 and 1.")
     if config.max_documents is not None and config.max_documents < 1:
         raise UsageError(f"max_documents is {config.max_documents}: at least one document is needed.")
     if config.sample_bytes < 1:
         raise UsageError(f"sample_bytes is {config.sample_bytes}: the tokenizer has to learn from something.")
-    tokenizer = None
     if config.tokenizer is not None:
         from memlm.pretrained.transplant import tokenizer_for
 
-        tokenizer = tokenizer_for(str(config.tokenizer))
-    elif config.vocab_size < 258:
+        return tokenizer_for(str(config.tokenizer))
+    if config.vocab_size < 258:
         train_tokenizer([], config.vocab_size)  # says so
-    _taken(config.out)
-    return tokenizer
+    return None
 
 
 def _taken(out: Path) -> bool:
@@ -138,30 +113,23 @@ def _settings(config: Prepare) -> dict[str, Any]:
     return {**told, "tokenizer": config.tokenizer and str(config.tokenizer), "hold_out": list(config.hold_out)}
 
 
-def _request(config: Prepare, source: Source, fingerprint: str, tokenizer: "Tokenizer | None") -> str:
-    """One hash for everything that decides the result: content and settings, no paths."""
-    settings = {**_settings(config), "source": fingerprint, "tokenizer": tokenizer and tokenizer.to_str()}
-    return sha256_json([FORMAT, source.hold_out, settings])
-
-
 def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer | None") -> dict[str, Any]:
     """Both passes, into `folder`; returns what data.json shall tell."""
     sample = Sample(config.sample_bytes)
-    survey = _survey(config, source, sample if tokenizer is None else None)
-    only = survey.documents == 1
-    at = min(max(1, round(survey.characters * (1 - config.valid_fraction))), survey.characters - 1)
+    documents, characters = _survey(config, source, sample if tokenizer is None else None)
+    only = documents == 1
+    at = min(max(1, round(characters * (1 - config.valid_fraction))), characters - 1)
     if only and at < 1:
         raise UsageError(f"{config.source} holds one character: too little to train on and to hold out.")
     if tokenizer is None:
         texts = sample.texts(before=at if only else None)
         say(f"training a tokenizer of {config.vocab_size} tokens on {sum(map(len, texts)) / 1e6:.1f}M characters")
         tokenizer = train_tokenizer(texts, config.vocab_size)
+    parts = _assigned(config, source)
     if only:
-        parts = zip(cut_tail(next(iter(source)), at, (survey.characters - at) // 2), (False, True), strict=True)
-    else:
-        parts = _assigned(config, source)
+        parts = zip(cut_tail(next(iter(source)), at, (characters - at) // 2), (False, True), strict=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    told = _pack(tokenizer, parts, folder, survey.characters)
+    told = _pack(tokenizer, parts, folder, characters)
     told["valid"]["how"] = (
         "the tail of the only document" if only
         else "named" if config.hold_out
@@ -190,31 +158,28 @@ def _assigned(config: Prepare, source: Source) -> Iterator[tuple[Document, bool]
     return assign(documents, config.hold_out or source.hold_out, config.valid_fraction, config.seed)
 
 
-def _survey(config: Prepare, source: Source, sample: Sample | None) -> _Survey:
-    """The first pass: count, check the names to hold out, fill the sample with text that trains."""
-    survey = _Survey()
+def _survey(config: Prepare, source: Source, sample: Sample | None) -> tuple[int, int]:
+    """The first pass: count documents and characters, check the names to hold out, sample the text that trains."""
+    count = trained = characters = 0
+    unknown, first_names = dict.fromkeys(config.hold_out), []
     with progress(unit="characters", total_known=False) as bar:
         task = bar.add_task("reading", total=None)
         for document, held in _assigned(config, source):
-            survey.documents += 1
-            survey.train_documents += not held
-            if document.name in config.hold_out:
-                survey.named.add(document.name)
-            if len(survey.some_names) < 20:
-                survey.some_names.append(document.name)
+            count, trained = count + 1, trained + (not held)
+            unknown.pop(document.name, None)
+            if count <= 20:
+                first_names.append(document.name)
             for piece in document.pieces:
-                survey.characters += len(piece)
+                characters += len(piece)
                 bar.update(task, advance=len(piece))
                 if sample is not None and not held:
                     sample.offer(piece)
-    unknown = [name for name in config.hold_out if name not in survey.named]
     if unknown:
-        more = survey.documents - len(survey.some_names)
-        names = ", ".join(survey.some_names) + (f" and {more} more" if more else "")
+        names = ", ".join(first_names) + (f" and {count - 20} more" if count > 20 else "")
         raise UsageError(f"{config.source} has no document {', '.join(unknown)} to hold out; there are {names}.")
-    if not survey.train_documents or (config.hold_out and survey.documents == 1):
+    if not trained or (config.hold_out and count == 1):
         raise UsageError(f"{config.source}: every document is held out and none is left to train on.")
-    return survey
+    return count, characters
 
 
 def _pack(
@@ -224,11 +189,9 @@ def _pack(
     labelled, ahead = tee((document, held, piece) for document, held in parts for piece in document.pieces)
     dtype, end = token_dtype(len(token_bytes(tokenizer))), end_id(tokenizer)
     assert end is not None  # load_tokenizer refuses others
-    told: dict[str, dict[str, Any]] = {
-        side: {"documents": 0, "tokens": 0, "characters": 0, "bytes": 0} for side in ("train", "valid")
-    }
-    told["valid"]["names"] = []
-    current = None
+    counted = ("documents", "tokens", "characters", "bytes")
+    told: dict[str, dict[str, Any]] = {side: dict.fromkeys(counted, 0) for side in ("train", "valid")}
+    told["valid"]["names"], current = [], None
     with (
         TokenWriter(folder, "train", dtype, end) as train,
         TokenWriter(folder, "valid", dtype, end) as valid,
@@ -251,5 +214,5 @@ def _pack(
             bar.update(task, advance=len(piece))
         writer.end_document()
         for side, of in (("train", train), ("valid", valid)):
-            told[side]["documents"], told[side]["tokens"] = of.documents, of.tokens
+            told[side] |= {"documents": of.documents, "tokens": of.tokens}
     return told

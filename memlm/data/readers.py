@@ -2,49 +2,59 @@
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from memlm.errors import UsageError
+from memlm.errors import MemlmError, UsageError, first_line
 from memlm.tokens.pieces import PIECE, Document, cut_pieces
 
 LINE_LIMIT = 128 << 20  # bytes of one JSONL line: a line has to be parsed whole
+T = TypeVar("T")
 
 
 def read_file(path: Path, name: str, column: str) -> Iterator[Document]:
-    """The documents of one file, by its suffix.
+    """The documents of one file, by its suffix, one of `SUFFIXES`.
 
-    Args:
-        path: a file whose suffix is one of `SUFFIXES`.
-        name: the document's name, or the first part of the names of the file's documents.
-        column: the column or key that holds the text (JSONL and Parquet).
-
-    Raises:
-        UsageError: the file is not what its suffix says, has no such column, or is not UTF-8.
+    `name` is the document's, or the first part of the names of the file's documents; `column` the column or key that
+    holds the text (JSONL and Parquet). UsageError where the file is not what its suffix says, has no such column, or is
+    not UTF-8.
     """
     return SUFFIXES[path.suffix.lower()](path, name, column)
 
 
-def text_document(name: str, text: object, columns: Iterable[str], column: str, where: str) -> Document | None:
-    """A table's row as a document; None where it holds no text.
+def table_documents(
+    name: str, rows: Iterable[Mapping[str, object] | None], column: str, where: str
+) -> Iterator[Document]:
+    """A table's rows as documents, those without text left out; `where` and its number tell a row.
 
-    Raises:
-        UsageError: `column` is not among `columns`, or holds something else than text.
+    UsageError where there is no such column in a row, or something else than text.
     """
-    if column not in columns:
-        raise UsageError(f"{where} has no column {column!r}; there are {', '.join(map(repr, columns)) or 'none'}.")
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise UsageError(f"{where}: column {column!r} holds {type(text).__name__}, not text.")
+    for number, row in enumerate(rows, 1):
+        if row is None:
+            continue
+        text, place = row.get(column), f"{where}{number}"
+        _refuse_without(column, row, place)
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"{place}: column {column!r} holds {type(text).__name__}, not text.")
+        try:
+            codecs.utf_8_encode(text or "")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{place}: column {column!r} is not valid Unicode (a lone surrogate at character {error.start})."
+            ) from None
+        if text and text.strip():
+            yield Document(f"{name}:{number}", list(cut_pieces([text])))
+
+
+def guarded(
+    items: Iterable[T], errors: tuple[type[Exception], ...], told: Callable[[Exception], MemlmError]
+) -> Iterator[T]:
+    """Items as they come; an error of what makes them is told in a sentence."""
     try:
-        codecs.utf_8_encode(text)
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"{where}: column {column!r} is not valid Unicode (a lone surrogate at character {error.start})."
-        ) from None
-    return Document(name, list(cut_pieces([text]))) if text.strip() else None
+        yield from items
+    except errors as error:
+        raise told(error) from error
 
 
 class _TextFile:
@@ -82,62 +92,53 @@ def _read_text(path: Path, name: str, column: str) -> Iterator[Document]:
 
 
 def _read_jsonl(path: Path, name: str, column: str) -> Iterator[Document]:
+    return table_documents(name, _json_rows(path), column, f"{path}:")
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, object] | None]:
     with _open(path) as file:
         number = 0
         while line := file.readline(LINE_LIMIT):
             number += 1
             if len(line) == LINE_LIMIT:
                 raise UsageError(f"{path}:{number} is longer than {LINE_LIMIT >> 20} MiB: cut it into several lines.")
-            if not line.strip():
-                continue
             try:
-                row = json.loads(line.rstrip())
+                row = json.loads(line.rstrip()) if line.strip() else None
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise UsageError(f"{path}:{number} is not valid JSON ({error}).") from None
-            if not isinstance(row, dict):
+            if line.strip() and not isinstance(row, dict):
                 raise UsageError(f"{path}:{number} is not a JSON object.")
-            document = text_document(f"{name}:{number}", row.get(column), row, column, f"{path}:{number}")
-            if document is not None:
-                yield document
+            yield row
 
 
 def _read_parquet(path: Path, name: str, column: str) -> Iterator[Document]:
     import pyarrow.parquet
 
     def told(error: Exception) -> UsageError:
-        return UsageError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}).")
+        return UsageError(f"{path} cannot be read as Parquet ({first_line(error)}).")
 
+    errors = pyarrow.ArrowException, OSError
     try:
         file: Any = pyarrow.parquet.ParquetFile(path, pre_buffer=False)
-    except (pyarrow.ArrowException, OSError) as error:
+    except errors as error:
         raise told(error) from None
     with file:
-        columns = file.schema_arrow.names
-        text_document(name, None, columns, column, str(path))  # refuses a missing column before anything is read
-        batches, row = file.iter_batches(batch_size=64, columns=[column]), 0
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pyarrow.ArrowException, OSError) as error:
-                raise told(error) from None
-            if batch is None:
-                return
-            for text in batch.column(0).to_pylist():
-                row += 1
-                document = text_document(f"{name}:{row}", text, columns, column, f"{path}, row {row}")
-                if document is not None:
-                    yield document
+        _refuse_without(column, file.schema_arrow.names, str(path))  # before anything is read
+        batches = guarded(file.iter_batches(batch_size=64, columns=[column]), errors, told)
+        rows = ({column: text} for batch in batches for text in batch.column(0).to_pylist())
+        yield from table_documents(name, rows, column, f"{path}, row ")
 
 
 SUFFIXES = {
-    ".txt": _read_text,
-    ".text": _read_text,
-    ".md": _read_text,
-    ".markdown": _read_text,
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown"), _read_text),
+    **dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl),
     ".parquet": _read_parquet,
 }
+
+
+def _refuse_without(column: str, columns: Iterable[str], where: str) -> None:
+    if column not in columns:
+        raise UsageError(f"{where} has no column {column!r}; there are {', '.join(map(repr, columns)) or 'none'}.")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -13,30 +13,15 @@ _ROUNDS = 6
 
 
 class ChunkSampler:
-    """Windows of a token stream, a batch for every step.
+    """Windows of a token stream [n], memory-mapped or not; a batch of them, over all ranks, for every step.
 
-    Args:
-        stream_tokens: the tokens [n], memory-mapped or not.
-        window: tokens of a window.
-        batch: windows of a step over all ranks.
-        seed: of phases and permutations.
-        rank: which share of the batch, in [0, world).
-        world: how many shares; divides `batch`. The shares, one after the other, are the batch of world = 1.
-        align: windows begin at multiples of it, so that they are made of whole chunks of the stream; divides `window`.
-
-    Raises:
-        UsageError: the stream is shorter than a window, or `batch` or `window` cannot be divided evenly.
+    Of `world` shares of a batch, which are the batch of world = 1 one after the other, this is that of `rank`. Windows
+    begin at multiples of `align`, so that they are made of whole chunks of the stream; it divides `window`. UsageError
+    where the stream is shorter than a window, or `batch` or `window` cannot be divided evenly.
     """
 
     def __init__(
-        self,
-        stream_tokens: np.ndarray,
-        window: int,
-        batch: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        align: int = 1,
+        self, stream: np.ndarray, window: int, batch: int, seed: int, rank: int = 0, world: int = 1, align: int = 1
     ):
         if window < 1 or batch < 1 or batch % world or not 0 <= rank < world:
             raise UsageError(f"{batch} windows of {window} tokens cannot be shared by {world} processes.")
@@ -45,15 +30,15 @@ class ChunkSampler:
                 f"a window of {window} tokens is not made of whole chunks of {align}: change --model.chunks "
                 "(copies need an even number)."
             )
-        if len(stream_tokens) < window:
-            raise UsageError(f"the stream has {len(stream_tokens)} tokens, fewer than one window of {window}.")
+        if len(stream) < window:
+            raise UsageError(f"the stream has {len(stream)} tokens, fewer than one window of {window}.")
         self.window, self.batch, self.align = window, batch, align
         # a plain array over the same memory: indexing a memmap is slower
-        self._tokens = np.asarray(stream_tokens)
+        self._tokens = np.asarray(stream)
         self._columns = np.arange(window)
         self._rows = np.arange(rank * (batch // world), (rank + 1) * (batch // world))
         self._key = _mix(np.array([seed % 2**64], np.uint64))
-        self._most = len(stream_tokens) // window  # windows of an epoch; one fewer where the phase is too large
+        self._most = len(stream) // window  # windows of an epoch; one fewer where the phase is too large
         self._bits = max(2, (self._most - 1).bit_length())
         self._first = np.zeros(1, np.int64)  # [epochs + 1] the number of each epoch's first window
 

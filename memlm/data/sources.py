@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from memlm.data.corpora import CORPORA
@@ -16,27 +15,19 @@ from memlm.tokens.pieces import Document
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Documents that can be read as often as needed, always the same and in the same order.
+    """Documents that can be read as often as needed, always the same and in the same order."""
 
-    Args:
-        name: as the user named it.
-        documents: begins a new pass over the documents.
-        identity: a JSON value that changes if the documents do (content hashes; no times, no places).
-        hold_out: the names of the documents that are held out by default.
-    """
-
-    name: str
-    documents: Callable[[], Iterator[Document]]
-    identity: Callable[[], object]
-    hold_out: tuple[str, ...] = ()
+    name: str  # as the user named it
+    documents: Callable[[], Iterator[Document]]  # begins a new pass over the documents
+    identity: Callable[[], object]  # a JSON value that changes if the documents do: content hashes, no times, no places
+    hold_out: tuple[str, ...] = ()  # the names of the documents that are held out by default
 
     def __iter__(self) -> Iterator[Document]:
-        empty = True
-        for document in self.documents():
-            empty = False
-            yield document
-        if empty:
+        documents = self.documents()
+        if (first := next(documents, None)) is None:
             raise UsageError(f"{self.name} holds no text.")
+        yield first
+        yield from documents
 
     def fingerprint(self) -> str:
         """SHA-256 of what the source holds."""
@@ -44,18 +35,11 @@ class Source:
 
 
 def open_source(source: str, *, column: str = "text", split: str = "train", subset: str | None = None) -> Source:
-    """Open a source by its name or path.
+    """Open a file or folder of text, Markdown, JSONL or Parquet, a named corpus, or a Hugging Face data set.
 
-    Args:
-        source: a file or folder of text, Markdown, JSONL or Parquet; a named corpus (write `./NAME` for a folder of
-            the same name); or a Hugging Face data set `owner/name`.
-        column: the column or key that holds the text (JSONL, Parquet, Hugging Face).
-        split: which split of a Hugging Face data set.
-        subset: which configuration of a Hugging Face data set.
-
-    Raises:
-        UsageError: there is nothing of that name, or a file of a kind that is not read.
-        WorkError: a named corpus could not be downloaded.
+    Write `./NAME` for a folder that is called as a corpus; a data set is `owner/name`, of which `split` and `subset`
+    are read. `column` holds the text of what has columns. UsageError where there is nothing of that name, or a file of
+    a kind that is not read; WorkError where a named corpus could not be downloaded.
     """
     if source in CORPORA:
         corpus = CORPORA[source]
@@ -63,10 +47,9 @@ def open_source(source: str, *, column: str = "text", split: str = "train", subs
     path = Path(source).expanduser()
     if path.is_dir():
         return _files(source, path, column)
-    known = ", ".join(SUFFIXES)
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{source}: files of kind {path.suffix!r} are not read; there are {known}.")
+            raise UsageError(f"{source}: files of kind {path.suffix!r} are not read; there are {', '.join(SUFFIXES)}.")
         return _files(source, path, column)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and path.suffix.lower() not in SUFFIXES:
         hub = HubDataset(source, column, split, subset)
@@ -84,7 +67,7 @@ def _files(name: str, root: Path, column: str, hold_out: tuple[str, ...] = ()) -
         raise UsageError(f"{name} holds no file that is read; there are {', '.join(SUFFIXES)}.")
     return Source(
         name=name,
-        documents=partial(_read_all, files, column),
+        documents=lambda: (document for title, path in files.items() for document in read_file(path, title, column)),
         identity=lambda: [column, *([title, path.suffix, sha256_file(path)] for title, path in files.items())],
         hold_out=hold_out,
     )
@@ -103,8 +86,3 @@ def _walk(root: Path) -> dict[str, Path]:
     return {
         (short if unique else relative.as_posix()): path for short, (relative, path) in zip(plain, found, strict=True)
     }
-
-
-def _read_all(files: dict[str, Path], column: str) -> Iterator[Document]:
-    for name, path in files.items():
-        yield from read_file(path, name, column)

@@ -1,14 +1,14 @@
 """How much of its input an embedding still holds, and what a model gets from its memories: with an interval and
 controls for every number.
 
-Retention, in reading order: `scores` (what is right, chunk by chunk), `bootstrap` (intervals over chunks), `result`
-(one row of a report), `encoders` (what can be measured: a record), `theirs` and `brought` (models of others; functions
-and vectors), `texts` (in the place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder),
+Retention, in reading order: `bootstrap` (intervals over chunks), `scores` (what is right, chunk by chunk, and all
+figures of it), `encoders` (what can be measured: a record), `theirs` and `brought` (models of others; functions and
+vectors), `texts` (in the place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder),
 `retention` (the whole measurement).
-Access: `tasks` (held-out text becomes questions), `reading` (a text read with its own memories, none, another's),
-`freerun` (copies without a teacher), `figures` (places become figures), `access` (the whole measurement).
-Attribution: `occluded_texts` (texts of which it is known where memory is needed), `occlusion` (what each token owes to
-all memories and to each), `attribution` (the whole measurement). `subject` is what it shares with access.
+Access: `reading` (a text read with its own memories, none, another's, and written without a teacher), `subject` (the
+model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole measurement).
+Attribution: `occlusion` (what each token owes to all memories and to each), `attribution` (texts of which it is known
+where memory is needed, and the whole measurement).
 All of it: `run`; its public face is `public`, and this room can be called in its place: `memlm.measure(encoder, ...)`.
 """
 

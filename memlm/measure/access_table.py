@@ -4,15 +4,13 @@ from typing import Any
 
 from memlm.ui import aligned
 
-_SHOWN = {  # task and metric -> how it is called
-    ("causal", "cross_entropy"): "nats/token",
-    ("causal", "bits_per_byte"): "bits/byte",
-    ("copy", "token_accuracy"): "tokens right",
-    ("copy", "exact_match"): "copies right",
-    ("blank", "token_accuracy"): "tokens right",
-    ("blank", "exact_match"): "copies right",
-    ("recall", "token_accuracy"): "values right",
-    ("needle", "token_accuracy"): "values right",
+_OF_COPIES = {"token_accuracy": "tokens right", "exact_match": "copies right"}
+_SHOWN = {  # task -> metric -> how it is called
+    "causal": {"cross_entropy": "nats/token", "bits_per_byte": "bits/byte"},
+    "copy": _OF_COPIES,
+    "blank": _OF_COPIES,
+    "recall": {"token_accuracy": "values right"},
+    "needle": {"token_accuracy": "values right"},
 }
 _HEAD = ("model", "reader", "task", "figure", "memories", "with", "without", "another's", "gain", "95 %", "chance")
 
@@ -21,7 +19,7 @@ def access_table(rows: list[dict[str, Any]]) -> str:
     """The main figures of an access report as aligned text; groups and further figures are in the report itself."""
     lines, notes = [], []
     for row in rows:
-        shown = _SHOWN.get((row["task"], row["metric"]))
+        shown = _SHOWN[row["task"]].get(row["metric"])
         if row["note"]:
             notes.append(f"{row['model']}: no {row['task']}: {row['note']}")
         elif shown and row["group"] is None and row["memory"] == "own":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,9 @@ COVERAGE = 0.95
 def interval(
     statistic: Callable[[np.ndarray], np.ndarray], values_NK: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
 ) -> list[float]:
-    """The 95 % percentile interval of a statistic of per-chunk means.
+    """The 95 % percentile interval [low, high] of a statistic of the means of K values for each of N chunks.
 
-    Args:
-        statistic: means [R, K] over resampled chunks -> the figure for each resample [R].
-        values_NK: K values for each of the N chunks.
-
-    Returns:
-        [low, high].
+    The statistic takes means [R, K] over resampled chunks and gives the figure for each resample [R].
     """
     values_NK = values_NK.reshape(len(values_NK), -1)
     # A resample's mean is its counts times the values: one product instead of R gathers.
@@ -39,6 +35,13 @@ def share_interval(parts_B2: np.ndarray, seed: int = 0) -> list[float]:
         return interval(lambda m: m[:, 0] / m[:, 1], parts_B2, seed)
     rest = ((1 - COVERAGE) / 2) ** (1 / len(parts_B2))
     return [0.0, float(1 - rest)] if right == 0 else [float(rest), 1.0]
+
+
+def ratio(parts_B2: np.ndarray, seed: int, *, share: bool) -> dict[str, Any]:
+    """`value` and `value_ci` of the sum of the first over the sum of the second of B examples [B, 2]."""
+    top, below = parts_B2.sum(0)
+    of = share_interval(parts_B2, seed) if share else interval(lambda m: m[:, 0] / m[:, 1], parts_B2, seed)
+    return {"value": float(top / below), "value_ci": of}
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,13 @@
-"""What the measurements share: the order that gives each example another one's memory."""
+"""What the measurements share: whose memory each example gets in the place of its own, and where a row comes from."""
+
+from typing import Any
 
 import numpy as np
+import torch
+
+from memlm.data.corpus import Corpus
+from memlm.measure.texts import GivenTexts
+from memlm.provenance import commit, machine
 
 
 def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -9,3 +16,9 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     out = np.empty(n, np.int64)
     out[order] = np.roll(order, 1)
     return out
+
+
+def origin(corpus: Corpus | GivenTexts, seed: int, device: torch.device) -> dict[str, Any]:
+    """What every row says of where it comes from."""
+    made_on = {"device": str(device), "machine": machine(device.type), "commit": commit()}
+    return {"seed": seed, "data": corpus.hash, **made_on}

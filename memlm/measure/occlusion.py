@@ -25,45 +25,27 @@ METRICS = ("l1", "cosine", "loss")
 class Attribution:
     """Of B texts of N tokens: how far what predicts each token moves when memories are hidden.
 
-    Args:
-        all: metric -> [B, N], all memories hidden. `l1` is the sum over the vocabulary of how far each logit moves,
-            `cosine` 1 - cosine of the logits, `loss` by how much cross-entropy grows, in nats: below 0 where the
-            memories mislead.
-        each: metric -> [B, K, N], one of the K memories hidden; empty where single ones cannot be.
-        entropy_BN: of the prediction, in nats.
-        entropy_none_BN: of the prediction without memories.
+    `l1` is the sum over the vocabulary of how far each logit moves, `cosine` 1 - cosine of the logits, `loss` by how
+    much cross-entropy grows, in nats: below 0 where the memories mislead.
     """
 
-    all: dict[str, Array]
-    each: dict[str, Array]
-    entropy_BN: Array
-    entropy_none_BN: Array
+    all: dict[str, Array]  # metric -> [B, N], all memories hidden
+    each: dict[str, Array]  # metric -> [B, K, N], one of the K memories hidden; empty where single ones cannot be
+    entropy_BN: Array  # of the prediction, in nats
+    entropy_none_BN: Array  # of the prediction without memories
 
 
 @torch.inference_mode()
 def attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, device: torch.device) -> Attribution:
-    """Attribute every token of some texts.
-
-    Args:
-        model: one that reads chunks.
-        ids_BN: the texts, on the CPU; each token is predicted at its place.
-        marks_BC: chunks that are to be answered from memory.
-        device: where the model is.
-    """
+    """Attribute every token of texts that lie on the CPU; chunks that are marked are to be answered from memory."""
     step = max(1, LOGITS // (2 * ids_BN.shape[1] * model.config.vocab_size))
-    parts: dict[str, list[Tensor]] = {}
+    parts = []
     for i in range(0, len(ids_BN), step):
-        ids_bN = ids_BN[i : i + step].to(device)
         marks_bC = None if marks_BC is None else marks_BC[i : i + step].to(device)
-        for name, part in _attribute(model, ids_bN, marks_bC).items():
-            parts.setdefault(name, []).append(part.cpu())
-    found = {name: torch.cat(some).double().numpy() for name, some in parts.items()}
-    return Attribution(
-        {metric: found[metric] for metric in METRICS},
-        {metric: found[f"{metric} each"] for metric in METRICS if f"{metric} each" in found},
-        found["entropy"],
-        found["entropy without"],
-    )
+        parts.append(_attribute(model, ids_BN[i : i + step].to(device), marks_bC))
+    found = {name: torch.cat([part[name].cpu() for part in parts]).double().numpy() for name in parts[0]}
+    each = {metric: found[f"{metric} each"] for metric in METRICS if f"{metric} each" in found}
+    return Attribution({metric: found[metric] for metric in METRICS}, each, found["entropy"], found["entropy without"])
 
 
 def differences(own_BNV: Tensor, hidden_BNV: Tensor, ids_BN: Tensor) -> dict[str, Tensor]:
@@ -88,13 +70,11 @@ def _attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None) -> di
     memories = -(-ids_BN.shape[1] // model.chunk_tokens) - 1
     # Of a recurrent model there is but one memory, and baselines have none.
     if model.reads_given_memories and memories:
-        asked = {} if marks_BC is None else {"marks": marks_BC}
         own_BKM = model.encode_chunks(ids_BN[:, : memories * model.chunk_tokens].unflatten(1, (memories, -1)))
-        each: dict[str, list[Tensor]] = {}
+        each = []
         for k in range(memories):
             with hiding(cast(Placed, model), k):
-                hidden_BNV = model(ids_BN, own_memories=own_BKM, **asked).logits.float()
-            for metric, value_BN in differences(own_BNV, hidden_BNV, ids_BN).items():
-                each.setdefault(f"{metric} each", []).append(value_BN)
-        found |= {name: torch.stack(values, 1) for name, values in each.items()}
+                hidden_BNV = model(ids_BN, own_memories=own_BKM, marks=marks_BC).logits.float()
+            each.append(differences(own_BNV, hidden_BNV, ids_BN))
+        found |= {f"{metric} each": torch.stack([one[metric] for one in each], 1) for metric in METRICS}
     return found

@@ -26,6 +26,7 @@ from memlm.nn.loss import token_loss
 from memlm.nn.stack import build_stack
 from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
 
+Array = np.ndarray
 LOOKS = 10  # at the kept chunks, evenly spread over the steps
 
 
@@ -38,17 +39,14 @@ class Probe(nn.Module):
     step = 0  # after which its weights were taken
 
     def __init__(
-        self,
-        config: ProbeConfig,
-        tokens: int,
-        memories_NM: np.ndarray,
-        vocab_size: int,
-        floor: "Probe | None" = None,
+        self, config: ProbeConfig, tokens: int, memories_NM: Array, vocab_size: int, floor: "Probe | None" = None
     ):
         super().__init__()
         memory_dim, width = memories_NM.shape[1], config.decoder.width
-        self.register_buffer("mean_M", torch.from_numpy(memories_NM.mean(0, dtype=np.float64).astype(np.float32)))
-        spread = torch.from_numpy(memories_NM.std(0, dtype=np.float64).astype(np.float32))
+        mean, spread = (
+            torch.from_numpy(of(0, dtype=np.float64).astype(np.float32)) for of in (memories_NM.mean, memories_NM.std)
+        )
+        self.register_buffer("mean_M", mean)
         self.register_buffer("scale_M", torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0.0))
         self.bridge = named(BRIDGES[config.bridge])(tokens, memory_dim, width)
         self.decoder = build_stack(config.decoder, tokens)
@@ -66,7 +64,7 @@ class Probe(nn.Module):
         return self(self.mean_M[None])[0].cpu()
 
 
-def train_floor(config: ProbeConfig, tokens_NT: np.ndarray, vocab_size: int, device: torch.device) -> Probe:
+def train_floor(config: ProbeConfig, tokens_NT: Array, vocab_size: int, device: torch.device) -> Probe:
     """The probe without memory, which reads zeros.
 
     It is trained twice, the second time from where it was, as every probe with a memory is: or else these would gain
@@ -79,8 +77,8 @@ def train_floor(config: ProbeConfig, tokens_NT: np.ndarray, vocab_size: int, dev
 
 def train_probe(
     config: ProbeConfig,
-    memories_NM: np.ndarray,
-    tokens_NT: np.ndarray,
+    memories_NM: Array,
+    tokens_NT: Array,
     vocab_size: int,
     device: torch.device,
     name: str,
@@ -88,21 +86,9 @@ def train_probe(
 ) -> Probe:
     """Train a probe on memories and the chunks they are of; the same config and data give the same probe.
 
-    Args:
-        config: the decoder and its budget.
-        memories_NM: one memory a chunk.
-        tokens_NT: the chunks, two at least; the last ones decide when to stop.
-        vocab_size: V.
-        device: where to train.
-        name: what is told of it.
-        floor: the probe without memory of the same chunks; None: it begins with nothing known.
-
-    Returns:
-        The probe at that of eleven steps, the first and the last among them, that reads the kept chunks best.
-
-    Raises:
-        UsageError: fewer than two chunks.
-        WorkError: the loss is no number.
+    The last chunks decide when to stop: what comes back is the probe at that of eleven steps, the first and the last
+    among them, that reads these best. It begins with what `floor`, the probe without memory of the same chunks, knows.
+    UsageError where there are fewer than two chunks, WorkError where the loss is no number.
     """
     if len(tokens_NT) < 2:
         raise UsageError("a probe needs two training chunks at least, one of which tells it when to stop.")

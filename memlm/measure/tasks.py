@@ -1,12 +1,12 @@
 """The tasks that tell what a model gets from its memories: held-out text -> examples, and which figures they give."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from memlm.errors import UsageError
+from memlm.measure.subject import Makers
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 from memlm.objectives.recall import Recall
@@ -17,70 +17,16 @@ from memlm.objectives.text import Copy, Same
 class Task:
     """Examples, and how they are looked at.
 
-    Args:
-        batch: all examples.
-        metrics: names of the figures (measure/access.py).
-        group: what scored places are told apart by: `chunk` (its number), `distance` (in chunks, from the question back
-            to what is asked for) or `depth` (the number of the chunk that holds the needle).
-        group_BN: that number at every scored place [B, N], or [B, 1].
-        chance: the accuracy of a uniform guess among all tokens that answers are drawn from.
-        chance_told: the accuracy of a guess among the values that the example tells.
+    Scored places are told apart by `chunk` (its number), `distance` (in chunks, from the question back to what is asked
+    for) or `depth` (the number of the chunk that holds the needle).
     """
 
-    batch: Batch
-    metrics: tuple[str, ...]
-    group: str | None = None
-    group_BN: Tensor | None = None
-    chance: float | None = None
-    chance_told: float | None = None
-
-
-class Needle:
-    """A fact in a text: somewhere in one chunk a key and its value, in the last chunk the key again, its value asked.
-
-    Example i has its needle in chunk i mod (C - 1), at a random even place. Keys and values are those of key-value
-    recall, so that a model that has learnt to look up pairs is asked for what it knows, among text.
-    The key is drawn uniformly among those that the text itself has not got, or has fewest of; the value uniformly among
-    all: nothing but a memory of the pair tells it.
-
-    Args:
-        vocab_size: V.
-        seed: of keys, values and places.
-    """
-
-    def __init__(self, vocab_size: int, seed: int = 0):
-        self.vocab_size, self.seed, self.pairs = vocab_size, seed, Recall(vocab_size)
-
-    def window(self, tokens: int) -> int:
-        """As many as the example has; of the last chunk only the question is read."""
-        return tokens
-
-    def depths(self, rows: int, chunks: int) -> Tensor:
-        """The chunk of each example's needle [rows]."""
-        return torch.arange(rows) % (chunks - 1)
-
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
-        """Text [B, C*T] -> text with needles, and the question: [B, (C - 1) * T + 2]; the last chunk is marked.
-
-        Raises:
-            UsageError: chunks without room for a pair, or none before the last.
-        """
-        rows, T = len(tokens_BW), chunk_tokens
-        chunks = tokens_BW.shape[1] // T
-        if T < 2 or chunks < 2:
-            raise UsageError("a needle needs at least two chunks, of at least two tokens.")
-        text_Bn = tokens_BW[:, : (chunks - 1) * T].cpu()
-        first, symbols = self.pairs.first, self.pairs.symbols(tokens_BW.shape[1], T)
-        generator = torch.Generator().manual_seed(self.seed)
-        often_BV = torch.zeros(rows, self.vocab_size).scatter_add_(1, text_Bn, torch.ones(text_Bn.shape))
-        often_BS = often_BV[:, first : first + symbols]
-        key_B = first + (often_BS + torch.rand(often_BS.shape, generator=generator)).argmin(1)
-        value_B = first + torch.randint(symbols, 2 * symbols, (rows,), generator=generator)
-        even_B = 2 * torch.randint(T // 2, (rows,), generator=generator)
-        batch = with_needles(text_Bn, T, self.depths(rows, chunks) * T + even_B, key_B, value_B)
-        assert batch.marks is not None
-        device = tokens_BW.device
-        return Batch(batch.input_ids.to(device), batch.labels.to(device), batch.marks.to(device))
+    batch: Batch  # all examples
+    metrics: tuple[str, ...]  # names of the figures (measure/access.py)
+    group: str | None = None  # what scored places are told apart by
+    group_BN: Tensor | None = None  # that number at every scored place [B, N], or [B, 1]
+    chance: float | None = None  # the accuracy of a uniform guess among all tokens that answers are drawn from
+    chance_told: float | None = None  # the accuracy of a guess among the values that the example tells
 
 
 def with_needles(text_Bn: Tensor, chunk_tokens: int, place_B: Tensor, key_B: Tensor, value_B: Tensor) -> Batch:
@@ -97,19 +43,22 @@ def with_needles(text_Bn: Tensor, chunk_tokens: int, place_B: Tensor, key_B: Ten
 
 def causal(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """Every token from those before it, by the number of its chunk."""
-    batch = Same(own=False)(tokens_BW, chunk_tokens)
     group_BN = (torch.arange(tokens_BW.shape[1]) // chunk_tokens).expand(len(tokens_BW), -1)
+    batch = Same(own=False)(tokens_BW, chunk_tokens)
     return Task(batch, ("cross_entropy", "bits_per_byte", "token_accuracy"), "chunk", group_BN)
+
+
+_OF_COPIES = ("token_accuracy", "exact_match", "chunk_match", "cross_entropy")
 
 
 def copy(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """The second half, which repeats the first, shown token by token."""
-    return _copy(tokens_BW, chunk_tokens, blank=False)
+    return Task(Copy(blank=False)(tokens_BW, chunk_tokens), _OF_COPIES)
 
 
 def blank(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """The first half, at the places of blanks."""
-    return _copy(tokens_BW, chunk_tokens, blank=True)
+    return Task(Copy(blank=True)(tokens_BW, chunk_tokens), _OF_COPIES)
 
 
 def recall(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
@@ -126,24 +75,34 @@ def recall(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> 
 
 
 def needle(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
-    """The value of a random key put into one chunk of the text, by the number of that chunk."""
-    task = Needle(vocab_size, seed)
-    batch = task(tokens_BW, chunk_tokens)
-    group_B1 = task.depths(len(tokens_BW), tokens_BW.shape[1] // chunk_tokens)[:, None]
-    chance = 1 / task.pairs.symbols(tokens_BW.shape[1], chunk_tokens)
-    return Task(batch, ("token_accuracy", "cross_entropy"), "depth", group_B1, chance)
+    """A fact in a text: somewhere in one chunk a key and its value, in the last chunk the key again, its value asked.
+
+    [B, C*T] -> [B, (C - 1) * T + 2]. Example i has its needle in chunk i mod (C - 1), at a random even place, by whose
+    number it is told apart. Keys and values are those of key-value recall, so that a model that has learnt to look up
+    pairs is asked for what it knows, among text. The key is drawn uniformly among those that the text itself has not
+    got, or has fewest of; the value uniformly among all: nothing but a memory of the pair tells it. UsageError where
+    chunks have no room for a pair, or there is none before the last.
+    """
+    rows, T, pairs = len(tokens_BW), chunk_tokens, Recall(vocab_size)
+    chunks = tokens_BW.shape[1] // T
+    if T < 2 or chunks < 2:
+        raise UsageError("a needle needs at least two chunks, of at least two tokens.")
+    text_Bn, depth_B = tokens_BW[:, : (chunks - 1) * T], torch.arange(rows) % (chunks - 1)
+    first, symbols = pairs.first, pairs.symbols(tokens_BW.shape[1], T)
+    generator = torch.Generator().manual_seed(seed)
+    often_BV = torch.zeros(rows, vocab_size).scatter_add_(1, text_Bn, torch.ones(text_Bn.shape))
+    often_BS = often_BV[:, first : first + symbols]
+    key_B = first + (often_BS + torch.rand(often_BS.shape, generator=generator)).argmin(1)
+    value_B = first + torch.randint(symbols, 2 * symbols, (rows,), generator=generator)
+    even_B = 2 * torch.randint(T // 2, (rows,), generator=generator)
+    batch = with_needles(text_Bn, T, depth_B * T + even_B, key_B, value_B)
+    return Task(batch, ("token_accuracy", "cross_entropy"), "depth", depth_B[:, None], 1 / symbols)
 
 
-# A name -> the task, and how many chunks of text an example of C chunks takes.
-TASKS: dict[str, tuple[Callable[[Tensor, int, int, int], Task], Callable[[int], int]]] = {
+TASKS: Makers[Task] = {
     "causal": (causal, lambda chunks: chunks),
     "copy": (copy, lambda chunks: chunks // 2),  # an odd chunk more is left out
     "blank": (blank, lambda chunks: chunks // 2),
     "recall": (recall, lambda chunks: chunks),
     "needle": (needle, lambda chunks: chunks),
 }
-
-
-def _copy(tokens_BW: Tensor, chunk_tokens: int, blank: bool) -> Task:
-    batch = Copy(blank)(tokens_BW, chunk_tokens)
-    return Task(batch, ("token_accuracy", "exact_match", "chunk_match", "cross_entropy"))

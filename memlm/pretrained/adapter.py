@@ -13,7 +13,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, first_line
 
 Serves = Literal["reading", "always", "never"]
 
@@ -21,14 +21,12 @@ Serves = Literal["reading", "always", "never"]
 class Adapter:
     """The low-rank matrices in a language model; they are parameters of that model, named `lora_A` and `lora_B`.
 
-    Args:
-        lm: the model, which is changed in place.
-        rank: of the matrices.
-        targets: the ends of the names of the layers that get some; none: all linear layers but the head.
-
-    Attributes:
-        serves: `reading`, entries that read memories; or `always`, or `never`.
+    The model is changed in place. `targets` are the ends of the names of the layers that get some; none: all linear
+    layers but the head. It `serves` entries that read memories (`reading`), or all of them, or none.
     """
+
+    serves: Serves = "reading"
+    _gate: Tensor | float = 0.0
 
     def __init__(self, lm: Any, rank: int, targets: tuple[str, ...] = ()):
         try:
@@ -37,18 +35,14 @@ class Adapter:
             raise UsageError(
                 "an adapter needs peft, which is not installed: pip install memlm[pretrained], or set lora_rank 0."
             ) from None
-        config = LoraConfig(
-            r=rank, lora_alpha=2 * rank, target_modules=list(targets) or "all-linear", task_type="CAUSAL_LM"
-        )
+        layers = list(targets) or "all-linear"
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, task_type="CAUSAL_LM")
         try:
             with warnings.catch_warnings():  # about old names inside of transformers, and what peft sets right itself
                 warnings.simplefilter("ignore")
                 self._wrapped = get_peft_model(lm, config)
         except ValueError as error:
-            why = str(error).strip().splitlines()[0]
-            raise UsageError(f"no adapter fits ({why}): change lora_targets.") from None
-        self.serves: Serves = "reading"
-        self._gate: Tensor | float = 0.0
+            raise UsageError(f"no adapter fits ({first_line(error)}): change lora_targets.") from None
         for name, module in lm.named_modules():
             if ".lora_B." in name and isinstance(module, nn.Linear):
                 module.register_forward_hook(self._let_through)
@@ -76,11 +70,7 @@ class Adapter:
         self._wrapped.save_pretrained(str(folder))
 
     def load(self, folder: Path) -> None:
-        """Take the matrices that `save` wrote.
-
-        Raises:
-            RuntimeError: they are not those of this adapter.
-        """
+        """Take the matrices that `save` wrote; RuntimeError where they are not those of this adapter."""
         from peft import set_peft_model_state_dict
 
         found = set_peft_model_state_dict(self._wrapped, load_file(folder / "adapter_model.safetensors"))

@@ -19,7 +19,6 @@ from memlm.pretrained.base import Tokens
 from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import SoftAutoencoderShape
 from memlm.pretrained.soft import EmbeddingEncoder, SoftSlots
-from memlm.readers.reader import Sizes, build_reader
 
 SHARE = 1 / 16
 
@@ -31,13 +30,12 @@ class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
 
     def build(self, shape: SoftAutoencoderShape, vocab_size: int) -> None:
         """As of `TextMemory`."""
-        self.negatives, self.base = shape.negatives, self.open(shape.base)
+        super().build(shape, vocab_size)
+        self.negatives = shape.negatives
         self.table = self.base.embed  # of the language model nothing else is needed
         self.embed = Tokens(self.base).requires_grad_(False)
         self.encoder = EmbeddingEncoder(shape.encoder, self.base, self.embed)
-        sizes = Sizes(shape.chunk_tokens, shape.memory_dim, self.base.width, 0, self.embed)
-        self.reader = build_reader(shape.decoder, sizes)
-        self.reader.begin_as(self.base.vectors())
+        self.read_soft(shape.decoder, 0)
         if shape.encoder.stack.width == shape.decoder.width and shape.encoder.readout == "slots":
             self._begin_linear()
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, first_line
 from memlm.nn.cache import Cache
 from memlm.nn.layout import Layout
 from memlm.nn.vocabulary import END, PAD
-from memlm.pretrained.opening import Pretrained, open_pretrained
+from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.stack import PretrainedStack
 from memlm.pretrained.transplant import SHIFT, tokenizer_of
 
@@ -25,25 +25,15 @@ NEVER = -1e4  # the logit of what is never predicted: finite, so that difference
 
 @dataclass(frozen=True)
 class Base:
-    """An opened language model.
+    """An opened language model."""
 
-    Args:
-        name: as it was asked for.
-        source: where it came from.
-        lm: the model of transformers, with its head.
-        fingerprint: SHA-256 over its weights.
-        vocab_size: of its tokenizer once transplanted, so in our ids.
-        begin: its own id that begins a text.
-        end: its own id that ends one.
-    """
-
-    name: str
-    source: str
-    lm: Any
-    fingerprint: str
-    vocab_size: int
-    begin: int
-    end: int
+    name: str  # as it was asked for
+    source: str  # where it came from
+    lm: Any  # the model of transformers, with its head
+    fingerprint: str  # SHA-256 over its weights
+    vocab_size: int  # of its tokenizer once transplanted, so in our ids
+    begin: int  # its own id that begins a text
+    end: int  # its own id that ends one
 
     @cached_property
     def embed(self) -> nn.Module:
@@ -53,7 +43,11 @@ class Base:
     @property
     def width(self) -> int:
         """W, the numbers of a token's vector."""
-        return self.embed.weight.shape[1]  # pyright: ignore[reportReturnType, reportCallIssue, reportIndexIssue]
+        return self.vectors().shape[1]
+
+    def vectors(self) -> Tensor:
+        """The vectors of all its tokens [its rows, W], without gradient."""
+        return self.embed.weight.detach()  # pyright: ignore[reportCallIssue, reportReturnType]
 
     def own(self, ids: Tensor) -> Tensor:
         """Our ids as its own; padding becomes its first token, which nothing may see."""
@@ -67,35 +61,26 @@ class Base:
         out_V[..., END] = logits_V[..., self.end]
         return out_V
 
-    def vectors(self) -> Tensor:
-        """The vectors of all its tokens [its rows, W], without gradient."""
-        return self.embed.weight.detach()  # pyright: ignore[reportCallIssue, reportReturnType]
-
 
 def open_base(name: str, vocab_size: int, fingerprint: str | None = None) -> Base:
-    """Open and check a language model.
+    """Open and check a language model by a known name, a folder, or a name of the hub.
 
-    Args:
-        name: a known name, a folder, or one of the hub.
-        vocab_size: token ids of the data.
-        fingerprint: of the model it has to be; None: any.
-
-    Raises:
-        UsageError: it cannot serve as a decoder, is another model, or the data are in other tokens.
+    UsageError where it cannot serve as a decoder, is another one than that of `fingerprint`, or has other tokens than
+    the data's `vocab_size`.
     """
     with torch.device("cpu"):  # wherever its memory model is made: a curriculum checks itself without weights
-        opened: Pretrained = open_pretrained(name, head=True, device="cpu", precision="fp32")
-        lm, tokenizer = opened.model, tokenizer_of(opened)
-        found = opened.fingerprint()
-        if fingerprint is not None and found != fingerprint:
+        opened = open_pretrained(name, head=True, device="cpu", precision="fp32")
+        lm, found = opened.model, opened.fingerprint()
+        if fingerprint not in (None, found):
             raise UsageError(f"{name} is another model than the one that was trained with: put that one in its place.")
-        known = tokenizer.get_vocab_size()
+        known = tokenizer_of(opened).get_vocab_size()
         if vocab_size != known:
             raise UsageError(
                 f"the data have {vocab_size} tokens and {name} has {known}: prepare them with --tokenizer {name}."
             )
         check(lm, name)
-    begin, end = _id(lm.config.bos_token_id), _id(lm.config.eos_token_id)
+    ids = (lm.config.bos_token_id, lm.config.eos_token_id)
+    begin, end = (of[0] if isinstance(of, list) else of for of in ids)
     if end is None:
         raise UsageError(f"{name} has no token that ends a text: set eos_token_id in its config.")
     lm.requires_grad_(False)
@@ -104,11 +89,7 @@ def open_base(name: str, vocab_size: int, fingerprint: str | None = None) -> Bas
 
 @torch.inference_mode()
 def check(lm: Any, name: str) -> None:
-    """Refuse a model that could not read memories.
-
-    Raises:
-        UsageError: it could not; says why.
-    """
+    """Refuse a model that could not read memories with a UsageError that says why."""
     if lm.config.is_encoder_decoder:
         raise UsageError(f"{name} has an encoder of its own: choose a causal language model.")
     if "inputs_embeds" not in inspect.signature(lm.base_model.forward).parameters:
@@ -124,12 +105,10 @@ def check(lm: Any, name: str) -> None:
         stack(x_1PW[:, :2], Layout(first, both[:2], slots=first), cache)
         kept_13W = stack(x_1PW[:, 2:], Layout(torch.arange(3), both[2:], slots=torch.arange(2, 5)), cache)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        why = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"{name} cannot be given masks, positions and a cache ({why}): choose another model."
+            f"{name} cannot be given masks, positions and a cache ({first_line(error)}): choose another model."
         ) from None
-    size = alone_13W.abs().max()
-    if max((packed_13W - alone_13W).abs().max(), (kept_13W - alone_13W).abs().max()) > 1e-3 * size:
+    if max((other - alone_13W).abs().max() for other in (packed_13W, kept_13W)) > 1e-3 * alone_13W.abs().max():
         raise UsageError(
             f"{name} does not heed the masks and positions that it is given, so no memory can stand before a text: "
             "choose a model with plain attention, of the Llama, Qwen, GPT-2 or GPT-NeoX families, say."
@@ -151,45 +130,51 @@ def logits(lm: Any, h_W: Tensor) -> Tensor:
     return out_V
 
 
-class Tokens(nn.Module):
-    """Our token ids -> the language model's vectors. Padding is a blank of its own, which is learnt.
-
-    Args:
-        base: the model, whose vectors are looked up where they are and not held twice.
-    """
+class OfBase(nn.Module):
+    """A layer that looks things up in the language model, whose weights it neither holds nor saves twice."""
 
     def __init__(self, base: Base):
         super().__init__()
-        self._base = (base,)
+        self._base = (base,)  # a tuple hides a module from torch
+
+    @property
+    def base(self) -> Base:
+        """The language model."""
+        return self._base[0]
+
+
+class Tokens(OfBase):
+    """Our token ids -> the language model's vectors. Padding is a blank of its own, which is learnt."""
+
+    def __init__(self, base: Base):
+        super().__init__(base)
         self.blank = nn.Parameter(base.vectors().mean(0))
 
     @property
     def weight(self) -> Tensor:
         """The vectors of its tokens, which tell type and device."""
-        return self._base[0].vectors()
+        return self.base.vectors()
 
     def known(self, ids: Tensor) -> Tensor:
         """Vectors of the tokens alone; at padding there is something that must not be looked at."""
-        return self._base[0].embed(self._base[0].own(ids))
+        return self.base.embed(self.base.own(ids))
 
     def forward(self, ids: Tensor) -> Tensor:
         """[...] -> [..., W]."""
         return torch.where((ids == PAD)[..., None], self.blank, self.known(ids))
 
 
-class Starts(nn.Module):
+class Starts(OfBase):
     """What stands before a chunk's first token: what begins a text, or the learnt mark of a copy."""
 
     def __init__(self, base: Base):
-        super().__init__()
-        self._base = (base,)
+        super().__init__(base)
         self.mark = nn.Parameter(base.vectors()[base.begin].clone())
 
     @property
     def weight(self) -> Tensor:
         """Both of them [2, W]."""
-        base = self._base[0]
-        return torch.stack([base.embed(torch.tensor(base.begin, device=self.mark.device)), self.mark])
+        return torch.stack([self.base.embed(torch.tensor(self.base.begin, device=self.mark.device)), self.mark])
 
     def forward(self, marked: Tensor) -> Tensor:
         """0 or 1 [...] -> [..., W]."""
@@ -210,18 +195,9 @@ class Nowhere(nn.Module):
         return torch.zeros_like(position, dtype=self.weight.dtype)[..., None]
 
 
-class Head(nn.Module):
+class Head(OfBase):
     """Hidden states [..., W] -> logits over our ids [..., V]."""
-
-    def __init__(self, base: Base):
-        super().__init__()
-        self._base = (base,)
 
     def forward(self, h_W: Tensor) -> Tensor:
         """As of the class."""
-        base = self._base[0]
-        return base.ours(logits(base.lm, h_W))
-
-
-def _id(value: int | list[int] | None) -> int | None:
-    return value[0] if isinstance(value, list) else value
+        return self.base.ours(logits(self.base.lm, h_W))

@@ -1,125 +1,78 @@
 """What can be wrong with a model's files, or with this machine, found before anything is loaded."""
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from safetensors import SafetensorError, safe_open
 
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, first_line
 from memlm.files import read_json
-from memlm.huggingface import CONFIG_MAPPING, PreTrainedConfig
+from memlm.huggingface import CONFIG_MAPPING
 
 _POINTER = b"version https://git-lfs"
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}  # of a number
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_folder(folder: Path) -> None:
     """Every file of a saved model is there and whole.
 
-    Raises:
-        UsageError: no config, a missing shard, a truncated file, a pointer in the place of one, pickled weights only,
-            or a model that brings code of its own.
+    UsageError: no config, a missing shard, a truncated file, a pointer in the place of one, pickled weights only, or a
+    model that brings code of its own.
     """
     config = read_json(folder / "config.json")
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         raise UsageError(f"{folder} needs Python code that it brings itself, and memlm runs no code of a model.")
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     if index.is_file():
         try:
             names = sorted(set(read_json(index)["weight_map"].values()))
         except (KeyError, TypeError, AttributeError):
             raise UsageError(f"{index} tells no weight_map: fetch {folder.name} again.") from None
-    else:
-        names = [single.name]
-        if not single.is_file():
-            others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-            if others:
-                raise UsageError(f"{folder} has pickled weights only ({others[0]}): memlm reads safetensors.")
-            raise UsageError(f"{folder} holds no weights: there is no model.safetensors in it.")
+    elif not (folder / names[0]).is_file():
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        if others:
+            raise UsageError(f"{folder} has pickled weights only ({others[0]}): memlm reads safetensors.")
+        raise UsageError(f"{folder} holds no weights: there is no model.safetensors in it.")
     for name in names:
         if not (folder / name).is_file():
             raise UsageError(
                 f"{folder} is not complete: {name} of {len(names)} files of weights is missing; fetch it again."
             )
-        check_safetensors(folder / name)
-
-
-def check_safetensors(path: Path) -> None:
-    """The header can be read and the file is as long as it says.
-
-    Raises:
-        UsageError: it is not.
-    """
-    refuse_pointer(path)
-    size = path.stat().st_size
-    with open(path, "rb") as file:
+        refuse_pointer(folder / name)
         try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < size else {}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            whole = 8 + length + max(ends)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-            raise UsageError(f"{path} is damaged or cut short (no header): fetch it again.") from None
-    if size < whole:
-        raise UsageError(f"{path} is cut short ({size:,} of {whole:,} bytes): fetch it again.")
+            with safe_open(folder / name, "pt"):  # the header can be read and the file is as long as it says
+                pass
+        except SafetensorError as error:
+            raise UsageError(
+                f"{folder / name} is damaged or cut short, or has no header ({first_line(error)}): fetch it again."
+            ) from None
 
 
 def refuse_pointer(path: Path) -> None:
-    """A file that Git LFS keeps elsewhere is no file.
-
-    Raises:
-        UsageError: `path` is a pointer.
-    """
+    """Refuse a file that Git LFS keeps elsewhere with a UsageError."""
     with open(path, "rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise UsageError(f"{path} is a Git LFS pointer and not the file itself: run `git lfs pull` in its folder.")
 
 
-def refuse_encoder_decoder(name: str, config: PreTrainedConfig) -> None:
-    """Only models with one stack have one hidden state a token to be measured.
-
-    Raises:
-        UsageError: an encoder-decoder model.
-    """
-    if config.is_encoder_decoder:
-        raise UsageError(
-            f"{name} is an encoder-decoder model ({config.model_type}): memlm measures causal, masked, encoder and "
-            "sentence models."
-        )
-
-
 def weights_bytes(model: torch.nn.Module, precision: str) -> int:
     """Bytes of the weights of a model, which may stand on the meta device."""
-    return sum(p.numel() for p in model.parameters()) * BYTES[precision]
+    return sum(p.numel() for p in model.parameters()) * DTYPES[precision].itemsize
 
 
-def activation_bytes(config: Any, tokens: int, rows: int, precision: str, *, kept: int = 0) -> int:
-    """Bytes of activations of one forward pass of `rows` texts of `tokens` tokens, an upper estimate.
-
-    Args:
-        config: the model's.
-        tokens: of a text.
-        rows: texts at once.
-        precision: of the numbers.
-        kept: hidden states that are kept: all layers' when hidden states are asked for.
-    """
+def activation_bytes(config: Any, tokens: int, rows: int, precision: str) -> int:
+    """An upper estimate of what a forward pass of `rows` texts of `tokens` tokens takes, all hidden states kept."""
     text = config.get_text_config()
     width = text.hidden_size
     inner = getattr(text, "intermediate_size", None) or 4 * width
-    heads = getattr(text, "num_attention_heads", 1)
-    layers = text.num_hidden_layers if kept == 0 else kept
-    return rows * tokens * (width * (layers + 8) + 3 * inner + heads * tokens) * BYTES[precision]
+    a_token = width * (text.num_hidden_layers + 8) + 3 * inner + getattr(text, "num_attention_heads", 1) * tokens
+    return rows * tokens * a_token * DTYPES[precision].itemsize
 
 
 def refuse_full_memory(name: str, needed: int, device: str, why: str) -> None:
-    """Told before the loading and not by the end of the process.
-
-    Raises:
-        WorkError: `needed` bytes are more than are free.
-    """
+    """A WorkError where `needed` bytes are more than are free: told before the loading, not by the process' end."""
     free = free_bytes(device)
     if needed > free:
         raise WorkError(

@@ -28,18 +28,18 @@ OWN_IDS = 2  # padding and end come before a model's own ids where data are prep
 class View:
     """Which hidden states become a vector.
 
-    Args:
-        layer: 0 is the embeddings, L the last layer (after the model's last norm, where it has one).
-        readout: `last` (the last token that is no padding), `mean`, `cls` (the first token), `pooled` (a sentence
-            model's own embedding), or `at:I,J,...` (these places, side by side; negative ones from the end).
+    A readout is `last` (the last token that is no padding), `mean`, `cls` (the first token), `pooled` (a sentence
+    model's own embedding), or `at:I,J,...` (these places, side by side; negative ones from the end).
     """
 
-    layer: int
+    layer: int  # 0 is the embeddings, L the last layer (after the model's last norm, where it has one)
     readout: str
 
     @cached_property
     def places(self) -> tuple[int, ...]:
-        """The places of `at:`."""
+        """The places of `at:`; none of any other readout."""
+        if not self.readout.startswith("at:"):
+            return ()
         try:
             return tuple(int(place) for place in self.readout.removeprefix("at:").split(","))
         except ValueError:
@@ -47,18 +47,11 @@ class View:
 
 
 def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, ...]) -> list[View]:
-    """Every readout of every layer that was asked for; negative layers count from the last.
+    """Every readout of every layer, 0 to L, or -1 to -L - 1 from the last; without any, what its kind is read by.
 
-    Args:
-        opened: the model.
-        layers: 0 to L, or -1 to -L - 1.
-        readouts: those of `View`; none: what the model's kind is usually read by.
-
-    Raises:
-        UsageError: no such layer or readout of this model.
+    UsageError where there is no such layer or readout of this model.
     """
-    last = opened.model.config.get_text_config().num_hidden_layers
-    views = []
+    views, last = [], opened.layers
     for layer in layers or (-1,):
         if not -last - 1 <= layer <= last:
             raise UsageError(f"{opened.name} has layers 0 (embeddings) to {last}, not {layer}.")
@@ -69,9 +62,7 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
                     f"{opened.name} has no pooled embedding of layer {view.layer}: only sentence-transformers models "
                     "have one, of their last layer."
                 )
-            if readout.startswith("at:"):
-                view.places  # noqa: B018  refuses what is no place
-            elif readout not in ("last", "mean", "cls", "pooled"):
+            if not view.places and readout not in ("last", "mean", "cls", "pooled"):
                 raise UsageError(f"there is no readout {readout!r}: take last, mean, cls, pooled or at:I,J,...")
             views.append(view)
     return list(dict.fromkeys(views))
@@ -79,26 +70,19 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
 
 @dataclass(frozen=True)
 class HiddenReader:
-    """A frozen model of others that reads chunks of a corpus.
-
-    Args:
-        opened: the model.
-        views: what is read out of it.
-        data: the corpus' tokenizer: its ids become text, which the model's own tokenizer reads; or none.
-        batch: texts at once.
-        twins: readers of the same architecture before training, by seed.
-    """
+    """A frozen model of others that reads chunks of a corpus."""
 
     opened: Pretrained
-    views: list[View]
-    data: Tokenizer | None = None
-    batch: int = 32
+    views: list[View]  # what is read out of it
+    data: Tokenizer | None = None  # of the corpus: its ids become text, which the model's own tokenizer reads
+    batch: int = 32  # texts at once
+    # Readers of the same architecture before training, by seed.
     twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def dims(self) -> list[int]:
         """Numbers of a vector of each view."""
-        return [vectors.shape[1] for vectors in self.read([[self.filler] * 64], self.views)]
+        return [vectors.shape[1] for vectors in self.read([[self.filler] * 64])]
 
     @cached_property
     def filler(self) -> int:
@@ -150,16 +134,16 @@ class HiddenReader:
 
     def ids(self, tokens_NT: np.ndarray) -> tuple[list[list[int]], int]:
         """The model's own ids of every chunk, special tokens included, and how many chunks had to be cut."""
-        tokenizer = self.opened.tokenizer
+        tokenizer, most = self.opened.tokenizer, self.opened.most_tokens
         with quiet():
             if self.shares_ids:
                 first = tokenizer("")["input_ids"]
                 rows = [[*first, *row] for row in (tokens_NT - OWN_IDS).clip(min=0).tolist()]
-                cut = [row[: self.opened.most_tokens] for row in rows]
+                cut = [row[:most] for row in rows]
             else:
                 texts = self.texts(tokens_NT)
                 rows = tokenizer(texts)["input_ids"]
-                cut = tokenizer(texts, truncation=True, max_length=self.opened.most_tokens)["input_ids"]
+                cut = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
         count = sum(len(whole) > len(part) for whole, part in zip(rows, cut, strict=True))
         return [row or [self.filler] for row in cut], count
 
@@ -172,47 +156,38 @@ class HiddenReader:
 
     def encode(self, tokens_BT: Tensor) -> list[Tensor]:
         """Chunks of the corpus' ids [B, T] -> a tensor [B, M] for each view."""
-        return self.read(self.ids(tokens_BT.cpu().numpy())[0], self.views)
+        return self.read(self.ids(tokens_BT.cpu().numpy())[0])
 
     @torch.inference_mode()
-    def read(self, rows: list[list[int]], views: list[View]) -> list[Tensor]:
+    def read(self, rows: list[list[int]]) -> list[Tensor]:
         """The model's ids of texts -> a tensor [N, M] in fp32 for each view, on the CPU.
 
-        Raises:
-            UsageError: a place that a text does not have.
-            WorkError: a batch needs more memory than is free.
+        UsageError where a text does not have a place that is read; WorkError where a batch needs too much memory.
         """
         lengths = np.array([len(row) for row in rows])
-        self._refuse(views, lengths)
-        order = np.argsort(lengths, kind="stable")
-        found: list[list[Tensor]] = []
-        for i in range(0, len(rows), self.batch):
-            found.append(self._batch([rows[n] for n in order[i : i + self.batch]], views))
-        back = torch.from_numpy(np.argsort(order, kind="stable"))
-        return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
-
-    def _refuse(self, views: list[View], lengths: np.ndarray) -> None:
-        """Places beyond a text, and batches beyond the memory."""
-        shortest = int(lengths.min())
-        for view in views:
-            if view.readout.startswith("at:") and not all(-shortest <= p < shortest for p in view.places):
+        shortest, opened = int(lengths.min()), self.opened
+        for view in self.views:
+            if not all(-shortest <= place < shortest for place in view.places):
                 raise UsageError(f"{view.readout} is beyond the shortest text, of {shortest} tokens of the model.")
-        config, device = self.opened.model.config, str(self.opened.model.device)
-        needed = activation_bytes(config, int(lengths.max()), min(self.batch, len(lengths)), self.opened.precision)
-        refuse_full_memory(self.opened.name, needed, device, f"activations of {self.batch} texts")
+        size = int(lengths.max()), min(self.batch, len(rows)), opened.precision
+        needed = activation_bytes(opened.model.config, *size)
+        refuse_full_memory(opened.name, needed, str(opened.model.device), f"activations of {self.batch} texts")
+        order = np.argsort(lengths, kind="stable")
+        parts = [self._batch([rows[n] for n in order[i : i + self.batch]]) for i in range(0, len(rows), self.batch)]
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        return [torch.cat(some)[back] for some in zip(*parts, strict=True)]
 
-    def _batch(self, rows: list[list[int]], views: list[View]) -> list[Tensor]:
+    def _batch(self, rows: list[list[int]]) -> list[Tensor]:
         """One forward pass."""
         model, longest = self.opened.model, max(map(len, rows))
         ids_BN = torch.tensor([row + [self.filler] * (longest - len(row)) for row in rows], device=model.device)
         lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
-        within = any(view.layer < model.config.get_text_config().num_hidden_layers for view in views)
+        within = any(view.layer < self.opened.layers for view in self.views)
         out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
         read = []
-        for view in views:
-            last = view.layer == model.config.get_text_config().num_hidden_layers
-            h_BND = out.last_hidden_state if last else out.hidden_states[view.layer]
+        for view in self.views:
+            h_BND = self.opened.state(out, view.layer)
             if view.readout == "pooled":
                 features = {"token_embeddings": h_BND, "attention_mask": mask_BN, "input_ids": ids_BN}
                 for module in self.opened.pooling or ():
@@ -231,12 +206,8 @@ def chunk_texts(tokenizer: Tokenizer | None, tokens_NT: np.ndarray) -> list[str]
 
 def _readout(view: View, h_BND: Tensor, lengths_B: Tensor, mask_BN: Tensor) -> Tensor:
     """Hidden states [B, N, D] -> [B, M]."""
-    every_B = torch.arange(len(h_BND), device=h_BND.device)
     if view.readout == "mean":
         return (h_BND * mask_BN[..., None]).sum(1) / lengths_B[:, None]
-    if view.readout == "last":
-        return h_BND[every_B, lengths_B - 1]
-    if view.readout == "cls":
-        return h_BND[:, 0]
-    at = [(place if place >= 0 else lengths_B + place) for place in view.places]
-    return torch.cat([h_BND[every_B, place] for place in at], 1)
+    every_B = torch.arange(len(h_BND), device=h_BND.device)
+    places = {"last": (-1,), "cls": (0,)}.get(view.readout, view.places)
+    return torch.cat([h_BND[every_B, place if place >= 0 else lengths_B + place] for place in places], 1)

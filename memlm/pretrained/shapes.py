@@ -30,10 +30,7 @@ class BaseEncoderShape(EncoderConfig):
 
 def _slots_encoder() -> EncoderShape:
     return EncoderShape(
-        chunk_tokens=16,
-        memory_dim=2048,
-        stack=StackConfig(kind="pointwise", width=128, layers=0),
-        readout="slots",
+        chunk_tokens=16, memory_dim=2048, stack=StackConfig(kind="pointwise", width=128, layers=0), readout="slots"
     )
 
 

@@ -27,19 +27,19 @@ from memlm.readers.vector import begin_as_tokens
 
 
 class OverTokens(StateEncoder):
-    """An encoder that reads a language model's vectors of tokens, which are not its own parts."""
+    """An encoder that reads a language model's vectors of tokens, which are not its own parts (so in a tuple)."""
 
     def __init__(self, shape: EncoderShape | BaseEncoderShape, base: Base, embed: Tokens):
         super().__init__(shape)
-        self._base, self._embed = (base,), (embed,)
+        self._over = base, embed
 
     def identity(self) -> dict[str, Any]:
         """As of `StateEncoder`, with the language model's own."""
-        return {**super().identity(), "base": self._base[0].fingerprint}
+        return {**super().identity(), "base": self._over[0].fingerprint}
 
     def is_frozen(self) -> bool:
         """As of `StateEncoder`; if the language model is trained, so are its vectors."""
-        return super().is_frozen() and not any(p.requires_grad for p in self._base[0].embed.parameters())
+        return super().is_frozen() and not any(p.requires_grad for p in self._over[0].embed.parameters())
 
 
 class EmbeddingEncoder(OverTokens):
@@ -53,7 +53,7 @@ class EmbeddingEncoder(OverTokens):
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """As of `StateEncoder`."""
-        return self.stack(self.down(self._embed[0].known(ids_BT)))
+        return self.stack(self.down(self._over[1].known(ids_BT)))
 
 
 class BaseEncoder(OverTokens):
@@ -66,11 +66,11 @@ class BaseEncoder(OverTokens):
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """As of `StateEncoder`."""
-        decoder = self._decoder[0]
+        x_BTW, (decoder,) = self._over[1].known(ids_BT), self._decoder
         if not len(ids_BT):  # a text of one chunk: not every language model takes an empty batch
-            return ids_BT.new_empty(*ids_BT.shape, self._base[0].width, dtype=self._embed[0].weight.dtype)
+            return x_BTW
         with torch.set_grad_enabled(torch.is_grad_enabled() and decoder.trained):
-            return decoder.states(self._embed[0].known(ids_BT))[self.shape.layer]
+            return decoder.states(x_BTW)[self.shape.layer]
 
 
 def build_encoder(shape: EncoderConfig, base: Base, embed: Tokens, decoder: Any) -> OverTokens:

@@ -5,8 +5,7 @@ values in the places of our cache, whose owner can give them up and write them a
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,13 +23,10 @@ from memlm.pretrained.adapter import Adapter
 
 
 class PretrainedStack(nn.Module):
-    """[B, P, W] -> hidden states [B, P, W], after the model's last norm.
+    """[B, P, W] -> hidden states [B, P, W], after the last norm of a causal language model of transformers.
 
-    Args:
-        lm: a causal language model of transformers.
-        chunk_tokens: T: the first places of a cache are a chunk's tokens, all others are memories.
-        adapter: of the model, that serves entries which read memories.
-        trained: whether the model itself is; if not it stays in evaluation mode, without dropout.
+    The first T places of a cache are a chunk's tokens, all others are memories. The adapter serves entries that read
+    memories. A model that is not `trained` itself stays in evaluation mode, without dropout.
     """
 
     def __init__(self, lm: Any, chunk_tokens: int, adapter: Adapter | None = None, trained: bool = False):
@@ -44,48 +40,46 @@ class PretrainedStack(nn.Module):
         cache: Cache | None = None,
         residuals: Sequence[Residual] = (),
     ) -> Tensor:
-        """As of `Stack`.
-
-        Args:
-            x_BPW: the entries.
-            layout: where they stand and what they see; None: at 0..P-1, causal, and exactly as the model would do it.
-            cache: what they see beside themselves, and where they are kept.
-            residuals: none, since its blocks are its own.
-        """
+        """As of `Stack`; without a layout at 0..P-1, causal, and exactly as the model would do it. No residuals."""
         if residuals:
             raise UsageError(
                 "a language model of others takes no residuals: choose a reader whose memories are entries."
             )
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = {"use_cache": False}
         reads = None
         if layout is not None:
-            layout = _over_places(layout, cache)
-            mask = self._looking_back(layout)
-            bias = torch.zeros(mask.shape, dtype=x_BPW.dtype, device=x_BPW.device)
-            bias = bias.masked_fill(~mask, torch.finfo(x_BPW.dtype).min)
-            given["attention_mask"] = bias[:, None] if bias.ndim == 3 else bias[None, None]
+            mask_QP, reads = self._looking_back(layout, cache)
+            bias_QP = torch.zeros(mask_QP.shape, dtype=x_BPW.dtype, device=x_BPW.device)
+            bias_QP = bias_QP.masked_fill(~mask_QP, torch.finfo(x_BPW.dtype).min)
+            given["attention_mask"] = bias_QP[:, None] if bias_QP.ndim == 3 else bias_QP[None, None]
             given["position_ids"] = layout.positions.expand(len(x_BPW), -1)
-            reads = layout.whole_mask[..., layout.prefix].any(-1)
-        if cache is not None and layout is not None and layout.slots is not None:
-            given["past_key_values"] = _AsTheirs(cache, layout.slots)
-        with self.adapter.gated(self.adapter.gate(reads)) if self.adapter else nullcontext():
-            out = self.lm.base_model(inputs_embeds=x_BPW, use_cache="past_key_values" in given, **given)
-        return out.last_hidden_state
+            if cache is not None and layout.slots is not None:
+                layers: list[Any] = [_Layer(layer, layout.slots) for layer in cache.layers]
+                given |= {"past_key_values": TheirCache(layers=layers), "use_cache": True}
+        with self._gated(self.adapter.gate(reads) if self.adapter else 0.0):
+            return self.lm.base_model(inputs_embeds=x_BPW, **given).last_hidden_state
 
-    def _looking_back(self, layout: Layout) -> Tensor:
-        """The layout's mask [Q, P] or [B, Q, P], and that soft tokens of one memory see no later ones of it.
+    def _gated(self, gate: Tensor | float) -> AbstractContextManager[None]:
+        return self.adapter.gated(gate) if self.adapter else nullcontext()
 
-        Ours may; a language model has only ever looked back.
+    def _looking_back(self, layout: Layout, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        """The layout's mask [Q, P] or [B, Q, P] over all places of the cache, and which entries read memories.
+
+        Soft tokens of one memory see no later ones of it. Ours may; a language model has only ever looked back.
         """
-        if layout.slots is None:
-            return layout.whole_mask.tril()
-        slot_Q1 = layout.slots[..., None]
-        place_P = torch.arange(layout.whole_mask.shape[-1], device=slot_Q1.device)
-        return layout.whole_mask & ((slot_Q1 < self.T) | (place_P <= slot_Q1))
+        mask_QP, slot_Q = layout.whole_mask, layout.slots
+        if cache is not None and slot_Q is not None and isinstance(layout.mask, Chunks):  # a rule of new entries alone
+            mask_QP = mask_QP.new_zeros(len(mask_QP), cache.places)
+            mask_QP[:, slot_Q] = layout.whole_mask
+        reads = mask_QP[..., layout.prefix].any(-1)
+        if slot_Q is None:
+            return mask_QP.tril(), reads
+        place_P = torch.arange(mask_QP.shape[-1], device=slot_Q.device)
+        return mask_QP & ((slot_Q[..., None] < self.T) | (place_P <= slot_Q[..., None])), reads
 
     def states(self, x_BPW: Tensor) -> tuple[Tensor, ...]:
         """The hidden states [B, P, W] of all layers, the embeddings first, of the model without its adapter."""
-        with self.adapter.gated(0.0) if self.adapter else nullcontext():
+        with self._gated(0.0):
             return self.lm.base_model(inputs_embeds=x_BPW, use_cache=False, output_hidden_states=True).hidden_states
 
     def train(self, mode: bool = True) -> "PretrainedStack":
@@ -114,24 +108,9 @@ class PretrainedStack(nn.Module):
         return cache.nbytes
 
 
-def _over_places(layout: Layout, cache: Cache | None) -> Layout:
-    """The layout with a mask over all places of the cache, where it only had a rule for the new entries."""
-    if cache is None or layout.slots is None or not isinstance(layout.mask, Chunks):
-        return layout
-    rule_QQ = layout.whole_mask
-    mask_QP = rule_QQ.new_zeros(len(rule_QQ), cache.places)
-    mask_QP[:, layout.slots] = rule_QQ
-    return replace(layout, mask=mask_QP)
-
-
-class _AsTheirs(TheirCache):
-    """Our cache as a model of transformers calls it; where new entries are kept was said before."""
-
-    def __init__(self, cache: Cache, slots: Tensor):
-        super().__init__(layers=[_Layer(layer, slots) for layer in cache.layers])
-
-
 class _Layer(CacheLayerMixin):
+    """A layer of our cache as a model of transformers calls it; where new entries are kept was said before."""
+
     def __init__(self, kept: LayerCache, slots: Tensor):
         super().__init__()
         self.kept, self.slots = kept, slots

@@ -23,12 +23,7 @@ SHIFT = 2  # our id less the language model's own
 def transplant(tokenizer: "Tokenizer", name: str) -> "Tokenizer":
     """The tokenizer with every id moved up by two and ours put before them; special tokens in a text are text to it.
 
-    Args:
-        tokenizer: the language model's own.
-        name: what the model is called.
-
-    Raises:
-        UsageError: it is no byte-level BPE.
+    UsageError where the tokenizer of the model `name` is no byte-level BPE.
     """
     from tokenizers import Tokenizer
 
@@ -49,36 +44,23 @@ def transplant(tokenizer: "Tokenizer", name: str) -> "Tokenizer":
 
 
 def tokenizer_of(opened: "Pretrained") -> "Tokenizer":
-    """The transplanted tokenizer of an opened model.
-
-    Raises:
-        UsageError: it has none that can be transplanted.
-    """
+    """The transplanted tokenizer of an opened model; UsageError where it has none that can be."""
     own = getattr(opened.tokenizer, "backend_tokenizer", None)
     if own is None:
         raise UsageError(f"the tokenizer of {opened.name} is none of the library tokenizers: choose another model.")
     return transplant(own, opened.name)
 
 
-def is_language_model(path: Path) -> bool:
-    """Whether a folder holds a model that is not ours, so that its tokenizer has to be transplanted."""
-    config = Path(path) / "config.json"
-    return config.is_file() and not str(read_json(config).get("model_type")).startswith("memlm-")
-
-
 def tokenizer_for(name: str) -> "Tokenizer":
-    """What `memlm prepare --tokenizer` names.
+    """What `memlm prepare --tokenizer` names; UsageError where there is none, or it cannot be used.
 
-    Args:
-        name: a tokenizer.json, or a folder with one, which is taken as it is; or a causal language model (a folder, a
-            known name or one of the hub), whose tokenizer is transplanted.
-
-    Raises:
-        UsageError: there is none, or it cannot be used.
+    A tokenizer.json, or a folder with one, is taken as it is, if the folder holds no model but ours; of a causal
+    language model (a folder, a known name or one of the hub) the tokenizer is transplanted.
     """
-    path = Path(name)
-    if path.exists() and not is_language_model(path):
-        return load_tokenizer(path)
+    config = Path(name) / "config.json"
+    theirs = config.is_file() and not str(read_json(config).get("model_type")).startswith("memlm-")
+    if Path(name).exists() and not theirs:
+        return load_tokenizer(Path(name))
     from memlm.pretrained.opening import open_pretrained
 
     return tokenizer_of(open_pretrained(name))

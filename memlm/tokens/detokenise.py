@@ -14,9 +14,6 @@ class TextStream:
     The ids of a tokenised text give back that text. Bytes that are no UTF-8, as a wrong recall may have them, become
     U+FFFD; special tokens, and ids that the tokenizer does not have, stand for no text. After the last ids of one text
     come the first ones of another: making a stream reads the whole vocabulary, so that many texts share one.
-
-    Args:
-        tokenizer: a byte-level BPE.
     """
 
     def __init__(self, tokenizer: "Tokenizer"):

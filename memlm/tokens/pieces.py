@@ -8,27 +8,18 @@ PIECE = 1 << 20  # characters
 
 @dataclass(frozen=True)
 class Document:
-    """One document: its name and its text in pieces, so that it may be larger than memory.
+    """One document: its name and its text in pieces, so that it may be larger than memory."""
 
-    Args:
-        name: what it is called in reports and in `hold_out`.
-        pieces: non-empty strings whose concatenation is the text.
-    """
-
-    name: str
-    pieces: Iterable[str]
+    name: str  # what it is called in reports and in `hold_out`
+    pieces: Iterable[str]  # non-empty strings whose concatenation is the text
 
 
 def cut_pieces(blocks: Iterable[str], size: int = PIECE) -> Iterator[str]:
-    """Cut a stream of text anew, into pieces of at most `size` characters.
+    """Cut a stream of text, cut anywhere, anew, into pieces of at most `size` characters.
 
     A cut falls between a word and the white space after it wherever the last `size` characters hold such a place: the
     pre-tokenisers of byte-level BPE (GPT-2 and later) never join these two, so tokenising the pieces is tokenising
     the whole. Spaces come before newlines because some pre-tokenisers join punctuation with the newline after it.
-
-    Args:
-        blocks: the text, cut anywhere.
-        size: the most characters of a piece.
     """
     rest = ""
     for block in blocks:

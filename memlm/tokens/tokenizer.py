@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, first_line
 from memlm.tokens.pieces import cut_pieces
 
 if TYPE_CHECKING:
@@ -54,14 +54,9 @@ class Sample:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-    """Train a byte-level BPE that represents every text exactly.
+    """Train a byte-level BPE that represents every text exactly; it has fewer tokens if there are no pairs to merge.
 
-    Args:
-        texts: what it learns from.
-        vocab_size: how many tokens at most (fewer if the text has no more pairs to merge).
-
-    Raises:
-        UsageError: `vocab_size` has no room for the 256 bytes and the special tokens.
+    UsageError where `vocab_size` has no room for the 256 bytes and the special tokens.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -82,10 +77,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
 def load_tokenizer(path: Path) -> "Tokenizer":
     """Load a byte-level tokenizer from a tokenizer.json or a folder that holds one.
 
-    Special tokens written out in a text are text to it: no document can fake a boundary.
-
-    Raises:
-        UsageError: there is none, it cannot be read, is not byte-level, or has no token that ends a document.
+    Special tokens written out in a text are text to it: no document can fake a boundary. UsageError where there is
+    none, it cannot be read, is not byte-level, or has no token that ends a document.
     """
     from tokenizers import Tokenizer
 
@@ -96,7 +89,7 @@ def load_tokenizer(path: Path) -> "Tokenizer":
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise UsageError(f"{path} is no tokenizer that can be read ({str(error).splitlines()[0]}).") from None
+        raise UsageError(f"{path} is no tokenizer that can be read ({first_line(error)}).") from None
     if '"ByteLevel"' not in json.dumps(json.loads(tokenizer.to_str())["decoder"]):
         raise UsageError(f"{path} is not a byte-level tokenizer: it could not give back every text, nor count bytes.")
     if end_id(tokenizer) is None:
@@ -127,11 +120,9 @@ def token_bytes(tokenizer: "Tokenizer") -> np.ndarray:
 
     A byte-level token is written in an alphabet of 256 characters, one per byte; added tokens are written as they are.
     """
-    added = tokenizer.get_added_tokens_decoder()
-    counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.int32)
-    for token, i in tokenizer.get_vocab().items():
-        if i >= len(counts):  # ids with gaps
-            counts = np.pad(counts, (0, i + 1 - len(counts)))
+    added, vocab = tokenizer.get_added_tokens_decoder(), tokenizer.get_vocab()
+    counts = np.zeros(max(vocab.values()) + 1, dtype=np.int32)  # ids may have gaps
+    for token, i in vocab.items():
         if i not in added:
             counts[i] = len(token)
         elif not added[i].special:
@@ -140,15 +131,7 @@ def token_bytes(tokenizer: "Tokenizer") -> np.ndarray:
 
 
 def tokenise_pieces(tokenizer: "Tokenizer", pieces: Iterable[str]) -> Iterator[np.ndarray]:
-    """Tokenise a stream of pieces: one array of ids for every piece, in order, in bounded memory.
-
-    Args:
-        tokenizer: a byte-level BPE.
-        pieces: text; read at most 2 MiB ahead.
-
-    Returns:
-        uint16 or uint32 [tokens of the piece], as `token_dtype` says.
-    """
+    """Tokenise a stream of pieces, read at most 2 MiB ahead: one array of ids for every piece, of `token_dtype`."""
     dtype = token_dtype(len(token_bytes(tokenizer)))
 
     def encode(texts: list[str]) -> Iterator[np.ndarray]:

@@ -16,8 +16,7 @@ from memlm.measure.access import measure_access
 from memlm.measure.access_table import access_table
 from memlm.measure.config import AccessConfig, MeasureConfig
 from memlm.measure.controls import derangement
-from memlm.measure.figures import PlaceScores, places, sums
-from memlm.measure.reading import memories_read
+from memlm.measure.reading import PlaceScores, memories_read
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
@@ -232,14 +231,14 @@ def test_figures_by_hand():
     scored = np.array([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]], bool)
     nats = np.arange(12.0).reshape(2, 6) * scored
     scores, size = PlaceScores(nats, right & scored, scored), np.full((2, 6), 3)
-    assert sums("cross_entropy", scores, size, 2).tolist() == [[14, 4], [38, 4]]
-    assert sums("token_accuracy", scores, size, 2).tolist() == [[4, 4], [3, 4]]
-    assert sums("exact_match", scores, size, 2).tolist() == [[1, 1], [0, 1]]
-    assert sums("chunk_match", scores, size, 2).tolist() == [[2, 2], [1, 2]]
-    assert sums("bits_per_byte", scores, size, 2)[0].tolist() == pytest.approx([14 / np.log(2), 12])
-    second = places(scores, np.arange(6) // 2 == 1)
-    assert sums("token_accuracy", second, size, 2).tolist() == [[2, 2], [1, 2]]
-    assert sums("cross_entropy", second, size, 2).tolist() == [[5, 2], [17, 2]]
+    assert scores.sums("cross_entropy", size, 2).tolist() == [[14, 4], [38, 4]]
+    assert scores.sums("token_accuracy", size, 2).tolist() == [[4, 4], [3, 4]]
+    assert scores.sums("exact_match", size, 2).tolist() == [[1, 1], [0, 1]]
+    assert scores.sums("chunk_match", size, 2).tolist() == [[2, 2], [1, 2]]
+    assert scores.sums("bits_per_byte", size, 2)[0].tolist() == pytest.approx([14 / np.log(2), 12])
+    second = scores.at(np.arange(6) // 2 == 1)
+    assert second.sums("token_accuracy", size, 2).tolist() == [[2, 2], [1, 2]]
+    assert second.sums("cross_entropy", size, 2).tolist() == [[5, 2], [17, 2]]
 
 
 def test_the_table_shows_each_figure_once(corpus):

@@ -12,9 +12,8 @@ from memory_models import READING, build, ident, ids
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.loading import build_model, save_model
-from memlm.measure.attribution import _TOLD, auc, measure_attribution, most_important
+from memlm.measure.attribution import _TOLD, PLACES, TEXTS, auc, measure_attribution, most_important
 from memlm.measure.config import AttributionConfig, MeasureConfig
-from memlm.measure.occluded_texts import PLACES, TEXTS
 from memlm.measure.occlusion import METRICS, attribute
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape

@@ -4,8 +4,7 @@ import pytest
 import torch
 from handmade_models import C, T, ordinary, recurrent_shape, shape, text, verbatim
 
-from memlm.measure.freerun import write_marked
-from memlm.measure.reading import logits_of, spliced
+from memlm.measure.reading import logits_of, spliced, write_marked
 from memlm.objectives.registry import build_objective
 
 

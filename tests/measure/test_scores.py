@@ -8,8 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from memlm.measure.bootstrap import interval
-from memlm.measure.result import retention_figures, storage_figures
-from memlm.measure.scores import ChunkScores, entropy_ratio, score_chunks, uniform_logits_entropy
+from memlm.measure.scores import (
+    ChunkScores,
+    entropy_ratio,
+    retention_figures,
+    score_chunks,
+    storage_figures,
+    uniform_logits_entropy,
+)
 
 
 @pytest.mark.parametrize("vocab_size", [1024, 8000])

@@ -5,8 +5,9 @@ import torch
 from handmade_models import C, T, text
 
 from memlm.errors import UsageError
-from memlm.measure.tasks import Needle, recall, with_needles
+from memlm.measure.tasks import needle, recall, with_needles
 from memlm.nn.loss import IGNORED
+from memlm.objectives.recall import Recall
 
 X = IGNORED
 
@@ -25,9 +26,10 @@ def test_needles_by_hand():
 
 def test_needles_are_drawn_where_and_as_they_are_said_to_be():
     V, text_tokens = 60, (C - 1) * T
-    needle, words = Needle(V), text(300, C * T, V)
-    keys = range(needle.pairs.first, needle.pairs.first + needle.pairs.symbols(C * T, T))
-    batch = needle(words, T)
+    pairs, words = Recall(V), text(300, C * T, V)
+    keys = range(pairs.first, pairs.first + pairs.symbols(C * T, T))
+    task = needle(words, T, V, 0)
+    batch = task.batch
     assert batch.input_ids.shape == (300, text_tokens + 2)
     spots, asked, told = set(), set(), set()
     for i, (ids, before) in enumerate(zip(batch.input_ids.tolist(), words[:, :text_tokens].tolist(), strict=True)):
@@ -35,17 +37,17 @@ def test_needles_are_drawn_where_and_as_they_are_said_to_be():
         place = ids.index(key)
         assert key not in before
         assert ids[:-2] == [*before[:place], key, value, *before[place + 2 :]]
-        assert place // T == needle.depths(300, C)[i] == i % (C - 1)
+        assert place // T == task.group_BN[i, 0] == i % (C - 1)
         spots.add(place)
         asked.add(key)
         told.add(value)
     assert spots == set(range(0, text_tokens, 2))
     assert asked == set(keys)
     assert told == {key + len(keys) for key in keys}
-    assert torch.equal(needle(words, T).input_ids, batch.input_ids)
-    assert not torch.equal(Needle(V, seed=1)(words, T).input_ids, batch.input_ids)
+    assert torch.equal(needle(words, T, V, 0).batch.input_ids, batch.input_ids)
+    assert not torch.equal(needle(words, T, V, 1).batch.input_ids, batch.input_ids)
     with pytest.raises(UsageError):
-        needle(words[:, :T], T)
+        needle(words[:, :T], T, V, 0)
 
 
 def test_the_distance_of_a_recalled_pair_is_counted_in_chunks():

@@ -11,8 +11,7 @@ import pytest
 from made_up_runs import ENVIRONMENT, ROWS, result, write_demo, write_measurement, write_run
 
 from memlm.errors import UsageError
-from memlm.measure.result import retention_figures, storage_figures
-from memlm.measure.scores import ChunkScores
+from memlm.measure.scores import ChunkScores, retention_figures, storage_figures
 from memlm.report.page import make_report, render, write_report
 from memlm.report.reading import read_runs
 
