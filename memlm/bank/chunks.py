@@ -20,7 +20,7 @@ Fill = Literal["pad", "repeat"]  # of what a chunk holds beyond a document's end
 
 
 @dataclass
-class Text:
+class DocumentText:
     """A document's text, counted while it streams by."""
 
     name: str
@@ -43,7 +43,7 @@ class Text:
 
 def read_chunks(
     tokenizer: "Tokenizer", documents: Iterable[Document], chunk_tokens: int, fill: Fill = "pad"
-) -> Iterator[tuple[np.ndarray, Text | None]]:
+) -> Iterator[tuple[np.ndarray, DocumentText | None]]:
     """Tokenise documents as `memlm prepare` does, and cut each into chunks from its start on.
 
     Args:
@@ -60,7 +60,7 @@ def read_chunks(
     text, rest = None, np.empty(0, np.int64)
     arrays = tokenise_pieces(tokenizer, (piece for _, piece, _ in ahead))
     for (name, piece, last), ids in zip(labelled, arrays, strict=True):
-        text = text or Text(name)
+        text = text or DocumentText(name)
         text.add(piece)
         text.tokens += len(ids)
         rest = np.concatenate([rest, ids.astype(np.int64)])

@@ -11,7 +11,7 @@ import torch
 
 from memlm import __version__, ui
 from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
-from memlm.bank.chunks import Fill, Text, batches, read_chunks
+from memlm.bank.chunks import DocumentText, Fill, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError, WorkError
@@ -92,7 +92,7 @@ def encode_documents(
         documents=old.documents if old is not None else (),
     )
     with atomic_folder(out.resolve() if append else out, replace=append) as folder:  # what a link points to, not it
-        texts: list[Text] = []
+        texts: list[DocumentText] = []
         with _NpyWriter(folder / "memories.npy", np.dtype(meta.dtype), meta.memory_dim) as memories:
             if old is not None:
                 memories.take_over(out / "memories.npy", len(old))
@@ -118,7 +118,7 @@ def encode_texts(model: TextMemory, tokenizer: "Tokenizer", texts: Sequence[str]
     """
     origin = origin_of(model, tokenizer)
     documents = (Document(str(number), list(cut_pieces([text]))) for number, text in enumerate(texts))
-    counted: list[Text] = []
+    counted: list[DocumentText] = []
     blocks = batches(_read(tokenizer, documents, origin.chunk_tokens, "repeat", counted), batch)
     vectors = [_encode(model, ids_BT, np.dtype(np.float32)) for ids_BT in blocks]
     rows = [chunk_rows(number, text.tokens, origin.chunk_tokens) for number, text in enumerate(counted)]
@@ -165,7 +165,7 @@ def _named(documents: Iterable[Document | tuple[str, str]], taken: set[str], out
 
 
 def _read(
-    tokenizer: "Tokenizer", documents: Iterable[Document], chunk_tokens: int, fill: Fill, texts: list[Text]
+    tokenizer: "Tokenizer", documents: Iterable[Document], chunk_tokens: int, fill: Fill, texts: list[DocumentText]
 ) -> Iterator[np.ndarray]:
     """Chunks of all documents [n, T]; the documents' counts go to `texts`."""
     with ui.progress(unit="chunks", total_known=False) as bar:
@@ -189,7 +189,7 @@ def _encode(model: TextMemory, ids_BT: np.ndarray, dtype: np.dtype) -> np.ndarra
     return memory_BM.numpy().astype(dtype)
 
 
-def _entries(folder: Path, meta: Meta, texts: list[Text]) -> Iterator[Entry]:
+def _entries(folder: Path, meta: Meta, texts: list[DocumentText]) -> Iterator[Entry]:
     """The new documents, with the SHA-256 of their memories as they lie on disk."""
     first = meta.chunks
     count = sum(-(-text.tokens // meta.chunk_tokens) for text in texts)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memlm.bank.bank import Bank, Entry
-from memlm.bank.chunks import Text, read_chunks
+from memlm.bank.chunks import DocumentText, read_chunks
 from memlm.bank.memories import Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
@@ -166,7 +166,7 @@ def find_originals(entries: Iterable[Entry], documents: Iterable[Document], wher
     wanted = {entry.sha256: entry.name for entry in entries}
     found = {}
     for document in documents:
-        text = Text(document.name)
+        text = DocumentText(document.name)
         for piece in document.pieces:
             text.add(piece)
         if text.sha256() in wanted:

@@ -28,8 +28,8 @@ class TokenStream:
         return len(self.tokens)
 
 
-class Chunks(NamedTuple):
-    """Chunks and where they come from: tokens int64 [n, T], document int64 [n]."""
+class Windows(NamedTuple):
+    """Windows of a stream and where they come from: tokens int64 [n, T], document int64 [n]."""
 
     tokens: np.ndarray
     document: np.ndarray
@@ -79,7 +79,7 @@ class Corpus:
         return token_bytes(self.tokenizer)
 
     @staticmethod
-    def chunks(stream: TokenStream, length: int, limit: int | None = None) -> Chunks:
+    def chunks(stream: TokenStream, length: int, limit: int | None = None) -> Windows:
         """Whole chunks of text, cut from every document's start on; a document's rest and end token are left out.
 
         With `limit` no more than these, evenly spread over all there are; always the same ones. UsageError where no
@@ -94,7 +94,7 @@ class Corpus:
         chosen = np.arange(count, dtype=np.int64) * total // max(count, 1)
         document = np.searchsorted(first, chosen, side="right") - 1
         starts = stream.documents[document] + (chosen - first[document]) * length
-        return Chunks(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
+        return Windows(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
 
     def sides(self, length: int, train: int, held: int) -> tuple[np.ndarray, np.ndarray]:
         """Chunks of the training side and held-out ones, int64 [n, T], so many at most.

@@ -37,7 +37,7 @@ class Unroll(nn.Module):
         return self.project(e_BD[:, index_TW])
 
 
-class Slots(nn.Module):
+class SlotsBridge(nn.Module):
     """One linear map M -> T*D: every position has its own full-rank view of the whole memory."""
 
     def __init__(self, tokens: int, memory_dim: int, width: int):

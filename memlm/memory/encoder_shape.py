@@ -11,12 +11,12 @@ from memlm.records import Kinds
 READOUTS = {
     "last": "memlm.memory.readout:Last",
     "mean": "memlm.memory.readout:Mean",
-    "slots": "memlm.memory.readout:Slots",
+    "slots": "memlm.memory.readout:SlotsReadout",
 }
 BRIDGES = {  # which take a memory apart again
     "repeat": "memlm.memory.bridge:Repeat",
     "unroll": "memlm.memory.bridge:Unroll",
-    "slots": "memlm.memory.bridge:Slots",
+    "slots": "memlm.memory.bridge:SlotsBridge",
 }
 
 

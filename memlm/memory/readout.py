@@ -33,7 +33,7 @@ class Mean(nn.Module):
         return self.project((h_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1))
 
 
-class Slots(nn.Module):
+class SlotsReadout(nn.Module):
     """Every position has its own full-rank map into the memory: one linear map T*D -> M over all of them.
 
     Nothing has to be squeezed through a single position's hidden state first, which is what makes the

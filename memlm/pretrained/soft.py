@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.memory.bridge import Slots
+from memlm.memory.bridge import SlotsBridge
 from memlm.memory.encoder import StateEncoder
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
 from memlm.nn.stack import build_stack
@@ -87,7 +87,7 @@ class SoftSlots(Reader):
     def __init__(self, config: SoftTokens, sizes: Sizes):
         super().__init__(config, sizes)
         self.vectors = sizes.chunk_tokens
-        self.bridge = Slots(sizes.chunk_tokens, sizes.memory_dim, config.width)
+        self.bridge = SlotsBridge(sizes.chunk_tokens, sizes.memory_dim, config.width)
         self.project = nn.Linear(config.width, sizes.width)
         self.up = nn.Linear(config.width, config.hidden)
         self.down = nn.Linear(config.hidden, sizes.width, bias=False)
