@@ -2,6 +2,7 @@
 
     python benchmarks/trials/far/search.py runs/final16-0.pt --chunk 16
 
+Lists by word: keys are filed under the word before their place; a look reads the list of its own word alone: no key that could be right is left out.
 Two levels: keys are filed under the nearest of `lists` centroids (spherical k-means over a sample of the keys); a query reads the `probes` nearest
 lists alone. Found: the fact's memory is among the `top` opened by the query's own look, facts as in trial.py.
 """
@@ -12,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from reader import CopyReader, ReaderConfig, before, quantise
+from variants import CopyReader, ReaderConfig, before, quantise
 from torch.nn import functional as F
 from trial import HERE, asked_facts, recents, told_facts
 
@@ -25,9 +26,9 @@ class TwoLevels:
 
     def __init__(self, key_Nd, lists, seed=0):
         g = torch.Generator().manual_seed(seed)
-        sample = key_Nd[torch.randperm(len(key_Nd), generator=g)[: 32 * lists]]
+        sample = key_Nd[torch.randperm(len(key_Nd), generator=g)[: 16 * lists]]
         centre = sample[:lists].clone()
-        for _ in range(4):
+        for _ in range(3):
             near = self.nearest(sample, centre)
             centre = F.normalize(torch.zeros_like(centre).index_add_(0, near, sample) + 1e-4 * centre, dim=-1)
         near_N = self.nearest(key_Nd, centre)
@@ -56,6 +57,24 @@ class TwoLevels:
         return list(seen)
 
 
+class Lists:
+    """Keys [N, d], 8 bits a number, filed under the word before their place."""
+
+    def __init__(self, key_Nd, word_N, vocab):
+        self.place_N = word_N.argsort(stable=True)
+        self.key_Nd = (key_Nd[self.place_N] * 254).round().clamp(-127, 127).to(torch.int8)
+        self.end = [0, *torch.bincount(word_N, minlength=vocab).cumsum(0).tolist()]
+
+    def find(self, q8_d, word, T, top):
+        a, b = self.end[word], self.end[word + 1]
+        if a == b:
+            return []
+        key = self.key_Nd[a:b]
+        s = torch._int_mm(key, q8_d[:, None])[:, 0] if b - a > 16 else key.int() @ q8_d.int()
+        at = s.topk(min(b - a, 8 * top))[1]
+        return list(dict.fromkeys((self.place_N[a:b][at] // T).tolist()))[:top]
+
+
 def flat(key_Nd, q_d, T, top):
     s = torch._int_mm(key_Nd, q_d[:, None])[:, 0] if key_Nd.dtype == torch.int8 else key_Nd @ q_d
     return s.view(-1, T).amax(-1).topk(top)[1].tolist()
@@ -79,6 +98,7 @@ def main():
     ap.add_argument("--places", type=int, nargs="*", default=[16384, 65536, 1048576])
     ap.add_argument("--asks", type=int, default=128)
     ap.add_argument("--top", type=int, default=8)
+    ap.add_argument("--lists-alone", action="store_true")
     a = ap.parse_args()
     tune_cpu(), torch.set_num_threads(1)
     weights = torch.load(a.reader, weights_only=True)
@@ -106,10 +126,22 @@ def main():
             rows[f"flat, {bits} bits"] = {"found": found(lambda x: flat(k, x, T, a.top), query), "bytes": d * bits / 8}
         rows["flat, 32 bits"]["ms"] = clock(lambda x: flat(key, x, T, a.top), query)
         rows["flat, 8 bits"]["ms"] = clock(lambda x: flat(key8, x, T, a.top), query8)
-        lists = 2 ** int(np.log2(N) / 2 + 2)
         t = time.process_time()
-        two = TwoLevels(key, lists)
-        for probes in (4, 8, 16, 32):
+        filed = Lists(key, before(torch.from_numpy(text).reshape(1, -1), 8)[0, :, 0], V)
+        items = list(zip(query8, bef[:, 0].tolist(), strict=True))
+        rows["lists by word, 8 bits"] = {"found": found(lambda x: filed.find(*x, T, a.top), items), "ms": clock(lambda x: filed.find(*x, T, a.top), items), "build_s": time.process_time() - t}
+        plain = stream[3_000_000 : 3_000_000 + 400].astype(np.int64)
+        bef = before(torch.from_numpy(plain)[None], 8)[0, 8:]
+        query = F.normalize(reader.summed(bef, reader.query.weight), dim=-1)
+        items = list(zip((query * 254).round().clamp(-127, 127).to(torch.int8), bef[:, 0].tolist(), strict=True))
+        times = [clock(lambda x: filed.find(*x, T, a.top), items[i : i + 2], least=2) for i in range(0, 390, 2)]
+        rows["lists by word, 8 bits, plain text"] = {"ms": float(np.mean(times)), "ms at most": max(times)}
+        if a.lists_alone:
+            rows = {k: v for k, v in rows.items() if k.startswith(("flat", "lists"))}
+        lists = 0 if a.lists_alone else 2 ** int(np.log2(N) / 2)
+        t = time.process_time()
+        two = TwoLevels(key, lists) if lists else None
+        for probes in (4, 8, 16, 32) if lists else ():
             rows[f"two levels, {lists} lists, {probes} read"] = {"found": found(lambda x: two.find(x, probes, T, a.top), query), "ms": clock(lambda x: two.find(x, probes, T, a.top), query), "build_s": round(time.process_time() - t, 1)}
         row = {"name": "search", "reader": a.reader, "chunk": T, "key_dim": d, "places": N, "rows": {k: {i: round(j, 3) for i, j in v.items()} for k, v in rows.items()}}
         print(json.dumps(row), flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reader import CopyReader, Kept, ReaderConfig, before, told
+from variants import CopyReader, Kept, ReaderConfig, before, told
 
 import memlm
 from memlm.cpu import tune_cpu
@@ -374,7 +374,7 @@ def main():
         contexts = [K for K in a.contexts if K * lm.T < len(book) * 0.9]
         t = time.time()
         part = {"book": corpus.valid.names[b] if b >= 0 else "all held out", "next": eval_next(reader, lm, book, contexts, a.chunks, n, a.full, recall)}
-        part["facts"] = eval_facts(reader, lm, (book, held, stream), [K for K in a.facts_contexts if K * lm.T <= len(book) or b == a.books[-1]], a.eval_asks, 7, n, draws=2 if a.full else 1, recall=recall)
+        part["facts"] = eval_facts(reader, lm, (book, held, stream), [K for K in a.facts_contexts if b == a.books[-1]], a.eval_asks, 7, n, draws=2 if a.full else 1, recall=recall)
         part["quotes"] = eval_quotes(reader, lm, book, [64, 1024], 32, 5, n, recall)
         part["eval_s"] = round(time.time() - t)
         row.setdefault("measured", []).append(part)
