@@ -1,9 +1,9 @@
 """The same memories opened without a look at all of them: places in lists by word, read a list at a time.
 
-Places are sorted by the word before them, then by the one before that: the list of a word is one slice, and the part of it that
-shares the second word another. A look reads its own list alone, and that of a word ago was read a step ago (it may be kept). New
-memories wait in a tail that every look reads too, and join the lists when the tail is an eighth of them. Opens exactly what
-`CopyReader.open` does, for one query of one sequence; keys may be kept in 8 bits, which changes a score by a thousandth.
+Places are sorted by the word before them, then by the one before that: the list of a word is one slice, and the part of
+it that shares the second word another. A look reads its own list alone, and that of a word ago was read a step ago (it
+may be kept). New memories wait in a tail that every look reads too, and join the lists when it is an eighth of them.
+Opens exactly what `CopyReader.open` does, for one query of one sequence. Keys of 8 bits change scores by a thousandth.
 """
 
 import torch
@@ -52,7 +52,7 @@ class PlaceIndex:
         """What is open for one query [1, 1, ...]."""
         s, (K, T) = self.reader.shape, self.words_KT.shape
         number_k = torch.arange(K)
-        if K > s.top + s.last:
+        if s.top + s.last < K:
             found = dict.fromkeys(range(K - 1, K - 1 - s.last, -1))
             self._take(found, self._look(recent, 0), s.top + s.last - s.earlier)
             earlier: dict[int, float] = {}
@@ -78,7 +78,7 @@ class PlaceIndex:
             number -= 1
 
     def _look(self, recent: Recent, ago: int) -> dict[int, float]:
-        """The best scores of memories whose places are after the same word, `ago` places on; as many as can be opened."""
+        """The best scores of memories whose places are after the same word, `ago` places on; all that may be opened."""
         first, second = recent.words_BNn[0, 0, ago : ago + 2].tolist()
         a, b = self.start_V[first], self.start_V[first + 1]
         query_d, tail_p = self._query(recent, ago), self._tail(first)

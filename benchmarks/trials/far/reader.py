@@ -1,19 +1,20 @@
-"""A reader that finds, opens and copies: p = share of nothing * p_LM + shares of opened words, over memories of any number.
+"""A reader that finds, opens and copies: p = share of nothing * p_LM + shares of opened words, over any memories.
 
     key    k_p = norm(A [e(w_1) ... e(w_n)]) of every place p of a memory, w_i the i-th word before it (across memories)
     query  q   = norm(B [e(w_1) ... e(w_n)]) of the place that is predicted: of words alone, so that looks can be kept
-    find   memory m scores max_p s q.k_p + 5 [w_2 agrees] over its places after the very word that the query is after (lists of
-           places by word, in the order of the second, are the index's first level: a look reads one list); opened are the last `last`, the best `top - earlier`, and the best `earlier` of
-           those that the queries of one and two words ago find, one and two places on (a changed word hides one look)
-    score  of an opened place p, in head i:  c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
-           row, to 8] + sum of R_i[j, w_j] over those of 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i) log(1 + age)
-           where x, y, z are linear in the hidden state, age in memories, and s a learned scale
-    mix    softmax over (nothing, head 1 ... H) of G(features) + (0, lse of head 1, ...), G linear plus a small network: one
-           softmax with an entry for nothing, whose features tell the hidden state, each head's best place and the count
+    find   memory m scores max_p s q.k_p + 5 [w_2 agrees] over its places after the very word that the query is after
+           (index.py files places by word, in the order of the second: a look reads one list); opened are the last
+           `last`, the best `top - earlier`, and the best `earlier` of those that the queries of one and two words ago
+           find, one and two places on (a changed word hides one look alone)
+    score  of an opened place p, in head i: c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
+           row, to 8] + sum of R_i[j, w_j] over those of 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i) log(1 +
+           age), where x, y, z are linear in the hidden state, age in memories, and s a learned scale
+    mix    softmax over (nothing, head 1 ... H) of G(features) + (0, lse of head 1, ...), G linear plus a small network:
+           one softmax with an entry for nothing; features tell the hidden state, each head's best place, the count
 
 Kin: pointer sentinels (1609.07843), continuous caches (1612.04426), kNN-LM (1911.00172), infini-gram (2401.17377).
-Shape suffixes: B sequences, K memories, T words of one, N queries, n words before (nearest first), d numbers of a key, k opened
-memories, J = k T opened places, H heads, W width of the language model, V vocabulary, P = K T places.
+Shape suffixes: B sequences, K memories, T words of one, P = K T places, N queries, n words before (nearest first), m of
+them compared, d numbers of a key, k opened memories, J = k T opened places, H heads, W width, V vocabulary.
 """
 
 import math
@@ -101,7 +102,7 @@ class Recent:
 
 
 def words_before(words_BN: Tensor, n: int, earlier_Bn: Tensor | None = None) -> Tensor:
-    """The n words before each place [B, N, n], nearest first; `earlier` are those before the first, in reading order."""
+    """The n words before each place [B, N, n], nearest first; `earlier`: those before the first, in reading order."""
     earlier_Bn = words_BN.new_zeros(len(words_BN), n) if earlier_Bn is None else earlier_Bn
     return torch.cat([earlier_Bn, words_BN], 1).unfold(1, n, 1)[:, :-1].flip(-1)
 
@@ -146,18 +147,15 @@ class CopyReader(nn.Module):
                 nn.init.zeros_(layer.weight)
             for layer in (self.gate, self.gate_out):
                 nn.init.zeros_(layer.bias)
-            self.length[0] = (
-                torch.arange(s.match + 1).clamp(max=3) / STEP
-            )  # the first head begins with the longest match
+            self.length[0] = torch.arange(s.match + 1).clamp(max=3) / STEP  # it begins with the longest match
             self.gate.bias[0] = 12.0  # nothing, until scores are worth more
             nn.init.constant_(self.index_gate.bias, -3.0)
 
     def keep(self, words_BKT: Tensor, earlier_Bn: Tensor | None = None) -> Copied:
         """Memories' words -> what is kept; `earlier`: the last words before them, in reading order."""
         before_BPn = words_before(words_BKT.flatten(1), self.shape.reach, earlier_Bn)
-        return Copied(
-            words_BKT, before_BPn.unflatten(1, words_BKT.shape[1:]), self.unit(before_BPn, self.table(self.key))
-        )
+        key_BPd = self.unit(before_BPn, self.table(self.key))
+        return Copied(words_BKT, before_BPn.unflatten(1, words_BKT.shape[1:]), key_BPd)
 
     def append(self, kept: Copied, words_BKT: Tensor) -> Copied:
         """More memories after those that are kept."""
@@ -170,7 +168,7 @@ class CopyReader(nn.Module):
     def forward(
         self, hidden_BNW: Tensor, recent: Recent, kept: Copied, logp_BNV: Tensor, seen_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the language model -> of the mixture [B, N, V], and which memories were opened [B, N, k].
+        """The language model's log-probabilities -> the mixture's [B, N, V], and which memories were opened [B, N, k].
 
         Args:
             hidden_BNW: the hidden state that the log-probabilities were made of.
@@ -197,7 +195,7 @@ class CopyReader(nn.Module):
         labels_BN: Tensor,
         seen_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """-log p of labels [B, N], by the mixture and by the index: by scores over all places alone, with a gate of its own.
+        """-log p of labels [B, N], by the mixture, and by scores over all places alone with a gate of their own.
 
         The second teaches keys where to look, in plain text too; what is opened is no function that has a gradient.
         """
@@ -226,9 +224,9 @@ class CopyReader(nn.Module):
     @torch.no_grad()
     def open(self, score_BNP: Tensor, recent: Recent, kept: Copied, seen_N: Tensor | None = None) -> Tensor:
         """Which memories are opened [B, N, k]."""
-        s, (K, T) = self.shape, kept.words_BKT.shape[1:]
+        s, K = self.shape, kept.words_BKT.shape[1]
         number_K = torch.arange(K, device=score_BNP.device)
-        if K <= s.top + s.last:
+        if s.top + s.last >= K:
             return number_K.expand(*score_BNP.shape[:2], K)
         age_NK = (K if seen_N is None else seen_N[:, None]) - 1 - number_K
         newest_NK = (FAR - age_NK).double()  # what fills places that no memory is found for
@@ -317,6 +315,7 @@ class CopyReader(nn.Module):
         return torch.full((N,), K, device=opened.number_BNk.device) if seen_N is None else seen_N
 
     def sharpness(self) -> Tensor:
+        """What a cosine is multiplied by."""
         return (STEP * self.scale).exp()
 
     def table(self, layer: nn.Linear) -> Tensor:
@@ -338,6 +337,6 @@ def ranked(score: Tensor, number: Tensor) -> Tensor:
 
 
 def _of_label(share: Tensor, words: Tensor, label: Tensor) -> Tensor:
-    """Log of the shares [B, N, ...] of places that say the label, in all [B, N]; far below any other where none does."""
+    """Log of the shares [B, N, ...] of places that say the label, in all [B, N]; -60 or so where none does."""
     share = share.masked_fill(words != label, -math.inf).flatten(2)
     return F.pad(share, (0, 1), value=-60.0).logsumexp(-1)
