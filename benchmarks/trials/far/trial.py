@@ -3,7 +3,7 @@
     python -m memlm prepare gutenberg --out data/gutenberg
     python -m memlm train memory-none --data data/gutenberg --out runs/lm16-0 --seed 0     (lm64-0: --model.encoder.chunk-tokens 64)
     python benchmarks/trials/far/trial.py NAME --chunk 16 --seed 0 --steps 800 --reader.top 8
-One line of results.jsonl a run. Memories stand for the words they recall; benchmarks/trials/far/recalled.py measures true ones.
+One line of results.jsonl a run. Memories stand for the words they recall; --ae AUTOENCODER measures with true ones.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from variants import CopyReader, Kept, ReaderConfig, before, told
 
-import memlm
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
+from memlm.loading import load_model
 from memlm.train.optim import learning_rate
 
 HERE = Path(__file__).parent
@@ -32,13 +32,13 @@ class Language:
     """A frozen language model over chunks: hidden states and log-probabilities."""
 
     def __init__(self, path: str):
-        self.model = memlm.load_model(path).eval().requires_grad_(False)
+        self.model = load_model(path).eval().requires_grad_(False)
         self.T = self.model.chunk_tokens
         self.width, self.vocab = self.model.embed.weight.shape[1], self.model.embed.weight.shape[0]
 
     @torch.no_grad()
     def __call__(self, ids_BT):
-        h = self.model.decode(self.model.embed_chunks(ids_BT[:, None]), None)
+        h = self.model.decoder(self.model.embed_chunks(ids_BT[:, None])[:, 0])
         return h, self.model.head(h).log_softmax(-1)
 
 
@@ -301,7 +301,7 @@ def recalling(path):
     """What an autoencoder's memories of chunks [K, T] say, as a function, or the chunks themselves without one."""
     if not path:
         return lambda words_KT: words_KT
-    model = memlm.load_model(path).eval()
+    model = load_model(path).eval()
 
     @torch.no_grad()
     def recall(words_KT):
