@@ -9,6 +9,7 @@
 """
 
 import codecs
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout:
     return OthersModel(name, HiddenReader(opened, views))
 
 
-class Model:
+class Model(ABC):
     """A frozen model by its name: what it was not made for, it refuses in a sentence.
 
     Attributes:
@@ -81,6 +82,7 @@ class Model:
     def __init__(self, name: str, chunk_tokens: int, memory_dim: int):
         self.name, self.chunk_tokens, self.memory_dim = name, chunk_tokens, memory_dim
 
+    @abstractmethod
     def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
         """Encode texts of any length: one memory for each chunk of T tokens of each, a last one of what is left.
 
@@ -92,7 +94,6 @@ class Model:
             UsageError: no text, or something else than text; a model that forms no memories of single chunks.
             WorkError: a batch needs more memory than is free.
         """
-        raise NotImplementedError
 
     def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
         """The texts that memories hold, of which nothing else is told to the decoder.

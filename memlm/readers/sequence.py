@@ -4,37 +4,21 @@ Stands once: memory models, the recurrent baseline and decoders of others call `
 same numbers (readers/placing.py).
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.nn.cache import Cache
-from memlm.nn.layout import Layout
 from memlm.nn.stack import Residual
 from memlm.readers.placing import Placing, folded, packed
 
 Form = Literal["packed", "folded"]
 
 
-class Decoder(Protocol):
-    """A stack, ours or that of a language model of others."""
-
-    def __call__(
-        self,
-        x_BTD: Tensor,
-        layout: Layout | None = None,
-        cache: Cache | None = None,
-        residuals: Sequence[Residual] = (),
-    ) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
-        ...
-
-
 def read_chunks(
-    decoder: Decoder,
+    decoder: Callable[..., Tensor],
     placing: Placing,
     form: Form,
     x_BCTW: Tensor,
@@ -45,7 +29,7 @@ def read_chunks(
     """Hidden states [B, N, W] of the tokens of C chunks.
 
     Args:
-        decoder: what reads.
+        decoder: a `Stack`, or a language model of others behind its face.
         placing: where everything stands.
         form: how it is laid out.
         x_BCTW: the chunks' inputs.
