@@ -13,7 +13,7 @@ from memlm.loading import load_model
 from memlm.memory import bridge, encoder_shape, readout
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.kind import OfEncoder
-from memlm.models.model import Generative
+from memlm.models.model import Generative, Predicted
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.vocabulary import token_embedding
@@ -98,7 +98,7 @@ class Bag(Generative, shape=BagShape):
 
     def predict(self, ids_BN, marks, memories, own_memories, read):
         x_BNW = nn.functional.pad(self.embed(ids_BN), (0, 0, 1, 0))[:, :-1]
-        return self.head(x_BNW.cumsum(1)), None
+        return Predicted(self.head(x_BNW.cumsum(1)))
 
 
 def test_a_kind_of_model(config, tmp_path):

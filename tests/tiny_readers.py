@@ -43,7 +43,7 @@ class Everything(Reader):
     def entries(self, memory_BKM):
         return self.entry(memory_BKM)[:, :, None]
 
-    def keep(self, memory_BKM):
+    def keep(self, memory_BKM, before=()):
         return self.key(memory_BKM), self.value(memory_BKM)
 
     def residuals(self, kept, queries):

@@ -30,8 +30,6 @@ class ReadsMemories(Chunked, Protocol):
 
     def encode_chunks(self, ids_BCT: Tensor) -> Tensor: ...  # noqa: D102
 
-    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor: ...  # noqa: D102
-
 
 class Carries(Chunked, Protocol):
     """What is asked of a recurrent model."""
@@ -216,7 +214,10 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
                 more = max(needed - room, room)
                 self.kept = tuple(torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], 1) for t in self.kept)
             rows_b1 = torch.arange(self.batch, device=number_r1.device)[rows][:, None]
-            for kept, new in zip(self.kept, model.reader.keep(memory_b1M), strict=True):
+            before_r1 = (number_r1 - 1).clamp(min=0)  # of the first there is none, that is zeros
+            some_r1 = number_r1 > 0
+            before = tuple(t[rows_b1, before_r1] * some_r1.view(-1, *[1] * (t.ndim - 1)) for t in self.kept)
+            for kept, new in zip(self.kept, model.reader.keep(memory_b1M, before), strict=True):
                 kept[rows_b1, number_r1] = new
         return model.reader.entries(memory_b1M)[:, 0]
 
@@ -231,7 +232,8 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         """As of `ChunkDecoding`, with what the reader mixes in."""
         if not self.model.reader.reads:
             return super().predict(h_B1W)
-        return self.model.predicted(h_B1W, self._known(), self._queries(self.slot_R1))[:, 0]
+        logits_B1V = super().predict(h_B1W)[:, None]
+        return self.model.reader.mix(logits_B1V, h_B1W, self._known(), self._queries(self.slot_R1))[:, 0]
 
     def _known(self) -> Kept:
         """What is kept of the memories that there are by now."""

@@ -11,18 +11,20 @@ What is unusual:
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import chunked
+from memlm.models.model import Predicted, chunked
 from memlm.models.shapes import MemoryShape
+from memlm.nn.loss import IGNORED
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Kept, Queries, Reader, Sizes, build_reader, recent_tokens
+from memlm.readers.reader import Queries, Reader, Sizes, build_reader, recent_tokens
 from memlm.readers.sequence import Form, read_chunks
 
 
@@ -41,17 +43,36 @@ class ReadsMemories(ChunkModel):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from memories of earlier chunks and the earlier tokens of its own."""
         ids_BCT = chunked(ids_BN, self.chunk_tokens)
         memory_BKM = None
         if read and self.reader.reads:
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
-        return self.decode(ids_BCT, marks, memory_BKM)[:, : ids_BN.shape[1]], memory_BKM
+        predicted = self.decode(ids_BCT, marks, memory_BKM)
+        return predicted._replace(logits=predicted.logits[:, : ids_BN.shape[1]])
 
-    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Tensor:
-        """Logits [B, N, V] of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
+    def predict_rest(
+        self,
+        remembered: int,
+        ids_BN: Tensor,
+        marks: Tensor | None,
+        memories: Tensor | None,
+        own_memories: Tensor | None,
+        read: bool,
+    ) -> Predicted:
+        """As of `TextMemory`: of the chunks that are only read there are memories, and nothing of the decoder."""
+        if remembered and read and self.reader.reads:
+            first_BN = ids_BN[:, : remembered * self.chunk_tokens]
+            whole = self.encode_chunks(chunked(first_BN, self.chunk_tokens)) if own_memories is None else own_memories
+            first_BKM, own_memories = whole[:, :remembered], None if own_memories is None else whole[:, remembered:]
+            memories = first_BKM if memories is None else torch.cat([memories, first_BKM], 1)
+        marks = None if marks is None else marks[:, remembered:]
+        return self.predict(ids_BN[:, remembered * self.chunk_tokens :], marks, memories, own_memories, read)
+
+    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Predicted:
+        """What is predicted of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
 
         Raises:
             UsageError: more memories than the decoder has room for.
@@ -65,7 +86,7 @@ class ReadsMemories(ChunkModel):
             )
         if memory_BKM is None:
             x_BCTW = self.embed_chunks(ids_BCT, marks_BC)
-            return self.head(read_chunks(self.decoder, self.placing, self.form, x_BCTW, None, K))
+            return Predicted(self.head(read_chunks(self.decoder, self.placing, self.form, x_BCTW, None, K)))
         before_C, hidden = torch.arange(K - C + 1, K + 1, device=ids_BCT.device), self.placing.hidden
         seen_C = before_C if hidden is None else before_C - (before_C > hidden).long()
         x_BCTW = self.embed_chunks(ids_BCT, marks_BC, seen_C > 0)
@@ -76,11 +97,13 @@ class ReadsMemories(ChunkModel):
         residuals = self.reader.residuals(kept, queries)
         entry_BKSW = self.reader.entries(memory_BKM)
         h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
-        return self.predicted(h_BNW, kept, queries)
+        logits_BNV = self.head(h_BNW)
 
-    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
-        """Hidden states -> logits [B, Q, V], with what the reader mixes in."""
-        return self.reader.mix(self.head(h_BQW), h_BQW, kept, queries)
+        def lesson(labels_BN: Tensor) -> Tensor:
+            whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
+            return self.reader.lesson(logits_BNV, h_BNW, kept, queries, whole_BN)[:, : labels_BN.shape[1]]
+
+        return Predicted(self.reader.mix(logits_BNV, h_BNW, kept, queries), memory_BKM, lesson)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""

@@ -89,8 +89,11 @@ class Reader(nn.Module):
         """Memories [B, K, M] -> their entries in the decoder's sequence [B, K, S, W]."""
         return memory_BKM.new_empty(*memory_BKM.shape[:2], 0, self._width)
 
-    def keep(self, memory_BKM: Tensor) -> Kept:
-        """Memories [B, K, M] -> what is kept of each for `residuals` and `mix`: tensors [B, K, ...]."""
+    def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
+        """Memories [B, K, M] -> what is kept of each for `residuals` and `mix`: tensors [B, K, ...].
+
+        `before` is what is kept of the memory before them, [B, 1, ...], where there is one.
+        """
         return ()
 
     def residuals(self, kept: Kept, queries: Queries) -> Sequence[Residual]:
@@ -100,6 +103,10 @@ class Reader(nn.Module):
     def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
         """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
         return logits_BQV
+
+    def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
+        """What training minimises beside the loss: nats of each label [B, Q], weighed as the loss weighs them."""
+        return logits_BQV.new_zeros(labels_BQ.shape)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; of readers whose config `recalls`."""

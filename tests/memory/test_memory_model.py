@@ -63,7 +63,7 @@ def decode_alone(
     if memory_BKM is None:
         return model.head(model.decoder(x_BTW, Layout(torch.tensor(positions), mask)))
     kept = model.reader.keep(memory_BKM)
-    recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in (1, 2)] for t in range(T)]
+    recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in range(1, 10)] for t in range(T)]
     recent_BTn = torch.stack([torch.stack(some, -1) for some in recent], 1)[..., : model.reader.recent]
     queries = Queries(torch.full((1, T), K), torch.arange(T)[None], recent_BTn)
 
@@ -172,7 +172,8 @@ def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_pa
     model = build(shape).train()
     x = ids(2, 3 * T)
     marks = torch.tensor([[False, True, True]] * 2)
-    model(x, labels=x, marks=marks).loss.backward()
+    own_rows = int("itself" in shape.meets)  # what teaches to recall, where tokens are copied and not read
+    model(x, labels=x, marks=marks, own_rows=own_rows).loss.backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None]
     assert not idle
     model.eval().save_pretrained(tmp_path)
