@@ -63,9 +63,12 @@ class Chunked(Protocol):
 
 
 class Decoding(ABC):
-    """A batch of texts, and `logits` [B, V] of the token that follows each of them."""
+    """A batch of texts, `logits` [B, V] of the token that follows each of them, and, of readers that choose, which
+    memories were `opened` for it and how much of it is copied from each: two tensors [B, k].
+    """
 
     logits: Tensor
+    opened: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def step(self, tokens_B: Tensor) -> Tensor:

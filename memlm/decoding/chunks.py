@@ -233,7 +233,9 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         if not self.model.reader.reads:
             return super().predict(h_B1W)
         logits_B1V = super().predict(h_B1W)[:, None]
-        return self.model.reader.mix(logits_B1V, h_B1W, self._known(), self._queries(self.slot_R1))[:, 0]
+        mixed = self.model.reader.mix(logits_B1V, h_B1W, self._known(), self._queries(self.slot_R1))
+        self.opened = None if mixed.opened is None else (mixed.opened[:, 0], mixed.shares[:, 0])
+        return mixed.logits[:, 0]
 
     def _known(self) -> Kept:
         """What is kept of the memories that there are by now."""

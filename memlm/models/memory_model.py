@@ -51,7 +51,9 @@ class ReadsMemories(ChunkModel):
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
         predicted = self.decode(ids_BCT, marks, memory_BKM)
-        return predicted._replace(logits=predicted.logits[:, : ids_BN.shape[1]])
+        N, opened = ids_BN.shape[1], predicted.opened
+        opened = None if opened is None else opened[:, :N]
+        return predicted._replace(logits=predicted.logits[:, :N], opened=opened)
 
     def predict_rest(
         self,
@@ -103,7 +105,8 @@ class ReadsMemories(ChunkModel):
             whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
             return self.reader.lesson(logits_BNV, h_BNW, kept, queries, whole_BN)[:, : labels_BN.shape[1]]
 
-        return Predicted(self.reader.mix(logits_BNV, h_BNW, kept, queries), memory_BKM, lesson)
+        mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
+        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""

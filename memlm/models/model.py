@@ -45,21 +45,30 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
 
 @dataclass
 class MemoryOutput(ModelOutput):
-    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], and the `memories` [B, K, M] that were read."""
+    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], the `memories` [B, K, M] that were read, and which
+    of them were `opened` for each place [B, N, k], of readers that choose.
+    """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     memories: Tensor | None = None
+    opened: Tensor | None = None
 
 
 class Predicted(NamedTuple):
-    """What a model predicts: `logits` [B, N, V], the `memories` [B, K, M] that were read, and of labels [B, N] what
-    training minimises beside their loss, nats [B, N], if there is anything.
+    """What a model predicts.
+
+    Args:
+        logits: [B, N, V].
+        memories: that were read [B, K, M].
+        lesson: labels [B, N] -> what training minimises beside their loss, nats [B, N]; None: nothing.
+        opened: which of the memories were looked into for each place [B, N, k], of readers that choose.
     """
 
     logits: Tensor
     memories: Tensor | None = None
     lesson: Callable[[Tensor], Tensor] | None = None
+    opened: Tensor | None = None
 
 
 class TextMemory(PreTrainedModel):
@@ -146,7 +155,7 @@ class TextMemory(PreTrainedModel):
                 loss = loss + weighted(lesson(labels[own_rows:]), labels, weights)
         # In training the loss alone is asked for: the logits of a batch are large.
         shown_BNV = None if self.training and loss is not None else logits_BNV
-        return MemoryOutput(loss=loss, logits=shown_BNV, memories=parts[-1].memories)
+        return MemoryOutput(loss=loss, logits=shown_BNV, memories=parts[-1].memories, opened=parts[-1].opened)
 
     def predict_rest(
         self,

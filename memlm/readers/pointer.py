@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
-from memlm.readers.reader import Kept, Queries, Reader, Sizes
+from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
@@ -38,6 +38,7 @@ EARLIER = 4  # memories that are left to the looks of earlier words
 LAST = 2  # newest memories, which are always open
 PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
 STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
+SCORES = 2**25  # of places at a time while evaluating: what bounds memory
 FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
 
 
@@ -119,18 +120,29 @@ class Pointer(Reader):
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
         return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
 
-    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
+    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
         """Log-probabilities of the mixture; the model's own logits, to the bit, where no memory is seen."""
-        if not kept[0].shape[1]:
-            return logits_BQV
+        (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
+        if not P:
+            return Mixed(logits_BQV)
+        at_once = max(1, SCORES // (B * P))
+        if self.training or at_once >= Q:
+            return self._mix(logits_BQV, h_BQW, kept, queries)
+        some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
+        parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q)) for q in some]
+        return Mixed(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+
+    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
         logp_BQV = logits_BQV.log_softmax(-1)
         kept, recent_BQn = self._told(kept, queries)
         opened = self._opened(recent_BQn, kept, queries)
         nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, kept, logp_BQV, queries)
         p_BQV = (nothing_BQ[..., None] + logp_BQV).exp()
-        p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQHJ.exp().sum(2).to(p_BQV))
+        share_BQJ = share_BQHJ.exp().sum(2).to(p_BQV)
+        p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQJ)
         mixed_BQV = p_BQV.clamp_min(torch.finfo(p_BQV.dtype).tiny).log()
-        return mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
+        mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
+        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, kept[0].shape[2])).sum(-1))
 
     def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
         """-log p of labels by the scores of all places alone, with a gate of their own [B, Q].

@@ -9,7 +9,8 @@ by name. A new reader is a subclass in a file of its own and a config in `reader
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,24 @@ class Queries:
         seen_RQK = number_K < self.before[..., None]
         return seen_RQK if self.hidden is None else seen_RQK & (number_K != self.hidden)
 
+    def part(self, some: slice) -> "Queries":
+        """Some of them."""
+        return replace(self, before=self.before[:, some], place=self.place[:, some], recent=self.recent[:, some])
+
+
+class Mixed(NamedTuple):
+    """A prediction with what memories say of it.
+
+    Args:
+        logits: [B, Q, V].
+        opened: numbers of the memories that were looked into [B, Q, k], if the reader chooses.
+        shares: how much of the probability comes from each [B, Q, k].
+    """
+
+    logits: Tensor
+    opened: Tensor | None = None
+    shares: Tensor | None = None
+
 
 class Reader(nn.Module):
     """Reads nothing: what a subclass does not say.
@@ -100,9 +119,9 @@ class Reader(nn.Module):
         """For each block, what is added to its input: [B, Q, W] -> [B, Q, W]; none of them by default."""
         return ()
 
-    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
+    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
         """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
-        return logits_BQV
+        return Mixed(logits_BQV)
 
     def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
         """What training minimises beside the loss: nats of each label [B, Q], weighed as the loss weighs them."""

@@ -73,7 +73,7 @@ def decode_alone(
     residuals = [only_tokens(give) for give in model.reader.residuals(kept, queries)]
     x_BPW = torch.cat([model.reader.entries(memory_BKM).flatten(1, 2), x_BTW], 1)
     h_BTW = model.decoder(x_BPW, Layout(torch.tensor(positions), mask), residuals=residuals)[:, m:]
-    return model.reader.mix(model.head(h_BTW), h_BTW, kept, queries)
+    return model.reader.mix(model.head(h_BTW), h_BTW, kept, queries).logits
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if isinstance(s, MemoryShape)], ids=ident)
