@@ -26,7 +26,8 @@ READERS = [
     VectorReader(),
     VectorReader(vectors=2),
     SoftReader(unroll=POINTWISE),
-    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=0),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2),
     EverythingReader(),
 ]
 
@@ -58,8 +59,10 @@ def build(shape: MemoryShape | FullContextShape, seed: int = 0) -> ChunkModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            size = 1.0 if name.startswith("reader.text") else 0.3  # so that what is recalled depends on the memory
-            p.copy_(torch.randn(p.shape, generator=generator) * size)
+            if not name.startswith("reader.text"):
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+            elif p.ndim > 1:  # what is recalled depends on the memory, and not on biases
+                p.copy_(torch.randn(p.shape, generator=generator))
     return model
 
 

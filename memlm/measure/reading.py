@@ -45,7 +45,7 @@ class PlaceScores:
         """What a figure is made of [B, 2]: the sum of the first over the sum of the second, which can be resampled.
 
         `cross_entropy` (nats a token), `bits_per_byte`, `token_accuracy`, `found`, `exact_match` (the share of examples
-        in which everything scored is right) or `chunk_match` (the same of chunks). `bytes_BN`: of text, at scored places.
+        in which everything scored is right) or `chunk_match` (the same of chunks). `bytes_BN`: at scored places.
         """
         nats_BN, right_BN, scored_BN = self.nats_BN, self.right_BN, self.scored_BN
         if metric in ("exact_match", "chunk_match"):

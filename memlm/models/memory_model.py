@@ -8,6 +8,8 @@ What is unusual:
   share of the prediction (readers/reader.py).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,8 +26,8 @@ from memlm.nn.loss import IGNORED
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Queries, Reader, Sizes, build_reader, recent_tokens
-from memlm.readers.sequence import Form, read_chunks
+from memlm.readers.reader import Queries, Reader, Sizes, build_reader, logp_of, recent_tokens
+from memlm.readers.sequence import Form, read_chunks, read_windows
 
 
 class ReadsMemories(ChunkModel):
@@ -97,9 +99,16 @@ class ReadsMemories(ChunkModel):
         recent_BNn = recent_tokens(ids_BCT, self.reader.recent).flatten(1, 2)
         queries = Queries(before_C.repeat_interleave(T)[None], place_N[None], recent_BNn, hidden)
         residuals = self.reader.residuals(kept, queries)
-        entry_BKSW = self.reader.entries(memory_BKM)
-        h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
+        if (w := self.reader.window) is None:
+            entry_BKSW = self.reader.entries(memory_BKM)
+            h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
+        else:
+            entry_BkSW = self.reader.entries(memory_BKM[:, max(0, K - C + 1 - w) :])
+            h_BNW = read_windows(self.decoder, self.placing, self.form, x_BCTW, entry_BkSW, K, w)
         logits_BNV = self.head(h_BNW)
+        if self.reader.told_logp:
+            logp_BCT = logp_of(logits_BNV, ids_BCT.flatten(1)).unflatten(1, (C, T))
+            queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
         def lesson(labels_BN: Tensor) -> Tensor:
             whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
@@ -115,13 +124,15 @@ class ReadsMemories(ChunkModel):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
 
-        What a reader keeps beside its entries is added for each memory.
+        Of a reader with a window w, S w at most; what it keeps beside its entries is added for each memory.
         """
         one_11M = next(self.parameters()).new_zeros(1, 1, self.memory_dim)
         with torch.inference_mode():
             beside = sum(t.nbytes for t in self.reader.keep(one_11M)) if self.reader.reads else 0
-        entries = cache_entries(self.reader.vectors, self.chunk_tokens, tokens, memories)
-        return entries * self.decoder.entry_bytes + (memories + tokens // self.chunk_tokens) * beside
+        known, window = memories + tokens // self.chunk_tokens, self.reader.window
+        read = known if window is None else min(window, known)
+        entries = cache_entries(self.reader.vectors, self.chunk_tokens, 0, read)
+        return entries * self.decoder.entry_bytes + known * beside
 
     def memories_before(self, chunk: np.ndarray) -> np.ndarray:
         """As of `Generative`: one for every earlier chunk."""
@@ -156,13 +167,14 @@ class MemoryModel(ReadsMemories, shape=MemoryShape):
         self.embed = token_embedding(V, decoder.width)
         self.reader = build_reader(shape.reader, Sizes(T, M, decoder.width, decoder.layers, self.embed))
         self.encoder = ChunkEncoder(shape.encoder, V) if self.reader.reads else None
-        self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
+        window = self.reader.window
+        self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks if window is None else window)
         self.make_inputs(decoder.width)
         self.decoder = build_stack(decoder, self.placing.length)
         self.head = nn.Linear(decoder.width, V, bias=False)
 
     def most_tokens(self, memories: int = 0) -> int | None:
         """As of `Generative`: fixed positions end somewhere."""
-        if self.placing.scheme != "fixed":
+        if self.placing.scheme != "fixed" or self.reader.window is not None:
             return None
         return max(0, self.placing.most + 1 - memories) * self.chunk_tokens

@@ -92,13 +92,14 @@ class SoftReader(Recalling):
 
 @dataclass(frozen=True, kw_only=True)
 class PointerReader(Recalling):
-    """Memories are found by the words before a place; what followed is copied. Nothing is put before the tokens."""
+    """Memories are found by the words before a place, and what followed is copied; the newest few are read in full."""
 
     kind: ClassVar[str] = "pointer"
     module: ClassVar[str] = "memlm.readers.pointer:Pointer"
 
     word_dim: int = 64  # numbers of a word before it becomes part of a key
     key_dim: int = 64  # d
+    window: int = 3  # newest memories whose words the decoder reads before the tokens of a chunk
     top: int = 16  # memories opened by finding; the newest two are open always
     heads: int = 2  # ways of sharing among opened places
     gate: int = 64  # width of the network that chooses between the language model and what is found
@@ -108,5 +109,7 @@ class PointerReader(Recalling):
         for name in ("word_dim", "key_dim", "heads", "gate"):
             if getattr(self, name) < 1:
                 raise UsageError(f"the reader's {name} must be at least 1, not {getattr(self, name)}.")
+        if self.window < 0:
+            raise UsageError(f"window is a number of memories, 0 or more, not {self.window}.")
         if self.top < 4:
             raise UsageError(f"a pointer opens at least 4 memories, not {self.top}: each of its looks needs some.")

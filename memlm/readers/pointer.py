@@ -1,5 +1,6 @@
 """Ours for long contexts: finds memories by the words before a place, and copies the words that followed.
 
+    read   the decoder reads the words of the newest memories before the tokens of a chunk, as if they were its text
     words  w_p = what a memory recalls at its place p; the words before p go on into the memory before it
     key    k_p = norm(A [e(w_p-1) ... e(w_p-4)])
     query  q   = norm(B [e(w_1) ... e(w_4)]), w_i the i-th word before the prediction: of words alone
@@ -62,12 +63,15 @@ class Pointer(Reader):
     """keep: words and keys of every place. mix: what is opened, copied. See the file's head."""
 
     recent = max(MATCH, WORDS + LOOKS - 1)
+    told_logp = True
 
     def __init__(self, config: PointerReader, sizes: Sizes):
         super().__init__(config, sizes)
         words = cast(nn.Embedding, sizes.words)
         V, W, H, D = words.num_embeddings, sizes.width, config.heads, config.word_dim
-        self.top = config.top
+        self.top, self.window = config.top, config.window
+        self.vectors = sizes.chunk_tokens if config.window else 0
+        self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
         self.text = ChunkDecoder(sizes.chunk_tokens, sizes.memory_dim, config.bridge, config.unroll, V)
         self.embed = nn.Embedding(V, D)
         self.key = nn.Linear(WORDS * D, config.key_dim, bias=False)
@@ -80,7 +84,7 @@ class Pointer(Reader):
         self.likely = nn.Parameter(torch.zeros(H))
         self.age = nn.Parameter(torch.zeros(H))
         self.by_hidden = nn.Linear(W, 3 * H, bias=False)
-        features = W + 12 * H + 3
+        features = W + 12 * H + 3 + WORDS
         self.gate = nn.Linear(features, H + 1)
         self.gate_in, self.gate_out = nn.Linear(features, config.gate), nn.Linear(config.gate, H + 1)
         self.lesson_gate = nn.Linear(W + 2, 1)
@@ -101,6 +105,12 @@ class Pointer(Reader):
         self.length[0] = torch.arange(MATCH + 1).clamp(max=3) / STEP
         self.gate.bias[0] = 12.0
         nn.init.constant_(self.lesson_gate.bias, -3.0)
+
+    def entries(self, memory_BKM: Tensor) -> Tensor:
+        """The decoder's own vectors for the words of the newest memories [B, K, T, W]."""
+        if not self.window:
+            return super().entries(memory_BKM)
+        return self._words[0](self.words(memory_BKM))
 
     @torch.no_grad()
     def words(self, memory_BKM: Tensor) -> Tensor:
@@ -229,6 +239,7 @@ class Pointer(Reader):
     ) -> tuple[Tensor, Tensor]:
         """Log share of nothing [B, Q], and of each opened place in each head [B, Q, H, J]."""
         words_BQJ, near_BQJ, T = opened.words_BQJ, opened.near_BQJ, kept[0].shape[2]
+        assert queries.logp is not None
         seen_BQJ = opened.seen_BQJ
         none_BQ1 = ~seen_BQJ.any(-1, keepdim=True)
         ago_m = torch.arange(1, MATCH + 1, device=words_BQJ.device)
@@ -271,6 +282,7 @@ class Pointer(Reader):
             (rare_HBQn.permute(1, 2, 0, 3) * agree_BQHn).sum(-1),
             length_BQJ.gather(2, at_BQH) / 8,
             age_BQk.gather(2, at_BQH // T) / 4,
+            queries.logp[..., :WORDS] / 4,
         ]
         x_BQX = torch.cat(features, -1).masked_fill(none_BQ1, 0)
         mix_BQX = self.gate(x_BQX) + self.gate_out(F.gelu(self.gate_in(x_BQX))) + F.pad(lse_BQH, (1, 0))

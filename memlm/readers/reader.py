@@ -52,12 +52,15 @@ class Queries:
         place: of each in its own chunk [R, Q].
         recent: the `Reader.recent` tokens of its chunk before each, the nearest first, padded [B, Q, n].
         hidden: index of a memory that none sees; positions do not change.
+        logp: of the recent tokens, the log-probability that the decoder alone gave each, 0 where there is none
+            [B, Q, n]; for `mix` and `lesson`, of readers that are told.
     """
 
     before: Tensor
     place: Tensor
     recent: Tensor
     hidden: int | None = None
+    logp: Tensor | None = None
 
     def sees(self, memories: int) -> Tensor:
         """Which of the first `memories` each entry sees: bool [R, Q, K]."""
@@ -67,7 +70,9 @@ class Queries:
 
     def part(self, some: slice) -> "Queries":
         """Some of them."""
-        return replace(self, before=self.before[:, some], place=self.place[:, some], recent=self.recent[:, some])
+        logp = None if self.logp is None else self.logp[:, some]
+        parts = {"before": self.before[:, some], "place": self.place[:, some], "recent": self.recent[:, some]}
+        return replace(self, **parts, logp=logp)
 
 
 class Mixed(NamedTuple):
@@ -90,10 +95,15 @@ class Reader(nn.Module):
     Attributes:
         vectors: S, entries of a memory in the decoder's sequence.
         recent: how many tokens before a place its queries are told.
+        told_logp: whether they are told how probable these were.
+        window: how many of the newest memories have entries, made anew for each chunk; None: all have. A reader of a
+            window gives no residuals.
     """
 
     vectors = 0
     recent = 0
+    told_logp = False
+    window: int | None = None
 
     def __init__(self, config: ReaderConfig, sizes: Sizes):
         super().__init__()
@@ -141,6 +151,14 @@ def build_reader(config: ReaderConfig, sizes: Sizes) -> Reader:
 
 
 def recent_tokens(ids_BCT: Tensor, count: int) -> Tensor:
-    """Of every place the `count` tokens of its chunk before it, the nearest first: [B, C, T, count]; T may be cut."""
+    """Of every place what stands at the `count` places of its chunk before it, the nearest first: [B, C, T, count].
+
+    PAD, which is 0, before the first; T may be cut.
+    """
     shifted = [F.pad(ids_BCT, (i, 0), value=PAD)[..., : ids_BCT.shape[-1]] for i in range(1, count + 1)]
     return torch.stack(shifted, -1) if shifted else ids_BCT.new_empty(*ids_BCT.shape, 0)
+
+
+def logp_of(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities of tokens [...] by logits [..., V]."""
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
