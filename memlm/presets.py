@@ -191,8 +191,8 @@ def _finding(autoencoder: TrainConfig, chunks: int, context: int) -> Curriculum:
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
     shape = replace(cast(MemoryShape, base.model), encoder=encoder)
-    language = replace(base, model=replace(shape, chunks=8), batch=8, start=Path("autoencoder"))
-    language = replace(language, frozen=("encoder", "reader"))
+    language = replace(base, model=shape, steps=700, start=Path("autoencoder"), frozen=("encoder", "reader"))
+    language = replace(language, eval_every=140, checkpoint_every=350)
     find = replace(
         base,
         model=replace(shape, chunks=chunks),

@@ -49,7 +49,7 @@ class Everything(Reader):
     def residuals(self, kept, queries):
         return [lambda x_BQW, find=find: self._found(find(x_BQW), kept, queries) for find in self.queries]
 
-    def mix(self, logits_BQV, h_BQW, kept, queries):
+    def mix(self, logits_BQV, h_BQW, kept, queries, index=None):
         return Mixed(logits_BQV + self.guess(self._found(self.word(queries.recent).sum(2), kept, queries)))
 
     def _found(self, query_BQd, kept, queries):

@@ -58,6 +58,8 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.model, self.placing, self.S = model, placing, placing.vectors
         device, T = prompt.ids.device, self.T
         self.given = 0 if prompt.memories is None else prompt.memories.shape[1]
+        if (index := prompt.index) is not None:
+            self.given, self.index, self.filed = len(index), index, len(index)
         # At the end a chunk more, so that every row has one that is not full.
         ids_BCT = F.pad(prompt.ids, (0, T + -prompt.ids.shape[1] % T)).unflatten(1, (-1, T))
         self.ids_BT = ids_BCT[torch.arange(self.batch, device=device)[:, None], self.chunk_R1][:, 0]
@@ -185,7 +187,9 @@ class ChunkDecoding(Cached, Generic[Model]):
 class MemoryDecoding(ChunkDecoding[ReadsMemories]):
     """Of a memory model: its memories stay, those given with the prompt first. Without a reader there are none."""
 
-    kept: Kept = ()  # of memories, by the reader: tensors [B, at least as many, ...]
+    index: Any = None  # of so many memories, in the place of what is kept of them
+    filed = 0
+    kept: Kept = ()  # of those after them, by the reader: tensors [B, at least as many, ...]
     newest_BwM: Tensor  # memories that a reader of a window reads, of a row with fewer than w the first places
     logp_BT: Tensor  # of the chunks' tokens, by the decoder alone
     alone_BV: Tensor  # its logits
@@ -193,7 +197,8 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
     @property
     def nbytes(self) -> int:
         """Bytes of the cache, and of what the reader keeps beside it."""
-        return super().nbytes + sum(t.nbytes for t in self._known())
+        filed = 0 if self.index is None else self.index.nbytes
+        return super().nbytes + sum(t.nbytes for t in self._known()) + filed
 
     @property
     def known(self) -> int:
@@ -233,10 +238,17 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
             full_BC = (torch.arange(most, device=device) < self.chunk_R1).expand(self.batch, -1)
             own_BCM[full_BC] = model.encode_chunks(ids_BCT[:, :most][full_BC][:, None])[:, 0]
         memory_BKM = own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1)
-        self.kept = model.reader.keep(memory_BKM)
+        self.kept = model.reader.keep(memory_BKM, () if self.index is None else self.index.last)
         if (window := model.reader.window) is None:
             return model.reader.entries(memory_BKM)
         first_R1 = self.given + self.chunk_R1 - self.count(self.chunk_R1)
+        if self.index is not None:
+            newest_1wM = self.index.newest_kM[None].to(own_BCM)
+            memory_BKM, first_R1 = torch.cat([newest_1wM, own_BCM], 1), first_R1 - self.filed + newest_1wM.shape[1]
+        else:
+            self.index = model.reader.index(self.kept, memory_BKM[:, -window:])
+            if self.index is not None:
+                self.kept, self.filed = tuple(t[:, :0] for t in self.kept), memory_BKM.shape[1]
         number_Bw = (first_R1 + torch.arange(window, device=device)).expand(self.batch, -1)
         padded_BKM = F.pad(memory_BKM, (0, 0, 0, window))
         self.newest_BwM = padded_BKM.gather(1, number_Bw[..., None].expand(-1, -1, memory_BKM.shape[2]))
@@ -250,15 +262,18 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         memory_b1M = model.encode_chunks(self.ids_BT[rows][:, None])
         if self.kept:
             room = self.kept[0].shape[1]
-            if self.known > room:  # twice the room, so that growing copies each memory but a few times
-                more = max(self.known - room, room)
+            if self.known - self.filed > room:  # twice the room, so that growing copies each memory but a few times
+                more = max(self.known - self.filed - room, room)
                 self.kept = tuple(torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], 1) for t in self.kept)
             rows_b1 = torch.arange(self.batch, device=number_r1.device)[rows][:, None]
-            before_r1 = (number_r1 - 1).clamp(min=0)  # of the first there is none, that is zeros
-            some_r1 = number_r1 > 0
-            before = tuple(t[rows_b1, before_r1] * some_r1.view(-1, *[1] * (t.ndim - 1)) for t in self.kept)
+            at_r1 = number_r1 - self.filed
+            if self.filed == self.known - 1:
+                before = self.index.last if self.filed else ()
+            else:  # of the first there is none, that is zeros
+                some_r1, before_r1 = at_r1 > 0, (at_r1 - 1).clamp(min=0)
+                before = tuple(t[rows_b1, before_r1] * some_r1.view(-1, *[1] * (t.ndim - 1)) for t in self.kept)
             for kept, new in zip(self.kept, model.reader.keep(memory_b1M, before), strict=True):
-                kept[rows_b1, number_r1] = new
+                kept[rows_b1, at_r1] = new
         if (window := model.reader.window) is None:
             return model.reader.entries(memory_b1M), number_r1
         extended_bxM = F.pad(self.newest_BwM[rows], (0, 0, 0, 1))
@@ -289,13 +304,14 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
             return super().predict(h_B1W)
         self.alone_BV = super().predict(h_B1W)
         logits_B1V = self.alone_BV[:, None]
-        mixed = self.model.reader.mix(logits_B1V, h_B1W, self._known(), self._queries(self.slot_R1))
+        queries = self._queries(self.slot_R1)
+        mixed = self.model.reader.mix(logits_B1V, h_B1W, self._known(), queries, self.index)
         self.opened = None if mixed.opened is None else (mixed.opened[:, 0], mixed.shares[:, 0])
         return mixed.logits[:, 0]
 
     def _known(self) -> Kept:
         """What is kept of the memories that there are by now."""
-        return tuple(t[:, : self.known] for t in self.kept)
+        return tuple(t[:, : self.known - self.filed] for t in self.kept)
 
     def _queries(self, slot_RQ: Tensor) -> Queries:
         at_BQn = slot_RQ.expand(self.batch, -1)[..., None].expand(-1, -1, self.model.reader.recent)

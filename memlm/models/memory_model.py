@@ -110,10 +110,11 @@ class ReadsMemories(ChunkModel):
             logp_BCT = logp_of(logits_BNV, ids_BCT.flatten(1)).unflatten(1, (C, T))
             queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
-        def lesson(labels_BN: Tensor) -> Tensor:
+        def teach(labels_BN: Tensor) -> Tensor:
             whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
             return self.reader.lesson(logits_BNV, h_BNW, kept, queries, whole_BN)[:, : labels_BN.shape[1]]
 
+        lesson = teach if any(p.requires_grad for p in self.reader.parameters()) else None
         mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
         return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened)
 
@@ -146,6 +147,11 @@ class ReadsMemories(ChunkModel):
     def reads_given_memories(self) -> bool:
         """Whether it reads any."""
         return self.reader.reads
+
+    @property
+    def files_memories(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether its reader does."""
+        return self.reader.files
 
     @property
     def reads_earlier(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -229,6 +229,7 @@ class Generative(TextMemory):
         reads_chunks: whether it reads text chunk by chunk, so that its access to memory can be measured.
         reads_earlier: whether anything of earlier chunks reaches a token.
         reader_name: what tables call the way in which it reads earlier chunks.
+        files_memories: whether its reader can file those of a bank.
         has_base: whether the untouched language model that it was made over can be asked too.
         base_positions: how many tokens that one has room for; None: no end.
     """
@@ -237,6 +238,7 @@ class Generative(TextMemory):
     reads_chunks = True
     reads_earlier = True
     reader_name: str
+    files_memories = False
     has_base = False
     base_positions: int | None = None
 

@@ -21,7 +21,9 @@ memories, J = k T opened places, H heads.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -30,27 +32,26 @@ from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
+from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, open_all, open_indexed, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
-LOOKS = 3  # queries, each a word earlier than the one before it
-EARLIER = 4  # memories that are left to the looks of earlier words
-LAST = 2  # newest memories, which are always open
-PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
 STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
+INDEXED = 2**14  # places of a sequence from which on they are put into lists
 SCORES = 2**25  # of places at a time while evaluating: what bounds memory
-FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
+
+WordsAt = Callable[[Tensor], Tensor]  # places [B, ...] -> the words that stand there
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Memories that are open for each query: their numbers, the words of their places, which places those are in the
-    whole, and s q.k of each, `FAR` where nothing is to be seen."""
+    """Memories that are open for each query: their numbers, the words of their places and those before each, and s q.k,
+    `FAR` where nothing is to be seen."""
 
     number_BQk: Tensor
     words_BQJ: Tensor
-    place_BQJ: Tensor
+    before_BQJm: Tensor
     near_BQJ: Tensor
 
     @property
@@ -63,7 +64,7 @@ class Pointer(Reader):
     """keep: words and keys of every place. mix: what is opened, copied. See the file's head."""
 
     recent = max(MATCH, WORDS + LOOKS - 1)
-    told_logp = True
+    told_logp = files = True
 
     def __init__(self, config: PointerReader, sizes: Sizes):
         super().__init__(config, sizes)
@@ -130,29 +131,49 @@ class Pointer(Reader):
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
         return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
 
-    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
+    def index(self, kept: Kept, newest_BwM: Tensor) -> PlaceIndex | None:
+        """The places of one sequence's memories in lists, where there are many."""
+        if len(kept[0]) != 1 or kept[0].numel() < INDEXED:
+            return None
+        return self.index_words(kept[0][0], newest_BwM[0])
+
+    @torch.no_grad()
+    def index_words(self, words_KT: Tensor, newest_kM: Tensor, folder: Path | None = None) -> PlaceIndex:
+        """The same of words, in memory or in a folder."""
+        flat_1P, ago_n = words_KT.reshape(1, -1), torch.arange(1, WORDS + 1)
+
+        def key_of(place_n: Tensor) -> Tensor:
+            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n), self.key)[0]
+
+        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM, folder)
+
+    def mix(
+        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
+    ) -> Mixed:
         """Log-probabilities of the mixture; the model's own logits, to the bit, where no memory is seen."""
         (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
-        if not P:
+        if index is None and not P:
             return Mixed(logits_BQV)
-        at_once = max(1, SCORES // (B * P))
+        at_once = 1 if index else max(1, SCORES // (B * P))
         if self.training or at_once >= Q:
-            return self._mix(logits_BQV, h_BQW, kept, queries)
+            return self._mix(logits_BQV, h_BQW, kept, queries, index)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
-        parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q)) for q in some]
+        parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
         return Mixed(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
 
-    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
-        logp_BQV = logits_BQV.log_softmax(-1)
-        kept, recent_BQn = self._told(kept, queries)
-        opened = self._opened(recent_BQn, kept, queries)
-        nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, kept, logp_BQV, queries)
+    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
+        logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
+        kept = self._without_hidden(kept, queries)
+        words_at = _words_at(kept, index)
+        recent_BQn = self._recent(words_at, T, queries)
+        opened = self._opened(recent_BQn, words_at, kept, queries, index)
+        nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, logp_BQV, queries)
         p_BQV = (nothing_BQ[..., None] + logp_BQV).exp()
         share_BQJ = share_BQHJ.exp().sum(2).to(p_BQV)
         p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQJ)
         mixed_BQV = p_BQV.clamp_min(torch.finfo(p_BQV.dtype).tiny).log()
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
-        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, kept[0].shape[2])).sum(-1))
+        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1))
 
     def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
         """-log p of labels by the scores of all places alone, with a gate of their own [B, Q].
@@ -163,7 +184,8 @@ class Pointer(Reader):
             return logits_BQV.new_zeros(labels_BQ.shape)
         label_BQ1 = labels_BQ.clamp(min=0)[..., None]
         own_BQ = logits_BQV.log_softmax(-1).gather(-1, label_BQ1)[..., 0]
-        kept, recent_BQn = self._told(kept, queries)
+        kept = self._without_hidden(kept, queries)
+        recent_BQn = self._recent(_words_at(kept), kept[0].shape[2], queries)
         score_BQP = self._scores(recent_BQn, kept, queries)
         lse_BQ1 = score_BQP.logsumexp(-1, keepdim=True)
         best_BQ1 = score_BQP.amax(-1, keepdim=True) / self._sharpness()
@@ -178,17 +200,20 @@ class Pointer(Reader):
         """[B, M] -> [B, T, V]."""
         return self.text(memory_BM)
 
-    def _told(self, kept: Kept, queries: Queries) -> tuple[Kept, Tensor]:
-        """What is kept, and the words before each prediction [B, Q, n]: of its own chunk, then of memories before."""
-        words_BKT = kept[0]
-        if queries.hidden is not None:  # its words are part of the keys after it
-            number_K = torch.arange(words_BKT.shape[1], device=words_BKT.device)
-            kept = self.keep_words(words_BKT.masked_fill((number_K == queries.hidden)[:, None], 0))
-        flat_BP = kept[0].flatten(1)
-        ago_n = torch.arange(1, self.recent + 1, device=flat_BP.device)
-        at_RQn = queries.before[..., None] * words_BKT.shape[2] + queries.place[..., None] - ago_n
-        earlier_BQn = _taken(flat_BP, at_RQn.expand(len(flat_BP), -1, -1))
-        return kept, torch.where(ago_n <= queries.place[..., None], queries.recent, earlier_BQn)
+    def _without_hidden(self, kept: Kept, queries: Queries) -> Kept:
+        """What is kept without a memory that is hidden, whose words are part of the keys after it."""
+        if queries.hidden is None:
+            return kept
+        number_K = torch.arange(kept[0].shape[1], device=kept[0].device)
+        return self.keep_words(kept[0].masked_fill((number_K == queries.hidden)[:, None], 0))
+
+    def _recent(self, words_at: WordsAt, T: int, queries: Queries) -> Tensor:
+        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it."""
+        ago_n = torch.arange(1, self.recent + 1, device=queries.recent.device)
+        at_RQn = queries.before[..., None] * T + queries.place[..., None] - ago_n
+        own_RQn = ago_n <= queries.place[..., None]
+        earlier_BQn = words_at(at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1))
+        return torch.where(own_RQn, queries.recent, earlier_BQn)
 
     def _scores(self, recent_BQn: Tensor, kept: Kept, queries: Queries, ago: int = 0) -> Tensor:
         """s q.k of every place [B, Q, P], the query without the nearest `ago` words; `FAR` where it is not seen."""
@@ -197,57 +222,44 @@ class Pointer(Reader):
         seen_RQP = queries.sees(kept[0].shape[1]).repeat_interleave(T, -1)
         return score_BQP.masked_fill(~(seen_RQP & (kept[0].flatten(1) > 0)[:, None]), FAR)
 
-    def _opened(self, recent_BQn: Tensor, kept: Kept, queries: Queries) -> Opened:
-        T, score_BQP = kept[0].shape[2], self._scores(recent_BQn, kept, queries)
-        number_BQk = self._open(score_BQP.detach(), recent_BQn, kept, queries)
-        place_BQJ = (number_BQk[..., None] * T + torch.arange(T, device=number_BQk.device)).flatten(2)
-        return Opened(number_BQk, _taken(kept[0].flatten(1), place_BQJ), place_BQJ, score_BQP.gather(2, place_BQJ))
+    def _opened(
+        self, recent_BQn: Tensor, words_at: WordsAt, kept: Kept, queries: Queries, index: PlaceIndex | None
+    ) -> Opened:
+        T, device = kept[0].shape[2], recent_BQn.device
+        if index is None:
+            score_BQP = self._scores(recent_BQn, kept, queries)
 
-    @torch.no_grad()
-    def _open(self, score_BQP: Tensor, recent_BQn: Tensor, kept: Kept, queries: Queries) -> Tensor:
-        """Which memories are opened [B, Q, k]."""
-        K, many = kept[0].shape[1], self.top + LAST
-        number_K = torch.arange(K, device=score_BQP.device)
-        if many >= K:
-            return number_K.expand(*score_BQP.shape[:2], K)
-        age_RQK, unseen_RQK = queries.before[..., None] - 1 - number_K, ~queries.sees(K)
-        newest_RQK = (FAR - age_RQK).double()  # what fills places that no memory is found for
-        best_BQK = torch.maximum(self._best(score_BQP, recent_BQn, kept), newest_RQK)
-        best_BQK = best_BQK.masked_fill(age_RQK < LAST, math.inf).masked_fill(unseen_RQK, -math.inf)
-        own_BQk = best_BQK.topk(many - EARLIER, -1)[1]
-        best_BQK = newest_RQK.expand_as(best_BQK)
-        for ago in range(1, LOOKS):
-            look_BQP = self._scores(recent_BQn, kept, queries, ago)
-            best_BQK = torch.maximum(best_BQK, self._best(look_BQP, recent_BQn, kept, ago) - ago)
-        best_BQK = best_BQK.masked_fill(unseen_RQK, -math.inf)  # a look of words ago sees a place beyond what is seen
-        return best_BQK.scatter(-1, own_BQk, math.inf).topk(many, -1)[1]
+            def look(ago: int) -> Tensor:
+                return self._scores(recent_BQn, kept, queries, ago) if ago else score_BQP
 
-    @staticmethod
-    def _best(score_BQP: Tensor, recent_BQn: Tensor, kept: Kept, ago: int = 0) -> Tensor:
-        """The best place of each memory [B, Q, K] that is after the same word, `ago` places on."""
-        flat_BP = F.pad(kept[0].flatten(1), (2, 0))
-        first_BP, second_BP = flat_BP[:, 1:-1], flat_BP[:, :-2]
-        first_BQP = recent_BQn[..., ago, None] == first_BP[:, None]
-        second_BQP = recent_BQn[..., ago + 1, None] == second_BP[:, None]
-        score_BQP = (score_BQP + PAIR * second_BQP).masked_fill(~first_BQP, -math.inf)
-        score_BQP = F.pad(score_BQP, (ago, 0), value=-math.inf)[..., : score_BQP.shape[-1]]
-        best_BQK = score_BQP.unflatten(-1, kept[0].shape[1:]).amax(-1)
-        return ranked(best_BQK, torch.arange(best_BQK.shape[-1], device=best_BQK.device))
+            number_BQk = open_all(look, recent_BQn, kept[0], queries, self.top)
+            place_BQJ = _places(number_BQk, T)
+            near_BQJ = score_BQP.gather(2, place_BQJ)
+        else:
+            recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
+            query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
+            tail = Tail(kept[0][0], kept[1][0].flatten(0, 1))
+            number_BQk = open_indexed(index, tail, query_1Ld[0], recent_BQn[0, 0], self.top)[None, None].to(device)
+            place_BQJ = _places(number_BQk, T)
+            before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
+            near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
+        words_BQJ = words_at(place_BQJ)
+        before_BQJm = words_at(place_BQJ[..., None] - torch.arange(1, MATCH + 1, device=device))
+        return Opened(number_BQk, words_BQJ, before_BQJm, near_BQJ.masked_fill(words_BQJ == 0, FAR))
 
     def _shares(
-        self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, kept: Kept, logp_BQV: Tensor, queries: Queries
+        self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
     ) -> tuple[Tensor, Tensor]:
         """Log share of nothing [B, Q], and of each opened place in each head [B, Q, H, J]."""
-        words_BQJ, near_BQJ, T = opened.words_BQJ, opened.near_BQJ, kept[0].shape[2]
+        words_BQJ, near_BQJ, before_BQJm = opened.words_BQJ, opened.near_BQJ, opened.before_BQJm
+        T = words_BQJ.shape[-1] // opened.number_BQk.shape[-1]
         assert queries.logp is not None
         seen_BQJ = opened.seen_BQJ
         none_BQ1 = ~seen_BQJ.any(-1, keepdim=True)
-        ago_m = torch.arange(1, MATCH + 1, device=words_BQJ.device)
-        before_BQJm = _taken(kept[0].flatten(1), opened.place_BQJ[..., None] - ago_m)
         recent_BQ1m = recent_BQn[..., None, :MATCH]
         agree_BQJm = (before_BQJm == recent_BQ1m) & (recent_BQ1m > 0)
         agree_BQJn = agree_BQJm[..., :WORDS]
-        pattern_BQJ = (agree_BQJn * 2 ** (ago_m[:WORDS] - 1)).sum(-1)
+        pattern_BQJ = (agree_BQJn * 2 ** torch.arange(WORDS, device=words_BQJ.device)).sum(-1)
         length_BQJ = agree_BQJm.int().cumprod(-1).sum(-1)
         rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
         scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
@@ -295,21 +307,32 @@ class Pointer(Reader):
         return (STEP * self.scale).exp()
 
     def _unit(self, before_BNn: Tensor, layer: nn.Linear) -> Tensor:
-        """norm(A [e(w_1) ... e(w_n)]) [B, N, d]: a sum of what each word adds at each of n places before."""
-        V = self.embed.num_embeddings
+        """norm(A [e(w_1) ... e(w_n)]) [B, N, d]."""
+        before_BNn, V = before_BNn[..., :WORDS], self.embed.num_embeddings
+        if before_BNn[..., 0].numel() < V:
+            return F.normalize(layer(self.embed(before_BNn).flatten(-2)), dim=-1)
+        # Of many, a sum of what each word adds at each of n places before, looked up.
         table_nVd = torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
-        ids = before_BNn[..., :WORDS] + V * torch.arange(WORDS, device=before_BNn.device)
+        ids = before_BNn + V * torch.arange(WORDS, device=before_BNn.device)
         summed = F.embedding_bag(ids.flatten(0, 1), table_nVd.flatten(0, 1), mode="sum")
         return F.normalize(summed, dim=-1).unflatten(0, before_BNn.shape[:2])
 
 
-def ranked(score: Tensor, number: Tensor) -> Tensor:
-    """Scores to a 64th, and the newer memory of two that are equal: what is opened depends on no rounding."""
-    return (64 * score).round().double() / 64 + number / 2**32
+def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
+    """What words stand at places, 0 at those before the first: of what is kept, or of an index and what came after."""
+    flat_BP = kept[0].flatten(1)
+    if index is None:
+        return lambda place: taken(flat_BP, place)
+    base_1P = index.words_KT.view(1, -1)
+    P = base_1P.shape[1]
+
+    def at(place: Tensor) -> Tensor:
+        words = taken(base_1P, place)
+        return torch.where(place < P, words, taken(flat_BP, place - P)) if flat_BP.shape[1] else words
+
+    return at
 
 
-def _taken(words_BP: Tensor, place: Tensor) -> Tensor:
-    """The words at places [B, ...], 0 at those before the first."""
-    rows = torch.arange(len(words_BP), device=place.device).view(-1, *[1] * (place.ndim - 1))
-    inside = place.clamp(0, words_BP.shape[1] - 1)
-    return words_BP[rows, inside].masked_fill(place < 0, 0)
+def _places(number_BQk: Tensor, T: int) -> Tensor:
+    """The places of memories [B, Q, k T]."""
+    return (number_BQk[..., None] * T + torch.arange(T, device=number_BQk.device)).flatten(2)

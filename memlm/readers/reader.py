@@ -10,7 +10,7 @@ by name. A new reader is a subclass in a file of its own and a config in `reader
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ class Reader(nn.Module):
         vectors: S, entries of a memory in the decoder's sequence.
         recent: how many tokens before a place its queries are told.
         told_logp: whether they are told how probable these were.
+        files: whether it files memories: `index`, and `index_words` and `words` for those of a bank.
         window: how many of the newest memories have entries, made anew for each chunk; None: all have. A reader of a
             window gives no residuals.
     """
@@ -103,6 +104,7 @@ class Reader(nn.Module):
     vectors = 0
     recent = 0
     told_logp = False
+    files = False
     window: int | None = None
 
     def __init__(self, config: ReaderConfig, sizes: Sizes):
@@ -129,7 +131,15 @@ class Reader(nn.Module):
         """For each block, what is added to its input: [B, Q, W] -> [B, Q, W]; none of them by default."""
         return ()
 
-    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Mixed:
+    def index(self, kept: Kept, newest_BwM: Tensor) -> Any:
+        """What finds among the many memories of one sequence without a look at each; None where nothing is gained.
+
+        `newest_BwM` are the newest of them, as many as the window has. It takes the place of what is kept of them in
+        `mix`, which then is given what is kept of later ones.
+        """
+        return None
+
+    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: Any = None) -> Mixed:
         """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
         return Mixed(logits_BQV)
 
