@@ -274,7 +274,9 @@ def _copied(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
     found = []
     for number_1k, share_1k in opened:
         pairs = zip(number_1k[0].tolist(), share_1k[0].tolist(), strict=True)
-        found.append(sorted((pair for pair in pairs if pair[1] >= 1e-3), key=lambda pair: -pair[1]))
+        found.append(
+            sorted((pair for pair in pairs if pair[1] >= 1e-3), key=lambda pair: (-round(pair[1], 3), -pair[0]))
+        )
     return found
 
 
