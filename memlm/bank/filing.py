@@ -3,7 +3,7 @@
 BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of a reader with this fingerprint
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
         UsageError: what is there is damaged.
         WorkError: it cannot be written.
     """
-    made_of = [fingerprint(model.reader, ""), *(entry.memories_sha256 for entry in bank.documents)]
+    reader: Any = model.reader  # one that files
+    made_of = [fingerprint(reader, ""), *(entry.memories_sha256 for entry in bank.documents)]
     folder = bank.path / "index" / sha256_json(made_of)[:32]
     if not folder.exists():
         words_KT = np.empty((len(bank), model.chunk_tokens), np.int32)
@@ -37,12 +38,12 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
             task = bar.add_task(f"{bank.path.name}: filing", total=len(bank))
             for start in range(0, len(bank), _BATCH):
                 memory_nM = bank.memories(slice(start, start + _BATCH)).to(model.device)
-                words_KT[start : start + _BATCH] = model.reader.words(memory_nM[None])[0].cpu().numpy()
+                words_KT[start : start + _BATCH] = reader.words(memory_nM[None])[0].cpu().numpy()
                 bar.advance(task, len(memory_nM))
         words_KT[np.arange(model.chunk_tokens) >= bank.held()[:, None]] = 0
-        newest_kM = bank.memories(slice(max(0, len(bank) - (model.reader.window or 0)), None))
+        newest_kM = bank.memories(slice(max(0, len(bank) - (reader.window or 0)), None))
         with atomic_folder(folder) as scratch:
-            model.reader.index_words(torch.from_numpy(words_KT), newest_kM, scratch)
+            reader.index_words(torch.from_numpy(words_KT), newest_kM, scratch)
     try:
         return PlaceIndex.open(folder)
     except (OSError, ValueError, EOFError):

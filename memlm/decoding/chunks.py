@@ -306,7 +306,8 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         logits_B1V = self.alone_BV[:, None]
         queries = self._queries(self.slot_R1)
         mixed = self.model.reader.mix(logits_B1V, h_B1W, self._known(), queries, self.index)
-        self.opened = None if mixed.opened is None else (mixed.opened[:, 0], mixed.shares[:, 0])
+        if mixed.opened is not None and mixed.shares is not None:
+            self.opened = mixed.opened[:, 0], mixed.shares[:, 0]
         return mixed.logits[:, 0]
 
     def _known(self) -> Kept:

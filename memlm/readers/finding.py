@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -128,7 +128,7 @@ class PlaceIndex:
         place_P = (first_P.long() * vocab_size + second_P).argsort(stable=True)
         place_P = place_P[flat_P[place_P] > 0]
         size = len(place_P), key_of(place_P[:1]).shape[1]
-        key_Pd: np.ndarray = np.empty(size, np.int8)
+        key_Pd: Any = np.empty(size, np.int8)
         if folder is not None:
             key_Pd = np.lib.format.open_memmap(folder / "key_Pd.npy", "w+", np.int8, size)
         for start in range(0, len(place_P), _SORTED):
@@ -209,7 +209,7 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
 def _look(index: PlaceIndex, tail: Tail, query_d: Tensor, words: list[int], ago: int, most: int) -> dict[int, float]:
     """Scores of the memories whose places are after the same word, `ago` places on; all that may be opened."""
     T = index.words_KT.shape[1]
-    place_n, score_n = index.list_of(*words, query_d)
+    place_n, score_n = index.list_of(words[0], words[1], query_d)
     if len(tail.words_KT):
         flat_P = torch.cat([index.words_KT.flatten()[-2:], tail.words_KT.flatten()])
         here = ((flat_P[1:-1] == words[0]) & (flat_P[2:] > 0)).nonzero()[:, 0]
