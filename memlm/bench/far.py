@@ -33,6 +33,7 @@ from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.registry import build_objective
 from memlm.objectives.text import Same
+from memlm.readers.config import NoReader
 from memlm.train.config import Curriculum, TrainConfig
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train
@@ -45,6 +46,7 @@ COST = (1024, 65_536, 1_048_576)  # tokens of a context that is served
 FULL_CHUNKS = 16  # of the plain transformer's training examples
 ASKING, PREDICTED = 16, 8  # chunks of questions after a context, and of next tokens
 EXAMPLES = 24  # contexts of a length, at most
+STEPS = (4, 1024)  # memories before a training step that is timed
 WRITTEN = 64  # tokens after a context, whose time is taken
 
 Questions = dict[str, Callable[[int], Objective]]  # V -> what is asked
@@ -67,7 +69,7 @@ class Side:
 def run(
     options: Options,
     *,
-    preset: str = "memory",
+    plan: Curriculum | None = None,
     seeds: Sequence[int] = SEEDS,
     contexts: Sequence[int] = CONTEXTS,
     cost: Sequence[int] = COST,
@@ -75,22 +77,22 @@ def run(
     """Train what is not trained yet, beside the data, and ask it."""
     tune_cpu()
     corpus = options.corpus()
-    sides = _trained(options, preset, seeds, corpus)
+    plan = plan or presets.memory()
+    sides = _trained(options, plan, seeds)
     found, first = sides["memory"], cast(MemoryModel, sides["memory"].models[0])
     rows = [*_questions(found, corpus, contexts), *_next_tokens(sides, corpus, contexts)]
-    served, ratios = _cost(first, cost, corpus)
+    served, ratios = _cost(first, plan.stages[plan.last].frozen, cost, corpus)
     alone = {row[3]: row[4] for row in rows if row[0] == "causal" and row[2] == "memory"}
     none = next(row[4] for row in rows if row[0] == "causal" and row[2] == "none")
     for chunks in alone:
         ratios[f"next tokens after {chunks:,} memories / a decoder without memories"] = alone[chunks] / none
-    plan = cast(Curriculum, presets.CURRICULA[preset]())
     return Report(
         name="far",
         columns=("task", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks", "examples", "tokens"),
         rows=rows,
         ratios=ratios,
         setting=(
-            f"preset {preset}, seeds {', '.join(map(str, seeds))}; chunks of {first.chunk_tokens} tokens in "
+            f"preset memory, seeds {', '.join(map(str, seeds))}; chunks of {first.chunk_tokens} tokens in "
             f"{first.memory_dim} numbers, vocabulary {corpus.vocab_size}; data {options.data.name} "
             f"({corpus.hash[:12]}), held-out books; stages "
             + ", ".join(f"{name}: {c.steps} steps" for name, c in plan.stages.items())
@@ -112,17 +114,16 @@ def run(
     )
 
 
-def _trained(options: Options, preset: str, seeds: Sequence[int], corpus: Corpus) -> dict[str, Side]:
+def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[str, Side]:
     """The models, trained where they are not there yet."""
-    place, plan = options.data.with_name(f"{options.data.name}-runs"), presets.CURRICULA[preset]()
+    place = options.data.with_name(f"{options.data.name}-runs")
     if options.seconds is not None:
         plan = plan.each(max_seconds=options.seconds)
     shape = cast(MemoryShape, plan.stages[plan.last].model)
-    steps = plan.stages["language"].steps
-    none = presets.memory_none()
-    none = replace(none, model=replace(none.model, encoder=shape.encoder), steps=steps, max_seconds=options.seconds)
+    language = plan.stages["language"]
+    chunks = cast(MemoryShape, language.model).chunks
+    none = replace(language, model=replace(shape, chunks=chunks, reader=NoReader()), start=None, frozen=())
     full = FullContextShape(chunks=FULL_CHUNKS, chunk_tokens=shape.chunk_tokens, decoder=shape.decoder)
-    chunks = cast(MemoryShape, none.model).chunks
     wide = replace(none, model=full, batch=max(1, none.batch * chunks // FULL_CHUNKS))
     asked: dict[str, tuple[TrainConfig | Curriculum, int]] = {
         "memory": (plan, plan.stages[plan.last].context),
@@ -133,7 +134,7 @@ def _trained(options: Options, preset: str, seeds: Sequence[int], corpus: Corpus
     for name, (config, before) in asked.items():
         models = []
         for seed in seeds:
-            folder = place / f"{preset if name == 'memory' else f'{preset}-{name}'}-{seed}"
+            folder = place / f"{name}-{seed}"
             ui.say(f"{folder.name}")
             if isinstance(config, Curriculum):
                 train_curriculum(config.each(data=options.data, seed=seed), folder, resume=True)
@@ -217,11 +218,15 @@ def _row(
     return task, metric, memory, chunks, figure["value"], figure["value_ci"], trained, len(parts_B2), asked
 
 
-def _cost(model: MemoryModel, cost: Sequence[int], corpus: Corpus) -> tuple[dict[str, Any], dict[str, float]]:
+def _cost(
+    model: MemoryModel, frozen: tuple[str, ...], cost: Sequence[int], corpus: Corpus
+) -> tuple[dict[str, Any], dict[str, float]]:
     """What contexts cost to read, to keep and to go on from, and a training step; and the ratios that were asked."""
     T, V, shape = model.chunk_tokens, corpus.vocab_size, cast(MemoryShape, model.config.read_shape())
     full = cast(Generative, build_model(FullContextShape(chunk_tokens=T, decoder=shape.decoder), V, 0).eval())
-    stream_N = torch.from_numpy(np.resize(np.asarray(corpus.train.tokens), max(cost)).astype(np.int64))
+    stream_N = torch.from_numpy(
+        np.resize(np.asarray(corpus.train.tokens), max(*cost, (STEPS[-1] + PREDICTED) * T)).astype(np.int64)
+    )
     told: dict[str, Any] = {}
     times: dict[tuple[str, int], tuple[float, float, int]] = {}
     for tokens in cost:
@@ -245,16 +250,16 @@ def _cost(model: MemoryModel, cost: Sequence[int], corpus: Corpus) -> tuple[dict
     for what, ours, theirs in zip(names, times["memory", both], times["full", both], strict=True):
         ratios[f"{what}, {both:,} tokens, full context / memory"] = theirs / ours
     steps = {}
-    for K in (4, 1024):
+    for K in STEPS:
         objective = build_objective("causal", V)
         batch = objective(stream_N[None, : (K + PREDICTED) * T].expand(2, -1), T, K).inputs()
         trained = cast(MemoryModel, build_model(shape, V, 0)).train()
-        freeze(trained, presets.memory().stages["find"].frozen, fresh_embedding=False)
+        freeze(trained, frozen, fresh_embedding=False)
 
         def step(trained: MemoryModel = trained, batch: dict[str, Any] = batch) -> None:
             trained(**batch).loss.backward()
 
         steps[K] = median(in_turn({"step": step}, rounds=3, warm_up=1)["step"])
     told["a training step of 2 x 8 chunks"] = ", ".join(f"after {K:,} memories {s:.3f} s" for K, s in steps.items())
-    ratios["training step after 1,024 memories / after 4 (asked, at most 2)"] = steps[1024] / steps[4]
+    ratios["training step after 1,024 memories / after 4 (asked, at most 2)"] = steps[STEPS[1]] / steps[STEPS[0]]
     return told, ratios

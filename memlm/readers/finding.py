@@ -138,8 +138,9 @@ class PlaceIndex:
         small = place_P.int() if flat_P.numel() < 2**31 else place_P
         second_P = second_P[place_P].int()
         made = cls(words_KT.int(), torch.from_numpy(key_Pd), small, second_P, start_V, newest_kM.float())
-        for name in [] if folder is None else vars(made).keys() - {"key_Pd"}:
-            np.save(folder / f"{name}.npy", getattr(made, name).numpy())
+        if folder is not None:
+            for name in vars(made).keys() - {"key_Pd"}:
+                np.save(folder / f"{name}.npy", getattr(made, name).numpy())
         return made
 
     @classmethod
