@@ -34,7 +34,7 @@ from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.registry import build_objective
 from memlm.objectives.text import Same
 from memlm.readers.config import NoReader
-from memlm.train.config import Curriculum, TrainConfig
+from memlm.train.config import Curriculum
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train
 from memlm.train.start import freeze
@@ -125,23 +125,15 @@ def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[s
     none = replace(language, model=replace(shape, chunks=chunks, reader=NoReader()), start=None, frozen=())
     full = FullContextShape(chunks=FULL_CHUNKS, chunk_tokens=shape.chunk_tokens, decoder=shape.decoder)
     wide = replace(none, model=full, batch=max(1, none.batch * chunks // FULL_CHUNKS))
-    asked: dict[str, tuple[TrainConfig | Curriculum, int]] = {
-        "memory": (plan, plan.stages[plan.last].context),
-        "none": (none, 0),
-        "full": (wide, FULL_CHUNKS - 1),
-    }
-    sides = {}
-    for name, (config, before) in asked.items():
-        models = []
-        for seed in seeds:
-            folder = place / f"{name}-{seed}"
-            ui.say(f"{folder.name}")
-            if isinstance(config, Curriculum):
-                train_curriculum(config.each(data=options.data, seed=seed), folder, resume=True)
-            else:
-                train(replace(config, data=options.data, seed=seed), folder, resume=True)
-            models.append(cast(Generative, load_model(folder)).eval())
-        sides[name] = Side(models, before)
+    others = {"none": none, "full": wide}
+    sides = {"memory": Side([], plan.stages[plan.last].context), "none": Side([], 0), "full": Side([], FULL_CHUNKS - 1)}
+    for seed in seeds:
+        ui.say(f"seed {seed}")
+        train_curriculum(plan.each(data=options.data, seed=seed), place / f"memory-{seed}", resume=True)
+        for name, config in others.items():
+            train(replace(config, data=options.data, seed=seed), place / f"{name}-{seed}", resume=True)
+        for name, side in sides.items():
+            side.models.append(cast(Generative, load_model(place / f"{name}-{seed}")).eval())
     return sides
 
 
