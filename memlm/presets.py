@@ -164,13 +164,13 @@ def paper_memory() -> TrainConfig:
 
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
-    return _finding(_autoencoder(), chunks=8, context=256)
+    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8))
 
 
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, chunks=4, context=256)
+    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2))
 
 
 def _autoencoder() -> TrainConfig:
@@ -186,28 +186,41 @@ def _autoencoder() -> TrainConfig:
     )
 
 
-def _finding(autoencoder: TrainConfig, chunks: int, context: int) -> Curriculum:
-    """Autoencoder; a language model that reads no memory; and, both frozen, what finds and copies."""
-    base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder), "causal")
+def _finding(
+    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], context: int = 256
+) -> Curriculum:
+    """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
+
+    Args:
+        autoencoder: the first stage.
+        window: memories whose words the language model reads.
+        language: its steps and batch.
+        find: steps, and chunks that are predicted after a context.
+        context: memories before them, at most.
+    """
+    base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
     shape = replace(cast(MemoryShape, base.model), encoder=encoder)
-    language = replace(base, model=shape, steps=700, start=Path("autoencoder"), frozen=("encoder", "reader"))
-    language = replace(language, eval_every=140, checkpoint_every=350)
-    find = replace(
+    (steps, batch), (find_steps, chunks) = language, find
+    reads = replace(
+        base, model=shape, steps=steps, batch=batch, start=Path("autoencoder"), frozen=("encoder", "reader")
+    )
+    finds = replace(
         base,
         model=replace(shape, chunks=chunks),
         objective="causal+0.4*facts+0.1*quote/4",
         context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
-        steps=400,
+        steps=find_steps,
         batch=4,
         optim=OptimConfig(lr=1e-2, warmup=20, decay_from=0.3, final=0.02),
         eval_every=100,
         eval_chunks=16,
         checkpoint_every=100,
     )
-    return Curriculum(stages={"autoencoder": autoencoder, "language": language, "find": find})
+    reads = replace(reads, eval_every=140, checkpoint_every=350)
+    return Curriculum(stages={"autoencoder": autoencoder, "language": reads, "find": finds})
 
 
 def memory_curriculum() -> Curriculum:
