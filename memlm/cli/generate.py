@@ -110,7 +110,8 @@ def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnM
         if not pairs or pairs[0][1] < _SHOWN:
             continue
         number, share = pairs[0]
-        told = {"token": model.tokenizer.decode([token]), "document": "(this text)", "chunk": "", "passage": ""}
+        written = model.tokenizer.decode([token]).replace("\n", "\\n")
+        told = {"token": written, "document": "(this text)", "chunk": "", "passage": ""}
         if bank is not None and number < found.memories:
             first = 0 if call.document is None else bank.span(call.document).start
             document, chunk = bank.place(first + number)

@@ -111,5 +111,7 @@ class PointerReader(Recalling):
                 raise UsageError(f"the reader's {name} must be at least 1, not {getattr(self, name)}.")
         if self.window < 0:
             raise UsageError(f"window is a number of memories, 0 or more, not {self.window}.")
+        if self.key_dim % 2:
+            raise UsageError(f"keys are kept two numbers a byte: key_dim must be even, not {self.key_dim}.")
         if self.top < 4:
             raise UsageError(f"a pointer opens at least 4 memories, not {self.top}: each of its looks needs some.")

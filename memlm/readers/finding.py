@@ -6,7 +6,7 @@ best by the queries of one and two words ago, one and two places on; what is lef
 
 `open_all` looks at every place, for batches and gradients; `PlaceIndex` files places by the word before them, then by
 the one before that, so that a look reads one list of a thousandth of the places, from disk where they are many. Both
-open the same memories, but for what 8 bits of a key round away.
+open the same memories, but for what 4 bits of a key round away.
 
 Suffixes as in readers/pointer.py.
 """
@@ -29,7 +29,7 @@ EARLIER = 4  # memories that are left to the looks of earlier words
 LAST = 2  # newest memories, which are always open
 PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
 FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
-UNIT = 254  # 8 bits of a key: its numbers up to a half, in so many parts of one
+UNIT = 14  # 4 bits of a key: its numbers up to a half, in so many parts of one; as much is found as with 32 (LOG.md)
 _SORTED = 2**20  # places whose keys are put in order at a time
 
 
@@ -91,7 +91,7 @@ class PlaceIndex:
 
     Args:
         words_KT: int32.
-        key_Pd: int8, keys in `UNIT` parts of one, in the order of the lists.
+        key_Pd: uint8 [P, d / 2], keys in the order of the lists, two numbers a byte.
         place_P: int32 or int64, the place that each is of.
         second_P: int32, the word before the word before it.
         start_V: int64 [V + 1]; the list of word w is [start[w], start[w + 1]).
@@ -127,13 +127,13 @@ class PlaceIndex:
         first_P, second_P = F.pad(flat_P, (1, 0))[:-1], F.pad(flat_P, (2, 0))[:-2]
         place_P = (first_P.long() * vocab_size + second_P).argsort(stable=True)
         place_P = place_P[flat_P[place_P] > 0]
-        size = len(place_P), key_of(place_P[:1]).shape[1]
-        key_Pd: Any = np.empty(size, np.int8)
+        size = len(place_P), key_of(place_P[:1]).shape[1] // 2
+        key_Pd: Any = np.empty(size, np.uint8)
         if folder is not None:
-            key_Pd = np.lib.format.open_memmap(folder / "key_Pd.npy", "w+", np.int8, size)
+            key_Pd = np.lib.format.open_memmap(folder / "key_Pd.npy", "w+", np.uint8, size)
         for start in range(0, len(place_P), _SORTED):
             some = slice(start, start + _SORTED)
-            key_Pd[some] = rounded(key_of(place_P[some])).numpy()
+            key_Pd[some] = packed(key_of(place_P[some])).numpy()
         start_V = F.pad(torch.bincount(first_P[place_P], minlength=vocab_size).cumsum(0), (1, 0))
         small = place_P.int() if flat_P.numel() < 2**31 else place_P
         second_P = second_P[place_P].int()
@@ -168,7 +168,9 @@ class PlaceIndex:
         """Places after the word `first`, and q.k of each with `PAIR` where the second word agrees: two [n]."""
         a, b = self.start_V[first : first + 2].tolist()
         second_n = self.second_P[a:b]
-        score_n = self.key_Pd[a:b].float() @ query_d / UNIT
+        key_nc = self.key_Pd[a:b]
+        score_n = (key_nc & 15).float() @ query_d[::2] + (key_nc >> 4).float() @ query_d[1::2]
+        score_n = (score_n - 8 * query_d.sum()) / UNIT
         c, d = torch.searchsorted(second_n, torch.tensor([second, second + 1], dtype=second_n.dtype)).tolist()
         score_n[c:d] += PAIR
         return self.place_P[a:b].long(), score_n
@@ -238,6 +240,12 @@ def _fill(found: dict[int, None], score: dict[int, float], many: int, memories: 
         found.setdefault(next(newest))
 
 
-def rounded(key_Pd: Tensor) -> Tensor:
-    """Keys in 8 bits."""
-    return (key_Pd * UNIT).round().clamp(-127, 127).to(torch.int8)
+def packed(key_Pd: Tensor) -> Tensor:
+    """Keys in 4 bits: uint8 [P, d / 2]."""
+    parts_Pd = ((key_Pd * UNIT).round().clamp(-7, 7) + 8).to(torch.uint8)
+    return parts_Pd[..., ::2] | parts_Pd[..., 1::2] << 4
+
+
+def unpacked(key_Pc: Tensor) -> Tensor:
+    """What is left of them: float32 [P, d]."""
+    return (torch.stack([key_Pc & 15, key_Pc >> 4], -1).flatten(-2).float() - 8) / UNIT

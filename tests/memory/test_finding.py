@@ -8,7 +8,7 @@ from memlm.decoding.cached import Prompt
 from memlm.models.shapes import MemoryShape
 from memlm.readers import pointer
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import UNIT, PlaceIndex, Tail, open_all, open_indexed, rounded
+from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, unpacked
 from memlm.readers.reader import Queries
 
 READER = PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=6, gate=8, window=2)
@@ -26,7 +26,7 @@ def test_lists_open_what_a_look_at_every_place_opens(tail, tmp_path):
     for seed in range(20):
         words = few_words(K, seed)
         words_1KT, key_1KTd = reader.keep_words(words[None])
-        key_1KTd = rounded(key_1KTd).float() / UNIT
+        key_1KTd = unpacked(packed(key_1KTd))
         recent_11n = few_words(4, seed + 100).flatten()[None, None, : reader.recent]
         queries = Queries(torch.tensor([[K]]), torch.tensor([[0]]), recent_11n)
 
@@ -51,7 +51,7 @@ def test_text_goes_on_from_lists_as_from_every_place(monkeypatch):
     monkeypatch.setattr(
         model.reader,
         "_unit",
-        lambda x, layer: rounded(exact(x, layer)).float() / UNIT if layer is model.reader.key else exact(x, layer),
+        lambda x, layer: unpacked(packed(exact(x, layer))) if layer is model.reader.key else exact(x, layer),
     )
     truth = model(torch.nn.functional.pad(text, (0, T))).logits[:, 30 * T :]
     monkeypatch.setattr(pointer, "INDEXED", 1)
