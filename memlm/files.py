@@ -1,58 +1,98 @@
-"""Files that are either whole or not there: atomic writes, hashes, and refusals in one sentence."""
+"""Files that are whole or not there, after a kill and a power cut too: atomic writes, hashes, refusals."""
 
 import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memlm.errors import UsageError, WorkError
+from memlm import __version__
+from memlm.errors import MemlmError, UsageError, WorkError
+from memlm.leftovers import decide, entries, scratch, sync, sync_all, tidy
+
+SUMS = "sha256.json"  # size and SHA-256 of what was written beside it, where no file of the format tells them
 
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling folder that becomes `path` if the block succeeds and vanishes if it does not.
+    """Yield a temporary folder that becomes `path` if the block succeeds and vanishes if it does not.
+
+    It stands beside `path` and is exchanged with it in one step where the system can (Linux: renameat2). What nothing
+    can be renamed over (a mount point, the working folder, one whose parent cannot be written) is filled in place: the
+    temporary folder stands in it, is declared whole by one rename, and then its files are moved out; if this process
+    is killed on the way, the folder's next writer finishes that (`leftovers.tidy`).
 
     Args:
-        path: where the folder shall stand.
-        replace: whether an existing `path` is exchanged for the new folder, after everything is written. A link stays
-            a link: what it points to is replaced.
+        path: where the folder shall stand; a link is followed.
+        replace: whether an existing `path` is exchanged for the new folder, after everything is written. An empty
+            folder always is.
 
     Raises:
         UsageError: `path` exists and `replace` is false, or is a link to nothing.
         WorkError: the disk is full or the place cannot be written; what was there is there.
     """
-    path = Path(path)
+    path = followed(path)
     taken = UsageError(f"{path} exists already: name another place or remove it first.")
-    if path.is_symlink():
-        if not path.exists():
-            raise UsageError(
-                f"{path} is a link to {path.readlink()}, which is not there: make that, or remove the link."
-            )
-        path = path.resolve()
-    if path.exists() and not replace:
+    if not replace and (path.is_file() or entries(path)):
         raise taken
-    with _told(path, errno.ENOENT):  # of a parent that cannot be made
+    inside = path.is_dir() and (is_fixed(path) or path.samefile(Path.cwd()))
+    with told(path, every=True):  # of a parent that cannot be made
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        tidy(path)
+        new = scratch(path / path.name if inside else path)
     try:
-        with _told(path):
-            yield scratch
-            scratch.chmod(0o755)
-            if not path.exists():
-                scratch.rename(path)
-            elif not replace:  # made by another process meanwhile
-                raise taken
-            elif not _exchange(scratch, path):  # after which `scratch` is what was there
-                _swap(scratch, path)
+        with told(path):
+            yield new
+        with told(path, every=True):
+            new.chmod(0o755)
+            sync_all(new)
+            if inside:
+                decide(new, path)
+            elif not _rename(new, path):
+                if not replace:  # made by another process meanwhile
+                    raise taken
+                if not _exchange(new, path):  # after which `new` is what was there
+                    _swap(new, path)
+            sync(path.parent)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def followed(path: Path) -> Path:
+    """Where a path leads, through links.
+
+    Raises:
+        UsageError: it is a link to nothing.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise UsageError(f"{path} is a link to {path.readlink()}, which is not there: make that, or remove the link.")
+    return path.resolve()
+
+
+def is_fixed(folder: Path) -> bool:
+    """Whether nothing can be renamed over a folder: it is a mount point, or its parent cannot be written."""
+    table = Path("/proc/self/mountinfo")  # which knows of folders mounted onto folders of the same disk too
+    lines = table.read_text(errors="replace").splitlines() if table.exists() else []
+    mounted = str(folder).replace(" ", "\\040") in {line.split()[4] for line in lines}
+    return folder.is_dir() and (mounted or os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
+
+
+def _rename(new: Path, path: Path) -> bool:
+    """Put a folder where nothing, or an empty folder, is; False where something is."""
+    try:
+        new.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -62,22 +102,22 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """The same in two steps; if the second fails the first is taken back."""
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    """The same in two steps. If the second fails the first is taken back; if this process ends there, by `tidy`."""
+    old = scratch(path, "old")
+    path.rename(old / "old")
     try:
-        path.rename(old / "old")
-        try:
-            new.rename(path)
-        except OSError:
-            (old / "old").rename(path)
-            raise
+        new.rename(path)
+    except OSError:
+        (old / "old").rename(path)
+        raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether something whole is in a folder: what a kill leaves of a file half-written begins with a dot."""
-    return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    """Whether anything but hidden files is in a folder."""
+    return any(not name.startswith(".") for name in entries(folder))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,19 +126,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically (a temporary sibling, flushed, then renamed)."""
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with _told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(scratch, "wb") as file:
+    """Write `content` to `path` atomically (a temporary sibling, flushed, then renamed); a link is followed."""
+    path = followed(path)
+    with told(path, every=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path)
+        folder = scratch(path)
+        try:
+            with open(folder / path.name, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+            (folder / path.name).replace(path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,22 +173,52 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Write SUMS: size and SHA-256 of these files of a folder, or of all that are in it."""
+    names = sorted(names if names is not None else (one.name for one in folder.iterdir() if one.is_file()))
+    told = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
+    write_json(folder / SUMS, {"format": 1, "memlm": __version__, "files": told})
+
+
+def check_format(told: Any, known: int, what: str) -> None:
+    """Refuse a format that this version does not know; what tells none is of the first one.
+
+    Raises:
+        UsageError: with the version that wrote it.
+    """
+    if isinstance(told, dict) and (number := told.get("format", 1)) != known:
+        by = told.get("memlm", "of a version that it does not tell")
+        raise UsageError(
+            f"{what} is of format {number}, written by memlm {by}; memlm {__version__} reads format {known}: use that "
+            "version, or make it anew."
+        )
+
+
 @contextmanager
-def _told(path: Path, *more: int) -> Iterator[None]:
-    """Turn the operating system's refusals into sentences."""
+def told(path: Path, *, every: bool = False) -> Iterator[None]:
+    """Turn refusals of the operating system into sentences: those of writing, or with `every` all there are.
+
+    Libraries that are not written in Python raise errors of their own, which only their words tell apart.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise WorkError(f"the disk is full while writing {path}: free some room and try again.") from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EEXIST,
-            errno.ENAMETOOLONG,
-            *more,
-        ):
-            raise WorkError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+    except (MemlmError, KeyboardInterrupt):
         raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _errno_in(str(error))
+        if number in _FULL:
+            raise WorkError(f"the disk is full while writing {path}: free some room and try again.") from error
+        if number in _REFUSED or (every and isinstance(error, OSError)):
+            why = getattr(error, "strerror", None) or os.strerror(number or 0)
+            raise WorkError(f"{path} cannot be written ({why}): choose another place.") from error
+        raise
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def _errno_in(words: str) -> int | None:
+    """What Rust's libraries say of an error of the system: `I/O error: No space left on device (os error 28)`."""
+    found = re.search(r"os error (\d+)", words)
+    return int(found[1]) if found else None

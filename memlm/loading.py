@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from memlm.errors import UsageError
-from memlm.files import atomic_folder, read_json
+from memlm.files import atomic_folder, read_json, write_sums
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
@@ -38,6 +38,7 @@ def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
             tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|end|>"
         )
         wrapped.save_pretrained(scratch)
+        write_sums(scratch)
 
 
 def find_model(path: Path) -> Path:

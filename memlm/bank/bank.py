@@ -21,7 +21,7 @@ from torch import Tensor
 from memlm.bank.digest import sha256_rows
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError
-from memlm.files import read_json
+from memlm.files import check_format, read_json
 from memlm.models.model import TextMemory
 from memlm.records import from_dict
 
@@ -216,8 +216,7 @@ def _read_meta(path: Path) -> Meta:
     told: Any = read_json(path)
     if not isinstance(told, dict) or not {"format", "encoder", "documents"} <= told.keys():
         raise UsageError(f"{path} is not of a bank: make one with memlm encode.")
-    if told["format"] != FORMAT:
-        raise UsageError(f"{path.parent} is a bank of another format ({told['format']}): encode the documents anew.")
+    check_format(told, FORMAT, f"the bank {path.parent}")
     try:
         meta = from_dict(Meta, told, "meta.json")
         if _is_sound(meta):

@@ -33,8 +33,10 @@ def main(argv: list[str]) -> None:
     if call.name not in BENCHMARKS:
         raise UsageError(f"there is no benchmark {call.name!r}; there are {', '.join(BENCHMARKS)}.")
     from memlm.bench.form import Options
+    from memlm.locks import held
 
     run = import_module(f"memlm.bench.{call.name}").run
-    report = run(Options(data=call.data, out=call.out, seconds=call.seconds))
-    path = report.save(call.out)
+    with held(call.out / call.name):
+        report = run(Options(data=call.data, out=call.out, seconds=call.seconds))
+        path = report.save(call.out)
     print(json.dumps(report.as_json()) if call.json else f"{report.markdown()}\nwritten to {path}")

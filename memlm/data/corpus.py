@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from memlm.errors import UsageError
-from memlm.files import read_json, sha256_file
+from memlm.files import check_format, read_json, sha256_file
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Corpus:
             raise UsageError(f"{path} is not a prepared data set (it has no data.json): make one with memlm prepare.")
         meta = read_json(path / "data.json")
         try:
+            check_format(meta, FORMAT, f"the data set {path}")
             for name, told in meta["files"].items():
                 file = path / name
                 if not file.is_file() or file.stat().st_size != told["bytes"]:

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlm import __version__
-from memlm.data.corpus import Corpus
+from memlm.data.corpus import FORMAT, Corpus
 from memlm.data.packing import TokenWriter
 from memlm.data.sources import Source, open_source
 from memlm.data.split import assign, cut_tail
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
+from memlm.leftovers import entries
+from memlm.locks import held
 from memlm.tokens.pieces import Document
 from memlm.tokens.tokenizer import Sample, end_id, pad_id, token_bytes, token_dtype, tokenise_pieces, train_tokenizer
 from memlm.ui import progress, say
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,16 @@ def prepare(config: Prepare) -> Corpus:
     """Prepare a data set, unless it is there already, and open it.
 
     Raises:
-        UsageError: the source, the tokenizer or a setting cannot be used, or `out` holds something else.
+        UsageError: the source, the tokenizer or a setting cannot be used, `out` holds something else, or another
+            process writes it.
         WorkError: a download failed, the disk is full, or `out` cannot be written.
     """
     tokenizer = _check(config)
+    with held(config.out):
+        return _prepare(config, tokenizer)
+
+
+def _prepare(config: Prepare, tokenizer: "Tokenizer | None") -> Corpus:
     source = open_source(config.source, column=config.column, split=config.split, subset=config.subset)
     fingerprint = source.fingerprint()
     # One hash for everything that decides the result: content and settings, no paths.
@@ -97,7 +103,7 @@ def _taken(out: Path) -> bool:
         return False
     if not out.is_dir():
         raise UsageError(f"{out} is a file: name another place.")
-    if not any(out.iterdir()):
+    if not entries(out):
         return False
     told = read_json(out / "data.json") if (out / "data.json").is_file() else None
     if not isinstance(told, dict) or "request" not in told:

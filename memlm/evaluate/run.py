@@ -20,6 +20,7 @@ from memlm.evaluate.loading import load_tasks
 from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import conditions_of, memories_read
 from memlm.files import sha256_json, write_json
+from memlm.locks import one_writer
 from memlm.models.model import Generative
 from memlm.provenance import commit, environment, machine
 from memlm.records import to_dict
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+@one_writer
 def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig) -> dict[str, Any]:
     """Evaluate models (runs or saved folders) on tasks (`load_tasks`) under all conditions, and write `OUT/eval.json`.
 

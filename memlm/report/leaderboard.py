@@ -5,11 +5,13 @@ from typing import Any
 
 from memlm.errors import UsageError
 from memlm.files import write_text
+from memlm.locks import one_writer
 from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
 from memlm.report.text import templates
 
 
+@one_writer
 def write_leaderboard(paths: list[Path], out: Path) -> dict[str, Any]:
     """Rank what was measured and write it as Markdown; a file that is there already is replaced.
 

@@ -17,12 +17,14 @@ from memlm.errors import UsageError
 from memlm.files import holds_files, read_json, write_json
 from memlm.legacy import modern_config
 from memlm.loading import build_model
+from memlm.locks import one_writer
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
 from memlm.train.loop import build_accelerator, train
 from memlm.train.start import fitting, freeze
 
 
+@one_writer
 def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train every stage of `curriculum` into a folder of its name in `out`.
 
@@ -35,14 +37,14 @@ def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False)
         the last stage's summary, and those of all stages by name in `stages`.
 
     Raises:
-        UsageError: `out` exists and `resume` is false, or was begun with another curriculum; a stage cannot be run.
-            What can be known beforehand is told before the first stage begins.
+        UsageError: `out` holds files and `resume` is false; it was begun with another curriculum, or another process
+            trains there; a stage cannot be run. What can be known beforehand is told before the first stage begins.
         WorkError: as `train`.
     """
     out = Path(out)
-    if out.exists() and not resume:
-        raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
     if holds_files(out):
+        if not resume:
+            raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
         _refuse_another(load_curriculum(out), curriculum, out)
     _check(curriculum)
     first = next(iter(curriculum.stages.values()))

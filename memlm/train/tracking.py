@@ -1,6 +1,7 @@
 """What a run says while it goes: metrics as JSON lines, continued without repeats by a resumed run; a display."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ class Metrics:
         """Append one object."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that vouches for it
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
