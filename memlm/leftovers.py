@@ -57,7 +57,7 @@ def tidy(path: Path) -> None:
             (left / "old").rename(path)
         if not owner.alive:
             remove(left)
-    if (path / _DECIDED).is_dir():
+    if is_decided(path):
         move_out(path)
 
 
@@ -81,6 +81,11 @@ def decide(whole: Path, path: Path) -> None:
     whole.rename(path / _DECIDED)
     sync(path)
     move_out(path)
+
+
+def is_decided(path: Path) -> bool:
+    """Whether files are still to be moved into a folder."""
+    return (path / _DECIDED / _LIST).is_file()
 
 
 def move_out(path: Path) -> None:

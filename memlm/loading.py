@@ -12,6 +12,7 @@ from memlm.files import atomic_folder, read_json, write_sums
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
+from memlm.locks import mend
 from memlm.models.model import TextMemory
 from memlm.named import named
 from memlm.records import from_dict, to_dict
@@ -51,6 +52,7 @@ def find_model(path: Path) -> Path:
     if (path / "curriculum.json").is_file():
         path = path / list(read_json(path / "curriculum.json")["stages"])[-1]
     for folder in (path, path / "model"):
+        mend(folder)
         if (folder / "model.safetensors").is_file():
             return folder
     if not whole.exists():

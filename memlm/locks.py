@@ -13,9 +13,9 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from memlm.errors import UsageError
+from memlm.errors import MemlmError, UsageError
 from memlm.files import followed, is_fixed, told
-from memlm.leftovers import tidy
+from memlm.leftovers import is_decided, leftovers, tidy
 from memlm.owners import me, owner_in
 
 try:
@@ -70,6 +70,14 @@ def one_writer(function: Callable[P, R]) -> Callable[P, R]:
     return alone
 
 
+def mend(path: Path) -> None:
+    """Before a folder is read: finish what a killed writer had decided, or take it back, if nobody writes there now."""
+    path = Path(path)
+    if is_decided(path) or (not path.exists() and leftovers(path)):
+        with suppress(MemlmError), held(path):
+            pass
+
+
 def lock_of(path: Path) -> Path:
     """The file of a lock, of a path with all links followed."""
     return path / ".lock" if is_fixed(path) else path.parent / f".{path.name}.lock"
@@ -80,7 +88,8 @@ def holder(path: Path) -> str | None:
     with suppress(OSError):
         file = os.open(lock_of(path), os.O_RDWR)
         try:
-            return None if _lock(file) else _words(file)
+            owner = owner_in(_text(file))  # asked first: to try the lock of a living writer is to hold it for a moment
+            return _words(file) if owner and owner.alive and not _lock(file) else None
         finally:
             os.close(file)
     return None

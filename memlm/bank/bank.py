@@ -22,6 +22,7 @@ from memlm.bank.digest import sha256_rows
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json
+from memlm.locks import mend
 from memlm.models.model import TextMemory
 from memlm.records import from_dict
 
@@ -90,6 +91,7 @@ class Bank:
             UsageError: the folder is no bank, is of another format, or a file of it is damaged.
         """
         path = Path(path)
+        mend(path)
         if not path.exists():
             raise UsageError(f"{path} is not there: name a bank, or make one with memlm encode.")
         if not (path / "meta.json").is_file():

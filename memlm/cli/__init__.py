@@ -1,8 +1,10 @@
 """The command line: one small module per command, imported only when it is called."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from importlib import import_module
 
@@ -20,6 +22,7 @@ COMMANDS = {
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
     "report": "one self-contained HTML page with tables and figures from runs",
     "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",
+    "doctor": "what a folder is, whether it is whole, what goes on, and what killed runs left",
     "bench": "our code side by side with a peer, in one run",
 }
 
@@ -37,19 +40,32 @@ def main(argv: list[str] | None = None) -> int:
         print(f"memlm: there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
+        _stop_gently()
         _run(*argv)
         return 0
     except MemlmError as error:
         print(f"memlm: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("memlm: stopped.", file=sys.stderr)
-        return 130
+        return stop.args[0] if stop.args else 130
     except BrokenPipeError:  # the reader of our stdout went away: nothing is wrong with the work
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         return _unexpected(error)
+
+
+def _stop_gently() -> None:
+    """Have SIGTERM, and the end of a terminal, stop the work as Ctrl-C does, so that nothing half-written stays."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup's way stays
+                signal.signal(number, stop)
 
 
 def _run(command: str, *argv: str) -> None:

@@ -45,14 +45,15 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"at least one chunk has to be encoded at once, not {call.batch}.")
     documents = _documents(call)
     from memlm.api import OwnModel
-    from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
 
-    before = len(Bank.open(call.out).documents) if call.append else 0
+    names = []
     model = OwnModel(call.model, *open_model(call.model, call.device))
     began = time.perf_counter()
     how = {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
-    bank = model.encode_documents(documents, call.out, **how)
+    noted = (names.append(document.name) or document for document in documents)
+    bank = model.encode_documents(noted, call.out, **how)
+    before = len(bank.documents) - len(names)  # whatever another process added meanwhile
     told = _told(bank, before, time.perf_counter() - began)
     if call.json:
         print(json.dumps(told, ensure_ascii=False))

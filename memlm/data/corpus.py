@@ -9,6 +9,7 @@ import numpy as np
 
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_file
+from memlm.locks import mend
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Corpus:
         UsageError where the folder is no prepared data set, or a file of it is damaged.
         """
         path = Path(path)
+        mend(path)
         if not (path / "data.json").is_file():
             raise UsageError(f"{path} is not a prepared data set (it has no data.json): make one with memlm prepare.")
         meta = read_json(path / "data.json")
