@@ -1,8 +1,8 @@
 """What a path is, whether it is whole, what goes on from there, and what killed writers left.
 
 A file is whole if it has the SHA-256 that was written beside it: of a data set in data.json, of a checkpoint in
-state.json, of a bank's memories in meta.json, of all else in sha256.json (which memlm 0.2 did not write: its files are
-parsed, and the report says so). Nothing is changed but by `clean`.
+state.json, of a bank's memories in meta.json, of all else in sha256.json. What an earlier memlm wrote may have none: it
+is parsed only, and that is told. Nothing is changed but by `clean`.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 
 from memlm.bank.bank import Bank
 from memlm.bank.opening import open_maker
-from memlm.data.corpus import Corpus
+from memlm.data.corpus import FORMAT
 from memlm.errors import MemlmError, UsageError, first_line
 from memlm.files import SUMS, check_format, followed, read_json, sha256_file, sha256_json
 from memlm.leftovers import Leftover, leftovers, remove
@@ -124,7 +124,7 @@ def _examine(path: Path) -> Finding:
 def _data(path: Path, found: Finding) -> None:
     meta = read_json(path / "data.json")
     found.memlm = meta.get("memlm")
-    Corpus.open(path)
+    check_format(meta, FORMAT, f"the data set {path}")
     _compare(path, meta["files"], "data.json", found, f"prepare {path} again with --overwrite")
     if sha256_json({name: told["sha256"] for name, told in meta["files"].items()}) != meta["hash"]:
         found.problems.append(f"{path / 'data.json'} is damaged (its hash): prepare {path} again with --overwrite.")
@@ -204,6 +204,9 @@ def _curriculum(path: Path, found: Finding) -> None:
 
 def _measurement(path: Path, found: Finding) -> None:
     found.parts = [_examine(one) for one in _folders(path / "embeddings")]
+    for cost in sorted(path.glob("embeddings/cost-*.json")):
+        read_json(cost)
+        found.checked[str(cost.relative_to(path))] = None
     if not (path / "results.json").exists():
         found.next = "not finished: the same call of memlm measure goes on, with the embeddings that are kept"
         return
@@ -304,7 +307,7 @@ def _told(left: Leftover) -> dict[str, Any]:
     return {
         "path": str(left.path),
         "bytes": sum(info.st_size for info in _stats(left.path) if S_ISREG(info.st_mode)),
-        "owner": f"process {owner.pid} on {owner.host}" if owner else "memlm before 0.3",
+        "owner": f"process {owner.pid} on {owner.host}" if owner else "an earlier memlm",
         "ended": not owner.alive if owner and owner.here else None,
         "removable": _may_go(left),
     }

@@ -16,7 +16,7 @@ from memlm import __version__
 from memlm.errors import MemlmError, UsageError, WorkError
 from memlm.leftovers import decide, entries, scratch, sync, sync_all, tidy
 
-SUMS = "sha256.json"  # size and SHA-256 of what was written beside it, where no file of the format tells them
+SUMS = "sha256.json"  # SHA-256 of what was written beside it, where no file of the format tells them
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: no reader agrees on it."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, _json(value))
 
 
 def read_json(path: Path) -> Any:
@@ -174,10 +174,26 @@ def sha256_json(value: Any) -> str:
 
 
 def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write SUMS: size and SHA-256 of these files of a folder, or of all that are in it."""
+    """Write SUMS: the SHA-256 of these files of a folder, or of all that are in it."""
     names = sorted(names if names is not None else (one.name for one in folder.iterdir() if one.is_file()))
-    told = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
-    write_json(folder / SUMS, {"format": 1, "memlm": __version__, "files": told})
+    _write_sums(folder, {name: sha256_file(folder / name) for name in names})
+
+
+def write_last(path: Path, value: Any, names: Iterable[str] = ()) -> None:
+    """Write the JSON file whose presence says that a folder is whole, after the SHA-256 of it and of these files."""
+    content = _json(value)
+    beside = {name: sha256_file(path.parent / name) for name in names}
+    _write_sums(path.parent, beside | {path.name: hashlib.sha256(content).hexdigest()})
+    write_bytes(path, content)
+
+
+def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+    files = {name: {"sha256": digest} for name, digest in sums.items()}
+    write_json(folder / SUMS, {"format": 1, "memlm": __version__, "files": files})
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def check_format(told: Any, known: int, what: str) -> None:

@@ -24,7 +24,7 @@ _NOT_A_USERS = re.compile(rf"lost\+found|\.(.*\.)?lock|\{_DECIDED}|{_LEFT.patter
 
 
 class Leftover(NamedTuple):
-    """A file or folder that a writer has not taken away, and the writer; None: memlm before 0.3."""
+    """A file or folder that a writer has not taken away, and the writer; None: an earlier memlm."""
 
     path: Path
     owner: Owner | None

@@ -113,4 +113,8 @@ class Corpus:
 
     def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
-        return TokenStream(tokens, np.load(self.path / f"{name}.docs.npy", mmap_mode="r"), names)
+        documents = self.path / f"{name}.docs.npy"
+        try:
+            return TokenStream(tokens, np.load(documents, mmap_mode="r"), names)
+        except (ValueError, EOFError, OSError):
+            raise UsageError(f"{documents} is damaged: prepare {self.path} again with --overwrite.") from None

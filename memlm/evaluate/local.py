@@ -22,7 +22,7 @@ import numpy as np
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.files import atomic_folder, write_json, write_text
+from memlm.files import atomic_folder, write_json, write_sums, write_text
 from memlm.locks import one_writer
 from memlm.tokens.detokenise import TextStream
 
@@ -89,6 +89,7 @@ def make_tasks(data: Path, out: Path, *, tokens: int = 64, examples: int = 500, 
             write_text(scratch / f"{name}.yaml", task)
             told["tasks"][name] = len(made)
         write_json(scratch / "tasks.json", told)
+        write_sums(scratch)
     return told
 
 

@@ -19,7 +19,7 @@ from memlm.evaluate.harness import Harness, Read
 from memlm.evaluate.loading import load_tasks
 from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import conditions_of, memories_read
-from memlm.files import sha256_json, write_json
+from memlm.files import sha256_json, write_last
 from memlm.locks import one_writer
 from memlm.models.model import Generative
 from memlm.provenance import commit, environment, machine
@@ -72,7 +72,7 @@ def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig)
     asked = {"models": models, "tasks": tasks, **to_dict(config)}
     told = environment(opened[0][0].device.type)
     report = {"results": rows, "warnings": warnings, "config": asked, "environment": told}
-    write_json(done, report)
+    write_last(done, report)
     return report
 
 

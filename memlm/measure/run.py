@@ -14,7 +14,7 @@ from memlm import ui
 from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.files import check_format, read_json, write_json, write_sums
+from memlm.files import check_format, read_json, write_json, write_last
 from memlm.loading import is_ours
 from memlm.locks import one_writer
 from memlm.measure.access import measure_access
@@ -170,8 +170,7 @@ def _write(out: Path, report: dict[str, Any], access: list[Any], attribution: li
         (out / name).unlink(missing_ok=True)  # of another measurement, which was not finished
         if part:
             write_json(out / name, part)
-    write_sums(out, [name for name, part in parts.items() if part])
-    write_json(out / "results.json", report)
+    write_last(out / "results.json", report, [name for name, part in parts.items() if part])
 
 
 def _retention(

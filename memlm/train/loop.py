@@ -24,7 +24,7 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
-from memlm.files import holds_files, read_json, sha256_file, write_json, write_sums
+from memlm.files import holds_files, read_json, sha256_file, write_json, write_last
 from memlm.legacy import modern_config
 from memlm.loading import build_model, find_model, save_model
 from memlm.locks import held
@@ -209,8 +209,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
         save_model(model, corpus.tokenizer, out / "model")
-        write_sums(out, ("config.json", "environment.json", "metrics.jsonl"))
-        write_json(out / "summary.json", row)
+        write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
     accelerator.wait_for_everyone()
     return row
 
