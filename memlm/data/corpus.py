@@ -75,8 +75,11 @@ class Corpus:
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer, loaded on first use."""
-        return load_tokenizer(self.path / "tokenizer.json")
+        """The tokenizer, loaded on first use; UsageError where it is not the one that the tokens were made by."""
+        file = self.path / "tokenizer.json"
+        if file.is_file() and sha256_file(file) != self.meta["files"][file.name]["sha256"]:
+            raise UsageError(f"{file} is damaged, or {self.path} was prepared anew meanwhile (SHA-256): open it again.")
+        return load_tokenizer(file)
 
     @cached_property
     def token_bytes(self) -> np.ndarray:

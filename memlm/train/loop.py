@@ -93,6 +93,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     tune_cpu()
     accelerator = build_accelerator(config, out)
     corpus = Corpus.open(config.data)
+    tokenizer = corpus.tokenizer  # now: DATA may be prepared anew while this run keeps what it has open
     objective = build_objective(config.objective, corpus.vocab_size)
     window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -113,7 +114,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
         folder = find_start(config.start, out)
         fresh = {"fresh_embedding": config.fresh_embedding, "shrink_perturb": config.shrink_perturb}
         origin["start_sha256"] = sha256_file(find_model(folder) / "model.safetensors")
-        origin["start"] = start_from(model, folder, corpus.tokenizer, **fresh)
+        origin["start"] = start_from(model, folder, tokenizer, **fresh)
     freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
     long = config.steps * config.accumulate >= WORTHWHILE
@@ -208,7 +209,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     if not row:  # resumed from a checkpoint that was the last one
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
-        save_model(model, corpus.tokenizer, out / "model")
+        save_model(model, tokenizer, out / "model")
         write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
     accelerator.wait_for_everyone()
     return row

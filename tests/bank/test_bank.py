@@ -189,6 +189,15 @@ def test_a_bank_that_changes_meanwhile_is_not_overwritten(bank, model):
     assert Bank.open(bank).documents[-1].name == "first"
 
 
+def test_of_two_that_make_one_bank_the_second_is_refused(model, tmp_path):
+    def documents():
+        yield "first", "a"
+        with pytest.raises(UsageError, match="is being written by process"):
+            encode_documents(model, tokenizer(), [("second", "b")], tmp_path / "new")
+
+    assert [e.name for e in encode_documents(model, tokenizer(), documents(), tmp_path / "new").documents] == ["first"]
+
+
 def test_only_the_encoder_that_made_them_can_read_memories(made, model):
     bank = Bank.open(made)
     bank.check_encoder(model, tokenizer())

@@ -171,8 +171,48 @@ def test_two_trainings_in_one_folder_and_sigterm(place, capsys):
     assert found.held_by is None
 
 
-def test_a_killed_append_goes_on(place):
+def test_what_is_not_there_may_have_left_something(place):
     with pytest.raises(UsageError, match="is not there"):
         examine(place / "fresh")
     (place / ".fresh.host~1~1~x.partial").mkdir()
     assert examine(place / "fresh").kind == "nothing"
+    assert len(examine(place / "fresh").leftovers) == 1
+
+
+WRITING = {
+    "data.json": "prepare texts --out link --vocab-size 300",
+    "summary.json": TRAIN.replace("--out run", "--out link"),
+    "meta.json": "encode run texts --out link --device cpu",
+    "results.json": MEASURE.replace("--out measured", "--out link"),
+    "tasks.json": "eval --make-tasks data --tokens 120 --examples 2 --out link",
+}
+
+
+@pytest.mark.parametrize("file", WRITING)
+def test_a_link_to_an_empty_folder_is_filled_where_it_leads(place, file, capsys):
+    (place / "elsewhere").mkdir()
+    (place / "link").symlink_to(place / "elsewhere")
+    assert main(WRITING[file].split()) == 0
+    assert (place / "link").is_symlink()
+    assert (place / "elsewhere" / file).is_file()
+    assert examine(place / "link").whole
+    (place / "nowhere").symlink_to(place / "gone")
+    capsys.readouterr()
+    assert main(WRITING[file].replace("link", "nowhere").split()) == 2
+    assert "which is not there" in capsys.readouterr().err
+    assert not (place / "gone").exists()
+
+
+def test_a_folder_where_nothing_can_be_renamed_over_is_filled(place, monkeypatch):
+    for name in ("here", "there"):
+        (place / name).mkdir()
+    monkeypatch.chdir(place / "here")
+    assert main(["prepare", "../texts", "--out", ".", "--vocab-size", "300"]) == 0
+    assert main(["prepare", "../texts", "--out", ".", "--vocab-size", "290", "--overwrite"]) == 0
+    assert Corpus.open(place / "here", verify=True).vocab_size == 290
+    monkeypatch.chdir(place / "there")
+    assert main(["encode", "../run", "../texts/document-0.txt", "--out", ".", "--device", "cpu"]) == 0
+    assert main(["encode", "../run", "../texts/document-1.txt", "--out", ".", "--append", "--device", "cpu"]) == 0
+    found = examine(place / "there")
+    assert found.whole
+    assert found.next.startswith("2 documents")
