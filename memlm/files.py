@@ -97,7 +97,7 @@ def _rename(new: Path, path: Path) -> bool:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step, where the system can (Linux: renameat2)."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
     return call is not None and not call(-100, os.fsencode(one), -100, os.fsencode(other), 2)  # AT_FDCWD, EXCHANGE
 
 

@@ -50,6 +50,7 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
+            os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
             lock.unlink()  # while it is held: whoever waits for this file sees that it has no name any more
         os.close(file)
         with suppress(OSError):
@@ -107,7 +108,8 @@ def _taken(lock: Path, path: Path) -> int:
                 break
         os.close(file)  # it was given up, and its name with it, between the two steps
     os.ftruncate(file, 0)
-    os.pwrite(file, f"{me()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, f"{me()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
     return file
 
 

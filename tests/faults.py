@@ -8,7 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable
 
-CALLS = ["mkdir", "rename", "replace", "rmdir", "unlink", "fsync", "chmod", "ftruncate", "pwrite"]
+CALLS = ["mkdir", "rename", "replace", "rmdir", "unlink", "fsync", "chmod", "ftruncate", "write"]
 DONE, SENTENCE, TRACEBACK, IN_SPITE, KILLED = 0, 1, 3, 4, -signal.SIGKILL  # in spite of a fault; done: none was met
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memlm import ui
-from memlm.files import write_text
+from memlm.files import told, write_text
 
 
 class Metrics:
@@ -20,7 +20,7 @@ class Metrics:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one object."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with told(self.path, every=True), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())  # before the checkpoint that vouches for it
