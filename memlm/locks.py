@@ -4,6 +4,7 @@ Of a folder NAME it is the file .NAME.lock beside it, since NAME itself may be e
 point, or where the parent cannot be written, NAME/.lock. Whoever takes it puts right what killed writers left.
 """
 
+import errno
 import inspect
 import os
 import time
@@ -43,7 +44,15 @@ def held(path: Path) -> Iterator[None]:
     made = [folder for folder in lock.parents if not folder.exists()]
     with told(path, every=True):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = _taken(lock, path)
+        try:
+            file = _taken(lock, path)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS) or lock.exists() or not path.exists():
+                raise
+            file = None  # what is there can be read and not written: whoever tries that is told
+    if file is None:
+        yield
+        return
     try:
         with told(path, every=True):
             tidy(path)

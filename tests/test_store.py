@@ -1,5 +1,6 @@
 """What is written is old or new, never neither: after a fault or a kill at every call; one writer a folder."""
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 from faults import DONE, IN_SPITE, KILLED, SENTENCE, faulty
 
 from memlm import files
-from memlm.errors import UsageError
+from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, write_text
 from memlm.leftovers import leftovers
 from memlm.locks import held, holder, lock_of, mend
@@ -132,6 +133,23 @@ def test_a_dead_process_holds_nothing(tmp_path):
     with held(tmp_path / "run"):
         assert str(me()) in lock.read_text()
     assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_what_is_there_is_read(tmp_path, monkeypatch):
+    write(tmp_path / "bank", "old")
+    before, opened = [*tmp_path.rglob("*")], os.open
+
+    def refused(path, flags, *mode, **named):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, flags, *mode, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    with held(tmp_path / "bank"):
+        assert read(tmp_path / "bank") == "old"
+    assert [*tmp_path.rglob("*")] == before
+    with pytest.raises(WorkError, match="Read-only"), held(tmp_path / "other"):
+        raise AssertionError
 
 
 def test_folders_that_nobody_has_made_are_not_left(tmp_path):
