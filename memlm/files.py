@@ -41,7 +41,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     taken = UsageError(f"{path} exists already: name another place or remove it first.")
     if not replace and (path.is_file() or entries(path)):
         raise taken
-    inside = path.is_dir() and (is_fixed(path) or path.samefile(Path.cwd()))
+    inside = path.is_dir() and (is_fixed(path) or path.samefile("."))
     with told(path, every=True):  # of a parent that cannot be made
         path.parent.mkdir(parents=True, exist_ok=True)
         tidy(path)
@@ -193,7 +193,7 @@ def _write_sums(folder: Path, sums: dict[str, str]) -> None:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def check_format(told: Any, known: int, what: str) -> None:

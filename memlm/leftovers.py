@@ -6,6 +6,7 @@ NAME/.commit                     whole; its files are being moved into NAME, whi
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -32,7 +33,13 @@ class Leftover(NamedTuple):
 
 def scratch(path: Path, kind: str = "partial") -> Path:
     """A new folder beside `path` that tells whose it is."""
-    return Path(tempfile.mkdtemp(prefix=f".{path.name}.{me()}~", suffix=f".{kind}", dir=path.parent))
+    return Path(tempfile.mkdtemp(prefix=f".{short(path.name)}.{me()}~", suffix=f".{kind}", dir=path.parent))
+
+
+def short(name: str) -> str:
+    """A name that leaves room for what is put around it."""
+    whole = os.fsencode(name)
+    return name if len(whole) < 160 else hashlib.sha256(whole).hexdigest()[:20]
 
 
 def entries(folder: Path) -> set[str]:
@@ -42,7 +49,8 @@ def entries(folder: Path) -> set[str]:
 
 def leftovers(path: Path) -> list[Leftover]:
     """What writers of `path`, of what it holds and of what its folders hold have not taken away."""
-    beside = [one for one in _listed(path.parent) if (left := _LEFT.fullmatch(one.name)) and left["name"] == path.name]
+    name = short(path.name)
+    beside = [one for one in _listed(path.parent) if (left := _LEFT.fullmatch(one.name)) and left["name"] == name]
     inside = _listed(path)
     inside += [one for folder in inside if not _LEFT.fullmatch(folder.name) for one in _listed(folder)]
     return [Leftover(one, owner_in(one.name)) for one in (*beside, *filter(lambda o: _LEFT.fullmatch(o.name), inside))]
@@ -53,7 +61,7 @@ def tidy(path: Path) -> None:
     for left, owner in leftovers(path):
         if owner is None or (owner.alive and owner != me()):
             continue
-        if (left / "old").exists() and not path.exists():
+        if left.suffix == ".old" and (left / "old").exists() and not path.exists():
             (left / "old").rename(path)
         if not owner.alive:
             remove(left)
@@ -105,8 +113,8 @@ def move_out(path: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Have the disk keep a folder's names, where the system does that."""
-    if os.name != "posix":
+    """Have the disk keep a folder's names, where the system does that and lets us."""
+    if os.name != "posix" or not os.access(folder, os.R_OK):
         return
     file = os.open(folder, os.O_RDONLY)
     try:

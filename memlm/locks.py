@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from memlm.errors import MemlmError, UsageError
 from memlm.files import followed, is_fixed, told
-from memlm.leftovers import is_decided, leftovers, tidy
+from memlm.leftovers import is_decided, leftovers, short, tidy
 from memlm.owners import me, owner_in
 
 try:
@@ -90,13 +90,13 @@ def mend(path: Path) -> None:
 
 def lock_of(path: Path) -> Path:
     """The file of a lock, of a path with all links followed."""
-    return path / ".lock" if is_fixed(path) else path.parent / f".{path.name}.lock"
+    return path / ".lock" if is_fixed(path) else path.parent / f".{short(path.name)}.lock"
 
 
 def holder(path: Path) -> str | None:
     """Who holds the lock of a path, in words; None if nobody does."""
     with suppress(OSError):
-        file = os.open(lock_of(path), os.O_RDWR)
+        file = os.open(lock_of(path), os.O_RDONLY)
         try:
             owner = owner_in(_text(file))  # asked first: to try the lock of a living writer is to hold it for a moment
             return _words(file) if owner and owner.alive and not _lock(file) else None

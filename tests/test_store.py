@@ -197,6 +197,15 @@ def test_the_working_folder_is_filled_in_place(tmp_path, monkeypatch):
     assert [one.name for one in tmp_path.iterdir()] == ["here"]
 
 
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    for path in (tmp_path / ("x" * 255), tmp_path / ("東" * 85)):
+        write(path, "old")
+        (tmp_path / f".{lock_of(path).name[1:-5]}.{me()._replace(start='1')}~x.partial").mkdir()
+        write(path, "new")
+        assert read(path) == "new"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_mount_point_is_filled_in_place(tmp_path):
     script = f"""
 mount -t tmpfs -o size=1m none {tmp_path}/mounted && mkdir {tmp_path}/mounted/lost+found &&
