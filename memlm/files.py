@@ -211,6 +211,18 @@ def check_format(told: Any, known: int, what: str) -> None:
 
 
 @contextmanager
+def telling_version(folder: Path) -> Iterator[None]:
+    """Add to a refusal which version wrote a folder, where its sha256.json or environment.json tells another one."""
+    try:
+        yield
+    except UsageError as error:
+        found = [read_json(folder / name) for name in (SUMS, "environment.json") if (folder / name).is_file()]
+        versions = {one.get("memlm") for one in found if isinstance(one, dict)} - {None, __version__}
+        by = "".join(f" ({folder} was written by memlm {version}; this is {__version__})" for version in versions)
+        raise UsageError(f"{str(error).rstrip('.')}{by}.") from None
+
+
+@contextmanager
 def told(path: Path, *, every: bool = False) -> Iterator[None]:
     """Turn refusals of the operating system into sentences: those of writing, or with `every` all there are.
 

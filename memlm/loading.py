@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from memlm.errors import UsageError
-from memlm.files import atomic_folder, read_json, write_sums
+from memlm.files import atomic_folder, read_json, telling_version, write_sums
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
@@ -83,7 +83,8 @@ def load_model(path: Path | str) -> TextMemory:
     told = read_json(folder / "config.json")
     if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
         raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
-    shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
+    with telling_version(folder):
+        shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
     model_class = named(shape.model)
     config = model_class.config_class.from_dict({**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"})
     try:

@@ -109,10 +109,11 @@ def _begun(run: Path) -> TrainConfig | Curriculum:
 
 
 def _saved(path: Path) -> TrainConfig | Curriculum:
-    from memlm.files import read_json
+    from memlm.files import read_json, telling_version
     from memlm.legacy import modern_config
     from memlm.records import from_dict
 
-    value = modern_config(read_json(path), str(path))
-    kind = Curriculum if isinstance(value, dict) and "stages" in value else TrainConfig
-    return from_dict(kind, value, str(path))
+    with telling_version(path.parent):
+        value = modern_config(read_json(path), str(path))
+        kind = Curriculum if isinstance(value, dict) and "stages" in value else TrainConfig
+        return from_dict(kind, value, str(path))

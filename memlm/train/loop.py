@@ -24,7 +24,7 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
-from memlm.files import holds_files, read_json, sha256_file, write_json, write_last
+from memlm.files import holds_files, read_json, sha256_file, telling_version, write_json, write_last
 from memlm.legacy import modern_config
 from memlm.loading import build_model, find_model, save_model
 from memlm.locks import held
@@ -221,7 +221,8 @@ def load_config(run: Path) -> TrainConfig:
     Raises:
         UsageError: `run` holds none, or one that this version does not understand.
     """
-    return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
+    with telling_version(Path(run)):
+        return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
 
 
 def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:

@@ -144,6 +144,20 @@ def test_a_newer_formats_writer_is_named(place, capsys):
         assert "format 9, written by memlm" in capsys.readouterr().err
 
 
+def test_a_newer_config_names_the_version_that_wrote_it(place, capsys):
+    for folder, call in {"run": "train --resume run", "run/model": "encode run texts --out other"}.items():
+        path = place / folder
+        told = json.loads((path / "config.json").read_text())
+        told["shape" if "shape" in told else "model"]["surprise"] = 1
+        (path / "config.json").write_text(json.dumps(told))
+        for beside in ("sha256.json", "environment.json"):
+            if (path / beside).exists():
+                (path / beside).write_text(json.dumps(json.loads((path / beside).read_text()) | {"memlm": "8.8"}))
+        capsys.readouterr()
+        assert main(call.split()) == 2
+        assert "was written by memlm 8.8" in capsys.readouterr().err
+
+
 def test_two_trainings_in_one_folder_and_sigterm(place, capsys):
     call = TRAIN.replace("--out run", "--out long").replace("--steps 4", "--steps 100000")
     call = call.replace("--eval-every 2", "--eval-every 50000")
