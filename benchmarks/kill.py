@@ -83,13 +83,13 @@ class Command:
 
 
 COMMANDS = [
+    Command("report", "out.html", "report run measured --out out.html --figures figures", lambda p: sha256(p)),
+    Command("measure", "out", f"{MEASURE} --out out", results),
     Command("prepare", "out", "prepare texts --out out --vocab-size 300", lambda p: Corpus.open(p, verify=True).hash if (p / "data.json").exists() else None),
     Command("prepare --overwrite", "out", "prepare texts --out out --vocab-size 300 --overwrite", lambda p: Corpus.open(p, verify=True).hash, before="other"),
     Command("encode", "out", "encode run texts --out out --device cpu", lambda p: bank_state(p), done=(2,)),
     Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: bank_state(p), before="bank", done=(2,)),
     Command("train", "out", f"{TRAIN} --out out", lambda p: sha256(p / "model/model.safetensors") if (p / "summary.json").exists() else None, again="train --resume out"),
-    Command("measure", "out", f"{MEASURE} --out out", results),
-    Command("report", "out.html", "report run measured --out out.html --figures figures", lambda p: sha256(p)),
 ]  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def full(command: Command, place: Path, home: Path, pages: int, ends: tuple, mou
         if code == 0:
             return tally
         tally["faults"] += 1
-        if code != 1 or "disk is full" not in text or "Traceback" in text:
+        if code != 1 or "free some room" not in text or "Traceback" in text:
             tally.wrong.append(f"{command.name}, {room} pages free: ends with {code}: {text[-300:]}")
         look(command, place, old, new, tally, f"{room} pages free")
         room += pages
