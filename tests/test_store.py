@@ -170,6 +170,15 @@ def test_only_what_dead_writers_left_is_removed(tmp_path):
     assert [one.exists() for one in (alive, dead, elsewhere, other, before)] == [True, False, True, True, True]
 
 
+def test_of_two_writers_of_an_entry_that_runs_share_both_succeed(tmp_path):
+    path = tmp_path / "entry"
+    with atomic_folder(path, replace=True) as first, atomic_folder(path, replace=True) as second:
+        for scratch, text in ((first, "first"), (second, "second")):
+            (scratch / "memories").write_text(text)
+    assert (path / "memories").read_text() == "first"  # which was put there last
+    assert [one.name for one in tmp_path.iterdir()] == ["entry"]
+
+
 def test_a_link_to_a_file_stays_a_link(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "page.html").symlink_to(tmp_path / "elsewhere" / "page.html")

@@ -206,4 +206,6 @@ def _refuse_full_disk(cache: Path, size: int) -> None:
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise WorkError(f"memories need {size / 1e6:,.1f} MB and {there} has {free / 1e6:,.1f} MB left: free some room.")
+        raise WorkError(
+            f"memories need {size / 1e6:,.1f} MB and {there} has {free / 1e6:,.1f} MB left: free some room."
+        )
