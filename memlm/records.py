@@ -9,11 +9,12 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from memlm.errors import UsageError
+from memlm.ranges import Checked
 
 T = TypeVar("T")
 
 
-class Kinds:
+class Kinds(Checked):
     """The root of a family gives it an empty `kinds`; every dataclass below it that names its `kind` is a row there."""
 
     kind: ClassVar[str]

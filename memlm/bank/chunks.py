@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from memlm.nn.vocabulary import PAD
+from memlm.ranges import Count, refuse_outside
 from memlm.tokens.pieces import Document
 from memlm.tokens.tokenizer import tokenise_pieces
 
@@ -75,6 +76,7 @@ def read_chunks(
 
 def batches(blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """Blocks [n, ...] of any n as blocks of exactly `rows`, the last one of what is left."""
+    refuse_outside("batch", Count, rows)
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:

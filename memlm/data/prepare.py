@@ -17,6 +17,7 @@ from memlm.data.sources import Source, open_source
 from memlm.data.split import assign, cut_tail
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
+from memlm.ranges import Checked, Count, Natural, ShareWithin
 from memlm.tokens.pieces import Document
 from memlm.tokens.tokenizer import Sample, end_id, pad_id, token_bytes, token_dtype, tokenise_pieces, train_tokenizer
 from memlm.ui import progress, say
@@ -28,21 +29,21 @@ FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepare:
+class Prepare(Checked):
     """Turn text into a tokenizer and packed tokens."""
 
     source: str  # a file or folder (text, Markdown, JSONL, Parquet), a named corpus, or a Hugging Face data set
     out: Path  # the folder to make
-    vocab_size: int = 1024  # tokens of the byte-level BPE that is trained
+    vocab_size: Count = 1024  # tokens of the byte-level BPE that is trained
     tokenizer: Path | None = None  # train none: a tokenizer.json, a folder with one, or a causal LM's own, by name
     hold_out: tuple[str, ...] = ()  # documents to hold out, by name; else the corpus' own choice, else a draw
-    valid_fraction: float = 0.05  # of documents to hold out by the draw (of the text, if there is one document)
+    valid_fraction: ShareWithin = 0.05  # of documents to hold out by the draw (of the text, if there is one document)
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet, Hugging Face)
     split: str = "train"  # which split of a Hugging Face data set
     subset: str | None = None  # which configuration of a Hugging Face data set
-    max_documents: int | None = None  # read no more than these
-    seed: int = 0  # of the draw
-    sample_bytes: int = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
+    max_documents: Count | None = None  # read no more than these
+    seed: Natural = 0  # of the draw
+    sample_bytes: Count = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
     overwrite: bool = False  # replace a data set that is already there
 
 
@@ -76,12 +77,6 @@ def prepare(config: Prepare) -> Corpus:
 def _check(config: Prepare) -> "Tokenizer | None":
     """Refuse what can be refused before any work; returns the tokenizer that was named, if one was."""
     _taken(config.out)
-    if not 0 < config.valid_fraction < 1:
-        raise UsageError(f"valid_fraction is {config.valid_fraction}: it has to lie between 0 and 1.")
-    if config.max_documents is not None and config.max_documents < 1:
-        raise UsageError(f"max_documents is {config.max_documents}: at least one document is needed.")
-    if config.sample_bytes < 1:
-        raise UsageError(f"sample_bytes is {config.sample_bytes}: the tokenizer has to learn from something.")
     if config.tokenizer is not None:
         from memlm.pretrained.transplant import tokenizer_for
 

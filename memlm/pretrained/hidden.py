@@ -18,6 +18,7 @@ from memlm.errors import UsageError
 from memlm.huggingface import quiet
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
+from memlm.ranges import Checked, Count
 
 DEFAULT_READOUT = {"causal": "last", "masked": "mean", "encoder": "mean", "sentence": "pooled"}
 BROKEN = "\ufffd"  # what stands for bytes that are no text: a chunk may begin or end within a character
@@ -69,13 +70,13 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
 
 
 @dataclass(frozen=True)
-class HiddenReader:
+class HiddenReader(Checked):
     """A frozen model of others that reads chunks of a corpus."""
 
     opened: Pretrained
     views: list[View]  # what is read out of it
     data: Tokenizer | None = None  # of the corpus: its ids become text, which the model's own tokenizer reads
-    batch: int = 32  # texts at once
+    batch: Count = 32  # texts at once
     # Readers of the same architecture before training, by seed.
     twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
 
