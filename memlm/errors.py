@@ -1,5 +1,8 @@
 """The two ways in which memlm says no: the call was wrong, or the work failed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MemlmError(Exception):
     """A failure told in one sentence that says what to do; the command line prints it and nothing else."""
@@ -18,9 +21,24 @@ class WorkError(MemlmError):
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says first, without a full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    """What an error of another library says first, without a full stop; of a heading, what stands under it too."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
+    return said.rstrip(".:")
+
+
+@contextmanager
+def refusing(what: str, then: str = "") -> Iterator[None]:
+    """Turn whatever another library raises into `what (its first line)then.`; what is said in our words goes on.
+
+    No list of classes: parsers and models raise what they like (asserts, pickling errors, plain `Exception`).
+    """
+    try:
+        yield
+    except (MemlmError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(f"{what} ({first_line(error)}){then}.") from None
 
 
 _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them

@@ -19,7 +19,7 @@ from memlm.loading import is_ours
 from memlm.measure.access import measure_access
 from memlm.measure.attribution import measure_attribution
 from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors, read_texts
-from memlm.measure.ceilings import ceilings
+from memlm.measure.ceilings import ceilings, refuse_impossible
 from memlm.measure.config import MeasureConfig
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
@@ -77,6 +77,8 @@ def measure(
     names = [encoder.name for encoder in opened]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two of the models are called {twice[0]}: rename one of them, to tell their rows apart.")
+    if corpus is not None:
+        refuse_impossible([encoder.reader for encoder in opened if encoder.reader], config)
     asked = {
         "models": {encoder.name: encoder.identity for encoder in opened},
         "data": source.hash,

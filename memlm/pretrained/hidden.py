@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, refusing
 from memlm.huggingface import quiet
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
@@ -58,6 +58,11 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
             raise UsageError(f"{opened.name} has layers 0 (embeddings) to {last}, not {layer}.")
         for readout in readouts or (DEFAULT_READOUT[opened.kind],):
             view = View(layer % (last + 1), readout)
+            if view.layer != last and not opened.layered:
+                raise UsageError(
+                    f"{opened.name} does not tell its hidden states by layer (its layer 0 is no embedding): only its "
+                    f"last one, {last}, can be measured."
+                )
             if readout == "pooled" and (opened.pooling is None or view.layer != last):
                 raise UsageError(
                     f"{opened.name} has no pooled embedding of layer {view.layer}: only sentence-transformers models "
@@ -83,7 +88,7 @@ class HiddenReader(Checked):
     @cached_property
     def dims(self) -> list[int]:
         """Numbers of a vector of each view."""
-        return [vectors.shape[1] for vectors in self.read([[self.filler] * 64])]
+        return [vectors.shape[1] for vectors in self.read([[self.filler] * min(64, self.opened.most_tokens)])]
 
     @cached_property
     def filler(self) -> int:
@@ -101,6 +106,13 @@ class HiddenReader(Checked):
         added = own.get_added_tokens_decoder()  # may have other names: no text has them
         ids = (i for i in range(own.get_vocab_size()) if i not in added)
         return all(data.id_to_token(i + OWN_IDS) == own.id_to_token(i) for i in ids)
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """The special ids that the tokenizer puts before a text, and those that it puts after it."""
+        told = self.opened.tokenizer("a", return_special_tokens_mask=True)
+        ids, text = told["input_ids"], [i for i, special in enumerate(told["special_tokens_mask"]) if not special]
+        return (ids[: text[0]], ids[text[-1] + 1 :]) if text else (ids, [])
 
     def texts(self, tokens_NT: np.ndarray) -> list[str]:
         """Chunks as text; what is no whole character is replaced (`BROKEN`)."""
@@ -138,9 +150,9 @@ class HiddenReader(Checked):
         tokenizer, most = self.opened.tokenizer, self.opened.most_tokens
         with quiet():
             if self.shares_ids:
-                first = tokenizer("")["input_ids"]
-                rows = [[*first, *row] for row in (tokens_NT - OWN_IDS).clip(min=0).tolist()]
-                cut = [row[:most] for row in rows]
+                before, after = self._special
+                own, room = (tokens_NT - OWN_IDS).clip(min=0).tolist(), most - len(before) - len(after)
+                rows, cut = ([[*before, *row[:end], *after] for row in own] for end in (None, room))
             else:
                 texts = self.texts(tokens_NT)
                 rows = tokenizer(texts)["input_ids"]
@@ -176,7 +188,13 @@ class HiddenReader(Checked):
         order = np.argsort(lengths, kind="stable")
         parts = [self._batch([rows[n] for n in order[i : i + self.batch]]) for i in range(0, len(rows), self.batch)]
         back = torch.from_numpy(np.argsort(order, kind="stable"))
-        return [torch.cat(some)[back] for some in zip(*parts, strict=True)]
+        vectors = [torch.cat(some)[back] for some in zip(*parts, strict=True)]
+        if not all(bool(vectors_NM.isfinite().all()) for vectors_NM in vectors):
+            raise UsageError(
+                f"{opened.name} gives hidden states that are no numbers in {opened.precision}: its weights are "
+                "damaged, or need another --precision."
+            )
+        return vectors
 
     def _batch(self, rows: list[list[int]]) -> list[Tensor]:
         """One forward pass."""
@@ -185,7 +203,8 @@ class HiddenReader(Checked):
         lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
         within = any(view.layer < self.opened.layers for view in self.views)
-        out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+        with refusing(f"{self.opened.name} cannot read {longest} tokens"):
+            out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
         read = []
         for view in self.views:
             h_BND = self.opened.state(out, view.layer)
