@@ -64,6 +64,9 @@ class BaseEncoder(OverTokens):
         super().__init__(shape, base, embed)
         if not -decoder.layers - 1 <= shape.layer <= decoder.layers:
             raise UsageError(f"{base.name} has layers 0 (embeddings) to {decoder.layers}, not {shape.layer}.")
+        inner = base.lm.config.get_text_config().hidden_size
+        if inner != base.width and shape.layer not in (-1, decoder.layers):  # OPT-350m: narrower at both ends
+            raise UsageError(f"inner layers of {base.name} have {inner} numbers, tokens {base.width}: set layer -1.")
         self._decoder = (decoder,)
         self.read_out(base.width)
 
