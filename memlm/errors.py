@@ -1,5 +1,6 @@
 """The two ways in which memlm says no: the call was wrong, or the work failed."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,24 @@ def refusing(what: str, then: str = "") -> Iterator[None]:
     except Exception as error:
         raise UsageError(f"{what} ({first_line(error)}){then}.") from None
 
+
+def of_the_system(error: Exception) -> MemlmError | None:
+    """The sentence about too little memory, or a file that the system refuses; None about any other error."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return WorkError(f"there is too little memory ({first_line(error)}): take smaller batches or a smaller model.")
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    where = "" if error.filename is None else f"{str(error.filename)[:200]} "
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return WorkError(f"{where}cannot be written, the disk is full: free some room and try again.")
+    wrong = error.filename is not None and error.errno in _PATHS
+    return (UsageError if wrong else WorkError)(f"{where}cannot be used ({error.strerror}): look what is there.")
+
+
+_PATHS = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.ENODEV),
+}
 
 _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
     "accelerate": "train",

@@ -1,13 +1,12 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, refusing
 from memlm.files import atomic_folder, read_json
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
@@ -67,7 +66,7 @@ def is_ours(path: Path) -> bool:
     if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
         return True
     config = path / "config.json"
-    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
+    return config.is_file() and str(read_config(path).get("model_type")).startswith("memlm-")
 
 
 def load_model(path: Path | str) -> TextMemory:
@@ -77,18 +76,22 @@ def load_model(path: Path | str) -> TextMemory:
         UsageError: no model there, a model of another kind, or a damaged file.
     """
     folder = find_model(Path(path))
-    told = read_json(folder / "config.json")
+    told = read_config(folder)
     if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
         raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
     shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
-    model_class = named(shape.model)
-    config = model_class.config_class.from_dict({**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"})
-    try:
-        with quiet():
-            model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
+    model_class, told = named(shape.model), {**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"}
+    with refusing(f"{folder} cannot be loaded, its files are damaged", ": save it anew"), quiet():
+        config = model_class.config_class.from_dict(told)
+        model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
-        return model.eval()
-    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
+    return model.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a saved model, ours or not; UsageError where it is none."""
+    told = read_json(folder / "config.json")
+    if not isinstance(told, dict):
+        raise UsageError(f"{folder / 'config.json'} must be an object, not {type(told).__name__}: save the model anew.")
+    return told

@@ -91,7 +91,14 @@ def _stdin() -> Iterator[Document]:
         except UnicodeDecodeError:
             raise UsageError("the standard input is not UTF-8 text: convert it first.") from None
 
-    yield Document("stdin", cut_pieces(blocks()))
+    pieces = cut_pieces(blocks())
+    before: list[str] = []
+    for piece in pieces:
+        before.append(piece)
+        if piece.strip():
+            yield Document("stdin", chain(before, pieces))
+            return
+    raise UsageError("the standard input holds no text.")
 
 
 def _told(bank: Any, before: int, seconds: float) -> dict[str, Any]:

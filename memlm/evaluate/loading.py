@@ -7,6 +7,7 @@ found beside the YAML, wherever memlm is called from, and nothing is fetched for
 import difflib
 import logging
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, refusing
 
 
 def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
@@ -42,6 +43,30 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
             raise UsageError(f"{name} runs code that a model writes, or shows more than text: memlm eval does neither.")
     return tasks
+
+
+def refuse_empty(name: str, task: Task, limit: int | None) -> None:
+    """Look at what is asked before any of it is: lm-eval comes upon an empty answer in the midst of the work.
+
+    Raises:
+        UsageError: fewer than two documents, an answer or a text that is empty, or a right answer that is none of them.
+    """
+    documents = list(islice(task.eval_docs, limit))
+    if len(documents) < 2:
+        raise UsageError(f"{name} has {len(documents)} documents: one has no interval, ask two at least.")
+    for number, document in enumerate(documents):
+        with refusing(f"document {number} (counted from 0) of {name} cannot be asked", ": mend the task or its data"):
+            target: Any = task.doc_to_target(document)
+            asked: list[Any] = [] if task.OUTPUT_TYPE == "generate_until" else [target]
+            if task.OUTPUT_TYPE == "multiple_choice" and not getattr(task, "multiple_input", 0):
+                asked = list(task.doc_to_choice(document))  # pyright: ignore[reportAttributeAccessIssue]
+                right = target if isinstance(target, list) else [target]
+                if not asked or any(isinstance(one, int) and not 0 <= one < len(asked) for one in right):
+                    raise UsageError(
+                        f"{name}: no answer {target} in document {number} (counted from 0): mend the task."
+                    )
+            if any(not str(one).strip() for one in asked):
+                raise UsageError(f"{name}: empty answer in document {number} (counted from 0): mend it.")
 
 
 @cache
