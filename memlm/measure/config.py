@@ -1,9 +1,12 @@
 """A measurement as data. No torch here: a command line that only prints its options reads this."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from memlm.errors import UsageError
+from memlm.memory.encoder_shape import BRIDGES
+from memlm.named import check_named
 from memlm.nn.config import StackConfig
 from memlm.ranges import Checked, Count, Natural, Pair, Whole
 from memlm.train.config import OptimConfig
@@ -11,6 +14,7 @@ from memlm.train.config import OptimConfig
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
+READOUT = r"last|mean|cls|pooled|at:-?\d{1,9}(,-?\d{1,9})*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,10 @@ class ProbeConfig(Checked):
         default_factory=lambda: OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0)
     )
     seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_named("bridge", self.bridge, BRIDGES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +94,8 @@ class MeasureConfig(Checked):
         super().__post_init__()
         self.access_config  # noqa: B018  refuses what is impossible
         self.attribution_config  # noqa: B018
+        if wrong := [one for one in self.readouts if not re.fullmatch(READOUT, one)]:
+            raise UsageError(f"there is no readout {wrong[0]!r}: take last, mean, cls, pooled or at:I,J,...")
         for name in ("cram", "invert", "attribution"):
             if getattr(self, name) == 1:
                 raise UsageError(f"{name} must be 0 or at least 2, not 1: one has no interval.")

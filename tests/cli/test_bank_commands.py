@@ -102,6 +102,11 @@ def test_the_standard_input_is_a_document(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe")))
     assert main(["encode", "auto", "-", "--out", str(tmp_path / "broken")]) == 2
     assert "not UTF-8" in capsys.readouterr().err
+    for blank in (b"", b" \n\n"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(blank)))
+        assert main(["encode", "auto", "-", "--out", str(tmp_path / "empty")]) == 2
+        assert "holds no text" in capsys.readouterr().err
+        assert not (tmp_path / "empty").exists()
 
 
 def test_text_is_generated_from_memories(capsys):
