@@ -1,6 +1,7 @@
 """The two ways in which memlm says no: the call was wrong, or the work failed."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,8 @@ def refusing(what: str, then: str = "") -> Iterator[None]:
     except (MemlmError, MemoryError):
         raise
     except Exception as error:
+        if os.environ.get("MEMLM_DEBUG"):
+            raise
         raise UsageError(f"{what} ({first_line(error)}){then}.") from None
 
 

@@ -123,6 +123,14 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is not valid JSON ({error}): restore it or make it anew.") from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; UsageError where it holds something else, too."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} must be a JSON object, not {type(value).__name__}: restore it or make it anew.")
+    return value
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
     with open(path, "rb") as file:

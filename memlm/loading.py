@@ -1,13 +1,12 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
 from memlm.errors import UsageError, refusing
-from memlm.files import atomic_folder, read_json
+from memlm.files import atomic_folder, read_object
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
@@ -47,7 +46,10 @@ def find_model(path: Path) -> Path:
     """
     path = whole = Path(path)
     if (path / "curriculum.json").is_file():
-        path = path / list(read_json(path / "curriculum.json")["stages"])[-1]
+        stages = read_object(path / "curriculum.json").get("stages")
+        if not isinstance(stages, dict) or not stages or not all(stages):
+            raise UsageError(f"{path / 'curriculum.json'} tells no stages: restore it.")
+        path = path / list(stages)[-1]
     for folder in (path, path / "model"):
         if (folder / "model.safetensors").is_file():
             return folder
@@ -66,7 +68,7 @@ def is_ours(path: Path) -> bool:
     if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
         return True
     config = path / "config.json"
-    return config.is_file() and str(read_config(path).get("model_type")).startswith("memlm-")
+    return config.is_file() and str(read_object(config).get("model_type")).startswith("memlm-")
 
 
 def load_model(path: Path | str) -> TextMemory:
@@ -76,7 +78,7 @@ def load_model(path: Path | str) -> TextMemory:
         UsageError: no model there, a model of another kind, or a damaged file.
     """
     folder = find_model(Path(path))
-    told = read_config(folder)
+    told = read_object(folder / "config.json")
     if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
         raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
     shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
@@ -87,11 +89,3 @@ def load_model(path: Path | str) -> TextMemory:
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
     return model.eval()
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a saved model, ours or not; UsageError where it is none."""
-    told = read_json(folder / "config.json")
-    if not isinstance(told, dict):
-        raise UsageError(f"{folder / 'config.json'} must be an object, not {type(told).__name__}: save the model anew.")
-    return told

@@ -13,6 +13,7 @@ from memlm import ui
 from memlm.bench.timing import pair_ratio
 from memlm.data import prepare
 from memlm.data.corpus import Corpus
+from memlm.errors import UsageError
 from memlm.files import write_json, write_text
 from memlm.provenance import commit, machine
 from memlm.ranges import Checked, Positive
@@ -40,6 +41,8 @@ class Options(Checked):
         """
         if (self.data / "data.json").is_file():
             return Corpus.open(self.data)
+        if self.data.is_file():
+            raise UsageError(f"{self.data} is a file: name a folder made by memlm prepare.")
         ui.say(f"{self.data} is not there: preparing gutenberg into it")
         return prepare.prepare(prepare.Prepare(source="gutenberg", out=self.data))
 

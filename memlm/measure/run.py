@@ -142,10 +142,15 @@ def _done(out: Path, asked: dict[str, Any]) -> Results | None:
     if not done.exists():
         return None
     report = read_json(done)
+    if not isinstance(report, dict) or not isinstance(report.get("results"), list):
+        raise UsageError(f"{done} is damaged: remove {out}, or name another place.")
     if report.get("config") != asked:
         raise UsageError(f"{out} holds another measurement: name another place.")
     access = read_json(beside) if beside.exists() else []
-    return Results(report | {"access": access, "attribution": read_json(tokens)["results"] if tokens.exists() else []})
+    told = read_json(tokens) if tokens.exists() else {"results": []}
+    if not isinstance(access, list) or not isinstance(told, dict) or not isinstance(told.get("results"), list):
+        raise UsageError(f"{beside} or {tokens.name} is damaged: remove {out}, or name another place.")
+    return Results(report | {"access": access, "attribution": told["results"]})
 
 
 def _write(out: Path, report: dict[str, Any], access: list[Any], attribution: list[Any], samples: list[Any]) -> None:

@@ -206,7 +206,7 @@ def _transformer_folder(name: str, folder: Path) -> Path:
     """Where in a sentence-transformers folder its transformer lies."""
     try:
         within = folder / read_json(folder / "modules.json")[0]["path"]
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError, ValueError):
         raise UsageError(f"{folder / 'modules.json'} tells no modules: fetch {name} again.") from None
     if not (within / "config.json").is_file():
         raise UsageError(f"{name} does not begin with a transformer: there is no config.json in {within}.")

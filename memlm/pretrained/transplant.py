@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlm.errors import UsageError, refusing
-from memlm.files import read_json
+from memlm.files import read_object
 from memlm.tokens.tokenizer import END, PAD, check_byte_level, load_tokenizer
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def tokenizer_for(name: str) -> "Tokenizer":
     language model (a folder, a known name or one of the hub) the tokenizer is transplanted.
     """
     config = Path(name) / "config.json"
-    theirs = config.is_file() and not str(read_json(config).get("model_type")).startswith("memlm-")
+    theirs = config.is_file() and not str(read_object(config).get("model_type")).startswith("memlm-")
     if Path(name).exists() and not theirs:
         return load_tokenizer(Path(name))
     from memlm.pretrained.opening import open_pretrained

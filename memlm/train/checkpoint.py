@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memlm.errors import UsageError, WorkError
+from memlm.errors import WorkError
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
 
 _FILES = ("model.safetensors", "optimizer.safetensors")
@@ -51,7 +50,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict
         if damaged:
             raise ValueError(f"{damaged[0]} has changed since it was written")
         model, optimizer = (load_file(path / name) for name in _FILES)
-    except (OSError, SafetensorError, ValueError, KeyError, UsageError) as error:
+    except Exception as error:  # of our own reading, of safetensors, of a state that is no object
         why = str(error).strip().rstrip(".")
         raise WorkError(f"the checkpoint {path} is damaged ({why}): remove it to resume from the one before.") from None
     torch.set_rng_state(optimizer.pop("rng"))

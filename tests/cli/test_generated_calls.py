@@ -11,25 +11,13 @@ from pathlib import Path
 
 import pytest
 from banks import autoencoder, memory_model, tokenizer
+from fuzz_targets import TASK
 from made_up_runs import write_measurement
 from texts import TEXT
 from wrong_calls import in_place, wrong_calls
 
 from memlm.cli import COMMANDS, main
 from memlm.loading import save_model
-
-TASK = """task: tiny
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    test: tiny.jsonl
-test_split: test
-output_type: loglikelihood
-doc_to_text: "{{context}}"
-doc_to_target: "{{answer}}"
-metric_list:
-  - metric: acc
-"""
 
 
 @pytest.fixture(scope="module")
