@@ -198,6 +198,6 @@ def read_texts(texts: Path | str | Sequence[str]) -> list[Any]:
         raise UsageError(f"{where} holds no list of texts: one a line (.txt, .jsonl), or a .json list.")
     if (wrong := next((i for i, text in enumerate(told) if not isinstance(text, str)), None)) is not None:
         raise UsageError(f"{where}: text {wrong} (counted from 0) is {type(told[wrong]).__name__}, not a string.")
-    if (wrong := next((i for i, text in enumerate(told) if not is_unicode(text)), None)) is not None:
+    if (wrong := next((i for i, text in enumerate(told) if not is_unicode(str(text))), None)) is not None:
         raise UsageError(f"{where}: text {wrong} (counted from 0) is not valid Unicode (a lone surrogate).")
     return told

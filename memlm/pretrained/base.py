@@ -81,7 +81,7 @@ def open_base(name: str, vocab_size: int, tokens: int, fingerprint: str | None =
                 f"the data have {vocab_size} tokens and {name} has {known}: prepare them with --tokenizer {name}."
             )
         check(lm, name, tokens)
-    ids, rows = (lm.config.bos_token_id, lm.config.eos_token_id), lm.get_input_embeddings().weight.shape[0]
+    ids, rows = (lm.config.bos_token_id, lm.config.eos_token_id), opened.embedding.weight.shape[0]
     begin, end = (of[0] if isinstance(of, list) and of else of for of in ids)
     if not isinstance(end, int) or not 0 <= end < rows:
         raise UsageError(f"{name} has no token that ends a text: set eos_token_id in its config.")

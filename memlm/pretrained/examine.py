@@ -11,7 +11,7 @@ A fourth pass with padding tells whether padding that is masked changes anything
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ def examine(
     if model.main_input_name != "input_ids":
         kind = model.config.model_type
         raise UsageError(f"{name} reads no text: a model of kind {kind} takes {model.main_input_name}.")
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if (highest := max(tokenizer.get_vocab().values(), default=0)) >= rows:
         raise UsageError(
             f"the tokenizer of {name} has ids up to {highest} and its embedding {rows} rows: put the one that "
@@ -72,7 +72,7 @@ def examine(
     causal = not changed(last_3ND[0, :-1], last_3ND[1, :-1])
     if not causal and (padded_3ND[:, :kept] - short_3ND).abs().max() > 10 * same * short_3ND.abs().max():
         raise UsageError(f"{name} does not heed the mask of padding, so what it reads depends on what is beside it.")
-    states = getattr(out, "hidden_states", None) or ()
+    states: tuple[Any, ...] = getattr(out, "hidden_states", None) or ()
     layered = len(states) == layers + 1 and all(state.shape[:2] == ids_3N.shape for state in states)
     layered = layered and not changed(states[0][0, 1:], states[0][2, 1:])
     return Seen(causal, changed(last_3ND[0, 1:], last_3ND[2, 1:]), layered)

@@ -108,7 +108,9 @@ def open_pretrained(
         if module is not None:
             nn.Module.to(module, device).eval().requires_grad_(False)
     most = most_tokens(model, config, tokenizer, name)
-    seen = examine(name, model.base_model, tokenizer, config.get_text_config().num_hidden_layers, most)
+    seen = examine(
+        name, cast(hf.PreTrainedModel, model.base_model), tokenizer, config.get_text_config().num_hidden_layers, most
+    )
     kind = kind if sentence else _kind_of(seen, config)
     if head and kind != "causal":
         raise _no_causal(name, config)
