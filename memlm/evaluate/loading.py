@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from memlm.errors import UsageError, WorkError, refusing
+
+_DEEPEST = 100
 
 
 def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
@@ -93,7 +96,10 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
     tasks = {}
     for file in files:
         try:
+            _refuse_deep(file)
             config = load_yaml(file)
+            if not isinstance(config, dict):
+                raise TypeError(f"it holds {type(config).__name__}")
         except Exception as error:  # a YAML may name Python code, which may fail in any way
             raise UsageError(f"{file} is no task file that can be read ({_first(error)}).") from None
         if not isinstance(config.get("task"), str):
@@ -107,6 +113,15 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
         except Exception as error:
             raise UsageError(f"{file} cannot be used ({_first(error)}): mend the file or its data.") from None
     return tasks
+
+
+def _refuse_deep(file: Path) -> None:
+    """Lists in lists, thousands deep, end the process within libyaml: what can be counted without recursion is."""
+    depth = 0
+    for event in yaml.parse(file.read_text(encoding="utf-8")):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} times")
 
 
 def _beside(file: Path, data: Any) -> Any:

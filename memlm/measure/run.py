@@ -13,7 +13,7 @@ from torch import Tensor
 from memlm import ui
 from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
-from memlm.errors import UsageError
+from memlm.errors import MemlmError, UsageError, WorkError
 from memlm.files import read_json, write_json
 from memlm.loading import is_ours
 from memlm.measure.access import measure_access
@@ -108,6 +108,8 @@ def measure(
     attribution = [row for one in attributed for row in one["results"]]
     if out is not None:
         _write(Path(out), report, access, attribution, [sample for one in attributed for sample in one["samples"]])
+    if failed := report.get("ceilings_failed"):
+        raise WorkError(f"all was measured but for --cram and --invert: {failed[0]}")
     return Results(report | {"access": access, "attribution": attribution})
 
 
@@ -169,7 +171,7 @@ def _retention(
     encoders = [encoder for encoder in opened if encoder.forms_memories]
     own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
     lengths = config.chunk_tokens or tuple(own) or (64,)
-    results, samples, told = [], [], []
+    results, samples, told, failed = [], [], [], []
     for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
         measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
@@ -177,5 +179,9 @@ def _retention(
                 measurement.add(encoder)
         results, samples = results + measurement.results, samples + measurement.samples
         if corpus and tokens in lengths:
-            told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
-    return {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+            try:
+                told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
+            except MemlmError as error:  # after hours, what was measured is kept
+                failed.append(str(error))
+    report = {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+    return report | ({"ceilings_failed": failed} if failed else {})

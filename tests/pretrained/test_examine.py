@@ -1,5 +1,7 @@
 """What a few tokens show of a model of others, whatever its config, its class or its tokenizer say."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tokenizers import processors
 
 from memlm.cli import main
 from memlm.data.prepare import Prepare, prepare
-from memlm.errors import UsageError
+from memlm.errors import UsageError, WorkError
 from memlm.pretrained.base import check
 from memlm.pretrained.hidden import HiddenReader, views_of
 from memlm.pretrained.opening import open_pretrained
@@ -215,3 +217,17 @@ def test_a_gguf_file_without_weights_is_refused(tmp_path, monkeypatch):
     writer.close()
     with pytest.raises(UsageError, match="holds no weights"):
         open_pretrained(str(tmp_path / "vocab.gguf"))
+
+
+def test_what_was_measured_is_kept_where_cramming_fails_in_the_end(made, data, tmp_path, monkeypatch, capsys):
+    def fails(*_: object) -> None:
+        raise WorkError("cramming left the numbers.")
+
+    monkeypatch.setattr("memlm.measure.run.ceilings", fails)
+    call = ["measure", made("llama"), "--data", str(data), "--out", str(tmp_path / "out"), "--cram", "2"]
+    few = ["--probe.steps", "1", "--probe.train-chunks", "20", "--chunks", "4", "--chunk-tokens", "8", "--no-controls"]
+    assert main([*call, *few]) == 1
+    assert "all was measured but for" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert {row["model"] for row in kept["results"]} > {"no memory"}
+    assert kept["ceilings_failed"] == ["cramming left the numbers."]
