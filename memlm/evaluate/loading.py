@@ -104,7 +104,9 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
             raise UsageError(f"{file} is no task file that can be read ({_first(error)}).") from None
         if not isinstance(config.get("task"), str):
             raise UsageError(f"{file} names no task: lm-eval's task files have a line `task: NAME`.")
-        kwargs = dict(config.get("dataset_kwargs") or {})
+        kwargs = config.get("dataset_kwargs") or {}
+        if not isinstance(kwargs, dict):
+            raise UsageError(f"{file}: dataset_kwargs must be an object, not {type(kwargs).__name__}.")
         if "data_files" in kwargs:
             kwargs["data_files"] = _beside(file, kwargs["data_files"])
             config["dataset_kwargs"] = kwargs | {"cache_dir": str(cache)}

@@ -7,7 +7,7 @@ Three rows of tokens, of which the second differs in its last token and the thir
 - whether layer 0 is the embedding: then no state after the first token changes in the third row. Recurrent models
   (Mamba, RWKV) begin their tuple of hidden states with the first block's output.
 
-A fourth pass with padding tells whether padding that is masked changes anything.
+A pass with padding tells whether what is masked changes anything (MobileBERT reads its neighbours, FNet takes no mask).
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ class Seen:
 
     causal: bool  # no state depends on a later token
     recalls: bool  # and some depend on earlier ones
+    padded: bool  # padding beside a text, under a mask, makes no difference
     layered: bool  # there are as many hidden states as layers and one more, the first of which is the embedding
 
 
@@ -70,12 +71,11 @@ def examine(
         return one.numel() > 0 and bool((one - other).abs().max() > same * last_3ND.abs().max())
 
     causal = not changed(last_3ND[0, :-1], last_3ND[1, :-1])
-    if not causal and (padded_3ND[:, :kept] - short_3ND).abs().max() > 10 * same * short_3ND.abs().max():
-        raise UsageError(f"{name} does not heed the mask of padding, so what it reads depends on what is beside it.")
+    padded = causal or not (padded_3ND[:, :kept] - short_3ND).abs().max() > 10 * same * short_3ND.abs().max()
     states: tuple[Any, ...] = getattr(out, "hidden_states", None) or ()
     layered = len(states) == layers + 1 and all(state.shape[:2] == ids_3N.shape for state in states)
     layered = layered and not changed(states[0][0, 1:], states[0][2, 1:])
-    return Seen(causal, changed(last_3ND[0, 1:], last_3ND[2, 1:]), layered)
+    return Seen(causal, changed(last_3ND[0, 1:], last_3ND[2, 1:]), padded, layered)
 
 
 def most_tokens(model: nn.Module, config: Any, tokenizer: hf.PreTrainedTokenizerBase, name: str) -> int:
@@ -86,9 +86,10 @@ def most_tokens(model: nn.Module, config: Any, tokenizer: hf.PreTrainedTokenizer
     """
     told = [getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length]
     for place, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "pos" in place.rpartition(".")[2]:
-            reserved = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
-            told.append(module.num_embeddings - reserved)
+        weight = getattr(module, "weight", None)
+        if hasattr(module, "padding_idx") and isinstance(weight, Tensor) and "pos" in place.rpartition(".")[2]:
+            padding: Any = module.padding_idx
+            told.append(len(weight) - (getattr(module, "offset", 0) if padding is None else padding + 1))
     most = int(min([UNLIMITED, *(limit for limit in told if isinstance(limit, int | float) and limit >= 1)]))
     if most <= (special := tokenizer.num_special_tokens_to_add()):
         raise UsageError(f"{name} reads {most} tokens at most, of which {special} are special: none is left for text.")

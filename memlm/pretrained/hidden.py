@@ -186,7 +186,12 @@ class HiddenReader(Checked):
         needed = activation_bytes(opened.model.config, *size)
         refuse_full_memory(opened.name, needed, str(opened.model.device), f"activations of {self.batch} texts")
         order = np.argsort(lengths, kind="stable")
-        parts = [self._batch([rows[n] for n in order[i : i + self.batch]]) for i in range(0, len(rows), self.batch)]
+        cuts = [] if opened.padded else np.flatnonzero(np.diff(lengths[order])) + 1  # there, texts of one length alone
+        parts = [
+            self._batch([rows[n] for n in some[i : i + self.batch]])
+            for some in np.split(order, cuts)
+            for i in range(0, len(some), self.batch)
+        ]
         back = torch.from_numpy(np.argsort(order, kind="stable"))
         vectors = [torch.cat(some)[back] for some in zip(*parts, strict=True)]
         if not all(bool(vectors_NM.isfinite().all()) for vectors_NM in vectors):
@@ -205,6 +210,10 @@ class HiddenReader(Checked):
         within = any(view.layer < self.opened.layers for view in self.views)
         with refusing(f"{self.opened.name} cannot read {longest} tokens"):
             out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+            return self._read_out(out, ids_BN, mask_BN, lengths_B)
+
+    def _read_out(self, out: Any, ids_BN: Tensor, mask_BN: Tensor, lengths_B: Tensor) -> list[Tensor]:
+        """The vectors of each view."""
         read = []
         for view in self.views:
             h_BND = self.opened.state(out, view.layer)

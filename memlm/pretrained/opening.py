@@ -40,6 +40,7 @@ class Pretrained:
     # Of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
     pooling: nn.Sequential | None = field(default=None, repr=False)
     most_tokens: int = UNLIMITED  # of a text; what is longer is cut
+    padded: bool = True  # whether padding beside a text makes no difference to it
     layered: bool = True  # whether the hidden states below its last layer are told apart by layer
     precision: Precision = "fp32"  # of its numbers
     quantize: Quantize | None = None  # how its linear weights were rounded, if they were
@@ -107,14 +108,16 @@ def open_pretrained(
     for module in (model, pooling):
         if module is not None:
             nn.Module.to(module, device).eval().requires_grad_(False)
-    most = most_tokens(model, config, tokenizer, name)
-    seen = examine(
-        name, cast(hf.PreTrainedModel, model.base_model), tokenizer, config.get_text_config().num_hidden_layers, most
-    )
+    with refusing(f"{name} does not read text as language models do", ": choose another model"):
+        most = most_tokens(model, config, tokenizer, name)
+        body, layers = cast(hf.PreTrainedModel, model.base_model), config.get_text_config().num_hidden_layers
+        seen = examine(name, body, tokenizer, layers, most)
     kind = kind if sentence else _kind_of(seen, config)
     if head and kind != "causal":
         raise _no_causal(name, config)
-    return Pretrained(name, source, model, tokenizer, kind, pooling, most, seen.layered, precision, quantize)
+    return Pretrained(
+        name, source, model, tokenizer, kind, pooling, most, seen.padded, seen.layered, precision, quantize
+    )
 
 
 def untrained(trained: Pretrained, seed: int) -> Pretrained:

@@ -53,6 +53,13 @@ MODELS = {
             **{"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2},
         )
     ),
+    "mobilebert": lambda: tf.MobileBertModel(
+        tf.MobileBertConfig(**BERT, embedding_size=16, intra_bottleneck_size=16, num_feedforward_networks=1)
+    ),
+    "ibert": lambda: tf.IBertModel(tf.IBertConfig(**ROBERTA)),
+    "clip vision": lambda: tf.CLIPVisionModel(
+        tf.CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4)
+    ),
     "fnet": lambda: tf.FNetModel(
         tf.FNetConfig(vocab_size=V, hidden_size=16, num_hidden_layers=2, intermediate_size=32)
     ),
@@ -118,7 +125,7 @@ def test_layer_0_is_the_embedding_or_refused(name, made):
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("roberta", 38), ("xlm-roberta", 38), ("opt", 40), ("gpt2", 40), ("bert", 40)]
+    ("name", "most"), [("roberta", 38), ("xlm-roberta", 38), ("ibert", 38), ("opt", 40), ("gpt2", 40), ("bert", 40)]
 )
 def test_reserved_positions_are_not_counted(name, most, made):
     opened = open_pretrained(made(name))
@@ -169,12 +176,21 @@ def test_a_text_cut_to_its_limit_keeps_its_special_tokens(made, tmp_path):
     [
         ("few rows", "ids up to 28. and its embedding 280 rows"),
         ("wav2vec2", "reads no text"),
-        ("fnet", "mask of padding"),
+        ("clip vision", "reads no text"),
     ],
 )
 def test_what_reads_no_text_is_refused_when_it_is_opened(name, said, made):
     with pytest.raises(UsageError, match=said):
         open_pretrained(made(name))
+
+
+@pytest.mark.parametrize("name", ["fnet", "mobilebert", "bert", "llama"])
+def test_what_stands_beside_a_text_changes_nothing(name, made):
+    opened = open_pretrained(made(name))
+    assert opened.padded == (name in ("bert", "llama"))
+    reader, rows = HiddenReader(opened, views_of(opened, (), ())), [[7, 8, 9, 10, 11], [12, 13], [20] * 9, [14, 15]]
+    together, alone = reader.read(rows)[0], torch.cat([reader.read([row])[0] for row in rows])
+    assert torch.allclose(together, alone, rtol=1e-3, atol=1e-4)
 
 
 def test_states_that_are_no_numbers_are_told_of_the_model_and_not_of_the_probe(made):
