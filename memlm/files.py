@@ -122,7 +122,8 @@ def holds_files(folder: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically (a temporary sibling, flushed, then renamed)."""
-    write_bytes(path, text.encode())
+    # A name that is no UTF-8 holds lone surrogates: written out as \\udce9, which JSON reads back.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -158,8 +159,18 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path} is not there.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and lists in lists, too
         raise UsageError(f"{path} is not valid JSON ({error}): restore it or make it anew.") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; UsageError where it holds something else, too."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} must be a JSON object, not {type(value).__name__}: restore it or make it anew.")
+    return value
 
 
 def sha256_file(path: Path) -> str:

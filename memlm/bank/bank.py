@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlm.arrays import read_npy
 from memlm.bank.digest import sha256_rows
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError
@@ -253,10 +254,9 @@ def _load(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     if not path.is_file():
         raise UsageError(f"{path} is missing: restore it, or encode the documents anew.")
     try:
-        # numpy maps no empty array
-        array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        array = read_npy(path, mapped=bool(shape[0]))  # numpy maps no empty array
+    except UsageError:
         raise _damaged(path, "it has lost a part or is no array") from None
-    if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != (shape, dtype):
+    if (array.shape, array.dtype) != (shape, dtype):
         raise _damaged(path, "it does not fit meta.json")
     return array

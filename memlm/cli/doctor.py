@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.errors import WorkError
 
 
@@ -25,7 +26,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm doctor", config=(tyro.conf.FlagCreatePairsOff,))
+    call = parse(Call, argv, "memlm doctor", config=(tyro.conf.FlagCreatePairsOff,))
     from memlm.doctor import Finding, clean, examine, lines
 
     found = examine(call.path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from memlm.arrays import read_npy
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_file
 from memlm.locks import mend
@@ -70,7 +71,7 @@ class Corpus:
                 if verify and sha256_file(file) != told["sha256"]:
                     raise UsageError(f"{file} is damaged (SHA-256): prepare {path} again with --overwrite.")
             return cls(path, meta)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError, OSError):
             raise UsageError(f"{path / 'data.json'} is not of a prepared data set: prepare it again.") from None
 
     @cached_property
@@ -116,8 +117,8 @@ class Corpus:
 
     def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
-        documents = self.path / f"{name}.docs.npy"
-        try:
-            return TokenStream(tokens, np.load(documents, mmap_mode="r"), names)
-        except (ValueError, EOFError, OSError):
-            raise UsageError(f"{documents} is damaged: prepare {self.path} again with --overwrite.") from None
+        documents = read_npy(self.path / f"{name}.docs.npy", mapped=True)
+        whole = documents.dtype == np.int64 and documents.ndim == 1 and len(documents) > 1 and documents[0] == 0
+        if not whole or documents[-1] != len(tokens) or not (np.diff(documents) > 0).all():
+            raise UsageError(f"{self.path / name}.docs.npy is damaged: prepare {self.path} again with --overwrite.")
+        return TokenStream(tokens, documents, names)

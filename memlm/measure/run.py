@@ -13,14 +13,14 @@ from torch import Tensor
 from memlm import ui
 from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
-from memlm.errors import UsageError
+from memlm.errors import MemlmError, UsageError, WorkError
 from memlm.files import check_format, read_json, write_json, write_last
 from memlm.loading import is_ours
 from memlm.locks import one_writer
 from memlm.measure.access import measure_access
 from memlm.measure.attribution import measure_attribution
 from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors, read_texts
-from memlm.measure.ceilings import ceilings
+from memlm.measure.ceilings import ceilings, refuse_impossible
 from memlm.measure.config import MeasureConfig
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
@@ -80,6 +80,8 @@ def measure(
     names = [encoder.name for encoder in opened]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two of the models are called {twice[0]}: rename one of them, to tell their rows apart.")
+    if corpus is not None:
+        refuse_impossible([encoder.reader for encoder in opened if encoder.reader], config)
     asked = {
         "models": {encoder.name: encoder.identity for encoder in opened},
         "data": source.hash,
@@ -109,6 +111,8 @@ def measure(
     attribution = [row for one in attributed for row in one["results"]]
     if out is not None:
         _write(Path(out), report, access, attribution, [sample for one in attributed for sample in one["samples"]])
+    if failed := report.get("ceilings_failed"):
+        raise WorkError(f"all was measured but for --cram and --invert: {failed[0]}")
     return Results(report | {"access": access, "attribution": attribution})
 
 
@@ -144,10 +148,15 @@ def _done(out: Path, asked: dict[str, Any]) -> Results | None:
         return None
     report = read_json(done)
     check_format(report, FORMAT, f"the measurement {out}")
+    if not isinstance(report, dict) or not isinstance(report.get("results"), list):
+        raise UsageError(f"{done} is damaged: remove {out}, or name another place.")
     if (then := report.get("config")) != asked:
         raise UsageError(f"{out} holds another measurement ({_difference(then, asked)}): name another place.")
     access = read_json(beside) if beside.exists() else []
-    return Results(report | {"access": access, "attribution": read_json(tokens)["results"] if tokens.exists() else []})
+    told = read_json(tokens) if tokens.exists() else {"results": []}
+    if not isinstance(access, list) or not isinstance(told, dict) or not isinstance(told.get("results"), list):
+        raise UsageError(f"{beside} or {tokens.name} is damaged: remove {out}, or name another place.")
+    return Results(report | {"access": access, "attribution": told["results"]})
 
 
 def _difference(then: Any, now: dict[str, Any]) -> str:
@@ -180,7 +189,7 @@ def _retention(
     encoders = [encoder for encoder in opened if encoder.forms_memories]
     own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
     lengths = config.chunk_tokens or tuple(own) or (64,)
-    results, samples, told = [], [], []
+    results, samples, told, failed = [], [], [], []
     for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
         measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
@@ -188,5 +197,9 @@ def _retention(
                 measurement.add(encoder)
         results, samples = results + measurement.results, samples + measurement.samples
         if corpus and tokens in lengths:
-            told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
-    return {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+            try:
+                told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
+            except MemlmError as error:  # after hours, what was measured is kept
+                failed.append(str(error))
+    report = {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+    return report | ({"ceilings_failed": failed} if failed else {})

@@ -7,10 +7,10 @@ names it.
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from memlm.errors import UsageError
 from memlm.memory.encoder_shape import BRIDGES
 from memlm.named import check_named
 from memlm.nn.config import StackConfig
+from memlm.ranges import Count
 from memlm.records import Kinds
 
 PositionScheme = Literal["original", "variable", "fixed"]
@@ -52,11 +52,7 @@ class VectorReader(ReaderConfig):
     kind: ClassVar[str] = "vector"
     module: ClassVar[str] = "memlm.readers.vector:Vector"
 
-    vectors: int = 1  # S
-
-    def __post_init__(self) -> None:
-        if self.vectors < 1:
-            raise UsageError(f"a memory needs at least one vector, not {self.vectors}.")
+    vectors: Count = 1  # S
 
 
 def _pointwise() -> StackConfig:
@@ -76,6 +72,7 @@ class SoftReader(ReaderConfig):
     shift: bool = True  # each soft token is read beside the one before it
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_named("bridge", self.bridge, BRIDGES)
 
     def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:

@@ -14,7 +14,7 @@ from memlm.report.claims import claims
 from memlm.report.figures import inline_svg, png
 from memlm.report.plots import charts_of
 from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs
+from memlm.report.reading import read_runs, shown
 from memlm.report.runs import Runs
 from memlm.report.text import figure_of, templates
 
@@ -71,11 +71,14 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     folder = Path(figures) if figures else out.with_name(f"{out.stem}-figures")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder for the figures.")
-    report = make_report(read_runs(paths))
-    pictures = {folder / f"{chart.name}.png": chart for some in report["charts"].values() for chart in some}
-    for picture, chart in pictures.items():
-        write_bytes(picture, png(chart))
-    write_text(out, render(report))  # last: where it is all is
+    with shown(paths):
+        report = make_report(read_runs(paths))
+        page = render(report)
+        charts = [chart for some in report["charts"].values() for chart in some]
+        pictures = {folder / f"{chart.name}.png": png(chart) for chart in charts}
+    for picture, content in pictures.items():
+        write_bytes(picture, content)
+    write_text(out, page)  # last: where it is all is
     kinds = {"measurements": "measurement", "training_runs": "training", "access": "access"}
     kinds |= {"evaluations": "evaluation", "benchmarks": "benchmark"}
     best = {

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -58,7 +57,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict
         if damaged:
             raise ValueError(f"{damaged[0]} has changed since it was written")
         model, optimizer = (load_file(path / name) for name in _FILES)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of our own reading, of safetensors, of a state that is no object
         raise _damaged(path, error) from None
     torch.set_rng_state(optimizer.pop("rng"))
     on_device = optimizer.pop("rng_cuda", None)

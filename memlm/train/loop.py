@@ -232,9 +232,7 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         UsageError: no such device here, or a tracker that is not installed.
     """
     cpu = device_of(config.device).type == "cpu"
-    installed = {str(name) for name in get_available_trackers()}
-    if absent := [name for name in config.trackers if name not in installed]:
-        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
+    refuse_trackers(config)
     return Accelerator(
         cpu=cpu,
         mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
@@ -242,6 +240,13 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         log_with=list(config.trackers) or None,
         project_dir=str(out),
     )
+
+
+def refuse_trackers(config: TrainConfig) -> None:
+    """UsageError where a tracker is not installed."""
+    installed = {str(name) for name in get_available_trackers()}
+    if absent := [name for name in config.trackers if name not in installed]:
+        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
 
 
 def _held_out(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from memlm import ui
+from memlm.arrays import read_npy
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_sums
@@ -193,10 +194,10 @@ def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | Non
 
 def _opened(folder: Path, meta: dict[str, Any]) -> np.ndarray:
     try:
-        memory_NM = np.load(folder / "memories.npy", mmap_mode="r")
+        memory_NM = read_npy(folder / "memories.npy", mapped=True)
         if read_json(folder / "meta.json") != meta or [*memory_NM.shape] != meta["shape"]:
             raise ValueError
-    except (OSError, ValueError, EOFError, UsageError):
+    except (ValueError, UsageError):
         raise UsageError(f"the memories in {folder} are damaged: remove that folder, and they are made anew.") from None
     return memory_NM
 
