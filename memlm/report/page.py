@@ -74,9 +74,9 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
         page = render(report)
         charts = [chart for some in report["charts"].values() for chart in some]
         pictures = {folder / f"{chart.name}.png": png(chart) for chart in charts}
-    write_text(out, page)
     for picture, content in pictures.items():
         write_bytes(picture, content)
+    write_text(out, page)  # last: where it is all is
     kinds = {"measurements": "measurement", "training_runs": "training", "access": "access"}
     kinds |= {"evaluations": "evaluation", "benchmarks": "benchmark"}
     best = {
