@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
@@ -137,6 +138,11 @@ def _beside(file: Path, data: Any) -> Any:
     path = (file.parent / str(data)).resolve()
     if not path.is_file():
         raise UsageError(f"{file} wants {data} beside it, which is not there: make it, or mend data_files.")
+    if path.suffix in (".json", ".jsonl"):
+        told = np.fromfile(path, np.uint8)  # Arrow's reader of JSON recurses without a limit, and ends the process
+        opened = np.isin(told, list(b"[{")).astype(np.int64) - np.isin(told, list(b"]}"))
+        if opened.cumsum().max(initial=0) > 10 * _DEEPEST:
+            raise UsageError(f"{path} is nested deeper than {10 * _DEEPEST} times: mend the data.")
     return str(path)
 
 
