@@ -14,6 +14,7 @@ from typing import Any
 from memlm import presets
 from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.nn.config import StackConfig
+from memlm.ranges import Checked, Natural, Positive
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 # One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
@@ -81,13 +82,13 @@ def single_runs() -> dict[str, Run]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo:
+class Demo(Checked):
     """What the demo shows and where it keeps it."""
 
     out: Path = Path("runs/demo")  # everything goes in here
     source: str = "gutenberg"  # a named corpus, a file or a folder
-    scale: float = 1.0  # of every training budget; less only shows that it works
-    seed: int = 0
+    scale: Positive = 1.0  # of every training budget; less only shows that it works
+    seed: Natural = 0
     full: bool = False  # three seeds, baselines and controls of memory models: about an hour
 
 

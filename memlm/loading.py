@@ -1,17 +1,16 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from memlm.errors import UsageError
-from memlm.files import atomic_folder, read_json
+from memlm.errors import UsageError, refusing
+from memlm.files import atomic_folder, read_object, telling_version, write_sums
 from memlm.huggingface import PreTrainedTokenizerFast, quiet
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_shape
+from memlm.locks import mend
 from memlm.models.model import TextMemory
 from memlm.named import named
 from memlm.records import from_dict, to_dict
@@ -38,6 +37,7 @@ def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
             tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", bos_token="<|end|>"
         )
         wrapped.save_pretrained(scratch)
+        write_sums(scratch)
 
 
 def find_model(path: Path) -> Path:
@@ -48,8 +48,12 @@ def find_model(path: Path) -> Path:
     """
     path = whole = Path(path)
     if (path / "curriculum.json").is_file():
-        path = path / list(read_json(path / "curriculum.json")["stages"])[-1]
+        stages = read_object(path / "curriculum.json").get("stages")
+        if not isinstance(stages, dict) or not stages or not all(stages):
+            raise UsageError(f"{path / 'curriculum.json'} tells no stages: restore it.")
+        path = path / list(stages)[-1]
     for folder in (path, path / "model"):
+        mend(folder)
         if (folder / "model.safetensors").is_file():
             return folder
     if not whole.exists():
@@ -67,7 +71,7 @@ def is_ours(path: Path) -> bool:
     if any((path / name).exists() for name in ("curriculum.json", "checkpoints", "model")):
         return True
     config = path / "config.json"
-    return config.is_file() and str(read_json(config).get("model_type")).startswith("memlm-")
+    return config.is_file() and str(read_object(config).get("model_type")).startswith("memlm-")
 
 
 def load_model(path: Path | str) -> TextMemory:
@@ -77,18 +81,15 @@ def load_model(path: Path | str) -> TextMemory:
         UsageError: no model there, a model of another kind, or a damaged file.
     """
     folder = find_model(Path(path))
-    told = read_json(folder / "config.json")
+    told = read_object(folder / "config.json")
     if not str(told.get("model_type")).startswith("memlm-") or not isinstance(told.get("shape"), dict):
         raise UsageError(f"{folder} holds a model of kind {told.get('model_type')!r}; memlm reads its own.")
-    shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
-    model_class = named(shape.model)
-    config = model_class.config_class.from_dict({**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"})
-    try:
-        with quiet():
-            model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
+    with telling_version(folder):
+        shape = from_dict(ModelShape, modern_shape(told["shape"], f"{folder}: shape"), f"{folder}: shape")
+    model_class, told = named(shape.model), {**told, "shape": to_dict(shape), "model_type": f"memlm-{shape.kind}"}
+    with refusing(f"{folder} cannot be loaded, its files are damaged", ": save it anew"), quiet():
+        config = model_class.config_class.from_dict(told)
+        model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
         if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
-        return model.eval()
-    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise UsageError(f"{folder} cannot be loaded, its files are damaged ({why}): save it anew.") from None
+    return model.eval()

@@ -9,11 +9,12 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from memlm.errors import UsageError
+from memlm.ranges import Checked
 
 T = TypeVar("T")
 
 
-class Kinds:
+class Kinds(Checked):
     """The root of a family gives it an empty `kinds`; every dataclass below it that names its `kind` is a row there."""
 
     kind: ClassVar[str]
@@ -51,7 +52,8 @@ def from_dict(cls: type[T], value: Any, where: str = "config") -> T:
         raise UsageError(f"{where} must be an object, not {value!r}.")
     if issubclass(cls, Kinds):
         value = dict(value)
-        if (kind := value.pop("kind", None)) not in cls.kinds or not issubclass(cls.kinds[kind], cls):
+        kind = value.pop("kind", None)
+        if not isinstance(kind, str) or kind not in cls.kinds or not issubclass(cls.kinds[kind], cls):
             known = [name for name, one in cls.kinds.items() if issubclass(one, cls)]
             raise UsageError(f"{where}.kind must be one of {', '.join(known)}, not {kind!r}.")
         cls = cls.kinds[kind]

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from memlm.errors import WorkError
+from memlm.errors import UsageError, WorkError
 from memlm.files import sha256_file
 from memlm.ui import say
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $MEMLM_CACHE, or .cache/memlm in the home folder."""
-    return Path(os.environ.get("MEMLM_CACHE") or Path.home() / ".cache" / "memlm").expanduser()
+    """Where downloads are kept: $MEMLM_CACHE, or .cache/memlm in the home folder; UsageError without either."""
+    try:
+        return Path(os.environ.get("MEMLM_CACHE") or Path.home() / ".cache" / "memlm").expanduser()
+    except RuntimeError:
+        raise UsageError("there is no home folder to keep downloads in: set MEMLM_CACHE to a folder.") from None
 
 
 @contextmanager

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlm.arrays import read_npy
 from memlm.bank.digest import sha256_rows
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError
-from memlm.files import read_json
+from memlm.files import check_format, read_json
+from memlm.locks import mend
 from memlm.models.model import TextMemory
 from memlm.records import from_dict
 
@@ -90,6 +92,7 @@ class Bank:
             UsageError: the folder is no bank, is of another format, or a file of it is damaged.
         """
         path = Path(path)
+        mend(path)
         if not path.exists():
             raise UsageError(f"{path} is not there: name a bank, or make one with memlm encode.")
         if not (path / "meta.json").is_file():
@@ -226,8 +229,7 @@ def _read_meta(path: Path) -> Meta:
     told: Any = read_json(path)
     if not isinstance(told, dict) or not {"format", "encoder", "documents"} <= told.keys():
         raise UsageError(f"{path} is not of a bank: make one with memlm encode.")
-    if told["format"] != FORMAT:
-        raise UsageError(f"{path.parent} is a bank of another format ({told['format']}): encode the documents anew.")
+    check_format(told, FORMAT, f"the bank {path.parent}")
     try:
         meta = from_dict(Meta, told, "meta.json")
         if _is_sound(meta):
@@ -262,10 +264,9 @@ def _load(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     if not path.is_file():
         raise UsageError(f"{path} is missing: restore it, or encode the documents anew.")
     try:
-        # numpy maps no empty array
-        array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        array = read_npy(path, mapped=bool(shape[0]))  # numpy maps no empty array
+    except UsageError:
         raise _damaged(path, "it has lost a part or is no array") from None
-    if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != (shape, dtype):
+    if (array.shape, array.dtype) != (shape, dtype):
         raise _damaged(path, "it does not fit meta.json")
     return array

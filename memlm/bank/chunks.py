@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from memlm.nn.vocabulary import PAD
+from memlm.ranges import Count, refuse_outside
 from memlm.tokens.pieces import Document
 from memlm.tokens.tokenizer import tokenise_pieces
+from memlm.ui import say
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -57,10 +59,13 @@ def read_chunks(
         int64 [n, T], the next n chunks of a document, and with the last of them (n may be 0) the document's counts.
     """
     labelled, ahead = tee(_pieces(documents))
-    text, rest = None, np.empty(0, np.int64)
+    text, rest, changes = None, np.empty(0, np.int64), tokenizer.normalizer
     arrays = tokenise_pieces(tokenizer, (piece for _, piece, _ in ahead))
     for (name, piece, last), ids in zip(labelled, arrays, strict=True):
         text = text or DocumentText(name)
+        if changes is not None and changes.normalize_str(piece) != piece:
+            say(f"{name}: the tokenizer changes this text (its normaliser), so that it will not come back as it is")
+            changes = None  # said once
         text.add(piece)
         text.tokens += len(ids)
         rest = np.concatenate([rest, ids.astype(np.int64)])
@@ -75,6 +80,7 @@ def read_chunks(
 
 def batches(blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """Blocks [n, ...] of any n as blocks of exactly `rows`, the last one of what is left."""
+    refuse_outside("batch", Count, rows)
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:

@@ -16,6 +16,8 @@ from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.bank.memories import Memories, Origin
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_file, write_json
+from memlm.leftovers import entries
+from memlm.locks import one_writer
 from memlm.models.model import TextMemory
 from memlm.provenance import commit
 from memlm.records import to_dict
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Stored = Literal["float32", "float16"]
 
 
+@one_writer
 def encode_documents(
     model: TextMemory,
     tokenizer: "Tokenizer",
@@ -60,13 +63,13 @@ def encode_documents(
 
     Raises:
         UsageError: the model forms no such memories, `out` is there already, or (to append) is no bank or another
-            encoder's; a document is named twice or cannot be read.
+            encoder's; another process writes it; a document is named twice or cannot be read.
         WorkError: `out` cannot be written, the disk is full, or the bank was changed meanwhile.
     """
     out = Path(out)
     origin = origin_of(model, tokenizer)
     old = Bank.open(out) if append else None
-    if old is None and (out.exists() or out.is_symlink()):
+    if old is None and (out.is_file() or entries(out)):
         raise UsageError(f"{out} exists already: name another place, or add to a bank with --append.")
     if old is not None:
         old.check_encoder(model, tokenizer)
@@ -74,7 +77,7 @@ def encode_documents(
             raise UsageError(
                 f"{out} was made with dtype {old.meta.dtype} and fill {old.meta.fill}: leave --dtype and --fill out."
             )
-        if others := sorted({path.name for path in out.iterdir()} - FILES):
+        if others := sorted(entries(out) - FILES):
             raise UsageError(f"{out} holds {others[0]}, which is not the bank's: move it elsewhere first.")
     before = sha256_file(out / "meta.json") if old is not None else None
     kept = old.meta.model if old is not None else None
@@ -91,7 +94,7 @@ def encode_documents(
         fill=old.meta.fill if old is not None else fill or "repeat",
         documents=old.documents if old is not None else (),
     )
-    with atomic_folder(out.resolve() if append else out, replace=append) as folder:  # what a link points to, not it
+    with atomic_folder(out, replace=append) as folder:
         texts: list[DocumentText] = []
         with _NpyWriter(folder / "memories.npy", np.dtype(meta.dtype), meta.memory_dim) as memories:
             if old is not None:

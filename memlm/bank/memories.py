@@ -47,9 +47,10 @@ class Origin:
                 f"{what} holds memories of {T} tokens in {M} numbers, and the model's are of "
                 f"{model.chunk_tokens} in {model.memory_dim}: take a model with the encoder that made them."
             )
-        if model.encoder.fingerprint() != self.encoder:
+        if (encoder := model.encoder.fingerprint()) != self.encoder:
             raise UsageError(
-                f"{what} was made by another encoder, so its memories mean nothing to this model: take a model "
+                f"{what} was made by another encoder ({self.encoder[:12]}, and the model's is {encoder[:12]}), so its "
+                "memories mean nothing to this model: take a model "
                 f"with the encoder that made them{f' (then {made_by})' if made_by else ''}, or encode "
                 "the documents anew."
             )

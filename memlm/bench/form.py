@@ -16,19 +16,16 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import write_json, write_text
 from memlm.provenance import commit, machine
+from memlm.ranges import Checked, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """What every benchmark is told."""
 
     data: Path  # a prepared corpus, for those that need text
     out: Path  # where figures go
-    seconds: float | None = None  # about how long a side is given; None: the benchmark's own length
-
-    def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise UsageError(f"seconds must be above 0, not {self.seconds:g}.")
+    seconds: Positive | None = None  # about how long a side is given; None: the benchmark's own length
 
     @property
     def device(self) -> torch.device:
@@ -44,6 +41,8 @@ class Options:
         """
         if (self.data / "data.json").is_file():
             return Corpus.open(self.data)
+        if self.data.is_file():
+            raise UsageError(f"{self.data} is a file: name a folder made by memlm prepare.")
         ui.say(f"{self.data} is not there: preparing gutenberg into it")
         return prepare.prepare(prepare.Prepare(source="gutenberg", out=self.data))
 

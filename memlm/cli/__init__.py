@@ -1,13 +1,17 @@
 """The command line: one small module per command, imported only when it is called."""
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from memlm import __version__
-from memlm.errors import MemlmError, not_installed
+from memlm.errors import MemlmError, not_installed, of_the_system
 
 COMMANDS = {
     "demo": "the whole story on a small real corpus: prepare, train, measure, report",
@@ -20,6 +24,7 @@ COMMANDS = {
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
     "report": "one self-contained HTML page with tables and figures from runs",
     "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",
+    "doctor": "what a folder is, whether it is whole, what goes on, and what killed runs left",
     "bench": "our code side by side with a peer, in one run",
 }
 
@@ -27,6 +32,9 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 the work failed, 2 the call was wrong."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):  # what the terminal's encoding lacks is written out as \\u6771
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if argv else 2
@@ -37,11 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"memlm: there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
-        _run(*argv)
+        with _ended_as_by_hand():
+            _run(*argv)
         return 0
-    except MemlmError as error:
-        print(f"memlm: {error}", file=sys.stderr)
-        return error.exit_code
+    except _Ended as end:
+        print("memlm: stopped.", file=sys.stderr)
+        return 128 + end.args[0]
     except KeyboardInterrupt:
         print("memlm: stopped.", file=sys.stderr)
         return 130
@@ -49,7 +58,34 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _unexpected(error)
+        known = error if isinstance(error, MemlmError) else of_the_system(error)
+        if known is None:
+            return _unexpected(error)
+        print(f"memlm: {known}", file=sys.stderr)
+        return known.exit_code
+
+
+class _Ended(KeyboardInterrupt):
+    """The process was asked to end, by the signal of this number."""
+
+
+@contextmanager
+def _ended_as_by_hand() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that nothing half-written stays."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # as nohup has it
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(command: str, *argv: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.demo import Demo
 
 
@@ -20,13 +21,15 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm demo")
+    call = parse(Call, argv, "memlm demo")
     from memlm.demo import demo
+    from memlm.locks import held
     from memlm.measure.access_table import access_table
     from memlm.measure.table import retention_table
 
     started = time.perf_counter()
-    report = demo(call.config)
+    with held(call.config.out):
+        report = demo(call.config)
     if call.json:
         print(json.dumps(report))
     else:

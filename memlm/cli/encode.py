@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.errors import UsageError
+from memlm.ranges import Checked, Count
 from memlm.tokens.pieces import PIECE, Document, cut_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Checked):
     """Encode documents into a bank of memories, one for each chunk of a document."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a run or a saved folder
@@ -31,28 +33,27 @@ class Call:
     dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own
     fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
-    batch: int = 256  # chunks encoded at once
+    batch: Count = 256  # chunks encoded at once
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
 
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm encode")
+    call = parse(Call, argv, "memlm encode")
     if not call.files:
         raise UsageError("name at least one file or folder to encode, or - for the standard input.")
-    if call.batch < 1:
-        raise UsageError(f"at least one chunk has to be encoded at once, not {call.batch}.")
     documents = _documents(call)
     from memlm.api import OwnModel
-    from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
 
-    before = len(Bank.open(call.out).documents) if call.append else 0
+    names = []
     model = OwnModel(call.model, *open_model(call.model, call.device))
     began = time.perf_counter()
     how = {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
-    bank = model.encode_documents(documents, call.out, **how)
+    noted = (names.append(document.name) or document for document in documents)
+    bank = model.encode_documents(noted, call.out, **how)
+    before = len(bank.documents) - len(names)  # whatever another process added meanwhile
     told = _told(bank, before, time.perf_counter() - began)
     if call.json:
         print(json.dumps(told, ensure_ascii=False))
@@ -91,7 +92,14 @@ def _stdin() -> Iterator[Document]:
         except UnicodeDecodeError:
             raise UsageError("the standard input is not UTF-8 text: convert it first.") from None
 
-    yield Document("stdin", cut_pieces(blocks()))
+    pieces = cut_pieces(blocks())
+    before: list[str] = []
+    for piece in pieces:
+        before.append(piece)
+        if piece.strip():
+            yield Document("stdin", chain(before, pieces))
+            return
+    raise UsageError("the standard input holds no text.")
 
 
 def _told(bank: Any, before: int, seconds: float) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.errors import UsageError
 from memlm.evaluate.config import EvalConfig
+from memlm.ranges import Checked, Count, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Checked):
     """Evaluate models on tasks of lm-eval (pip install 'memlm[eval]'): by name, or task files without a network.
 
     The full chunks of a text become memories. Beside a model's own memories it is asked without any, and with random
@@ -25,8 +27,8 @@ class Call:
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # runs or saved folders
     tasks: str = ""  # names of lm-eval, task files (.yaml) or folders of them, with commas between
     make_tasks: Path | None = None  # a folder made by memlm prepare: write local tasks of its held-out text to --out
-    tokens: int = 64  # of --make-tasks: of a passage, in tokens of the prepared data
-    examples: int = 500  # of --make-tasks: of every task, at most
+    tokens: Count = 64  # of --make-tasks: of a passage, in tokens of the prepared data
+    examples: Pair = 500  # of --make-tasks: of every task, at most
     out: Path  # the evaluation's folder: eval.json; with --make-tasks that of the tasks
     json: bool = False  # print one JSON object with a list `results`
     config: Annotated[EvalConfig, tyro.conf.arg(name="")] = field(default_factory=EvalConfig)
@@ -34,7 +36,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm eval")
+    call = parse(Call, argv, "memlm eval")
     if call.make_tasks is not None:
         _make(call, call.make_tasks)
         return

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.errors import UsageError
+from memlm.ranges import Checked, Count, Natural, Positive, ShareAbove
 from memlm.ui import aligned
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ _SHOWN = 0.05  # of a token's probability, from which on a memory is told
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Checked):
     """Continue a prompt, token by token, with memories of documents before it.
 
     The prompt and what follows it go to stdout as they come; the text ends with the document's end, or after
@@ -31,12 +33,12 @@ class Call:
     prompt: str  # may be empty
     memory: Path | None = None  # a bank made by the model's encoder
     document: str | None = None  # of the bank, by name; all of them, one after the other, if not given
-    max_new_tokens: int = 64
+    max_new_tokens: Count = 64
     sample: bool = False  # draw tokens; the likeliest ones if not given
-    temperature: float | None = None  # of --sample: below 1 likely tokens become likelier
-    top_k: int | None = None  # of --sample: draw among so many likeliest tokens
-    top_p: float | None = None  # of --sample: draw among the likeliest tokens that are that likely together
-    seed: int = 0  # of --sample
+    temperature: Positive | None = None  # of --sample: below 1 likely tokens become likelier
+    top_k: Count | None = None  # of --sample: draw among so many likeliest tokens
+    top_p: ShareAbove | None = None  # of --sample: draw among the likeliest tokens that are that likely together
+    seed: Natural = 0  # of --sample
     show_memories: bool = False  # tell which memories the tokens were copied from, of readers that choose
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
@@ -44,7 +46,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm generate")
+    call = parse(Call, argv, "memlm generate")
     _check(call)
     from memlm.api import OwnModel
     from memlm.bank.bank import Bank

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -20,7 +22,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm leaderboard")
+    call = parse(Call, argv, "memlm leaderboard")
     from memlm.report.leaderboard import write_leaderboard
 
     done = write_leaderboard(list(call.runs), call.out)

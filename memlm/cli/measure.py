@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.measure.config import MeasureConfig
 
 
@@ -49,7 +50,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm measure")
+    call = parse(Call, argv, "memlm measure")
     from memlm.measure.run import measure
 
     encoders = [*call.models, *call.vectors]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.data.corpora import CORPORA
 from memlm.data.prepare import Prepare, prepare
 
@@ -28,7 +29,7 @@ class Call(Prepare):
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm prepare", config=(tyro.conf.FlagCreatePairsOff,))
+    call = parse(Call, argv, "memlm prepare", config=(tyro.conf.FlagCreatePairsOff,))
     corpus = prepare(Prepare(**{field.name: getattr(call, field.name) for field in fields(Prepare)}))
     if call.json:
         print(json.dumps({"path": str(corpus.path), **corpus.meta}, ensure_ascii=False))

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from memlm.cli.parsing import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -28,7 +30,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm recall")
+    call = parse(Call, argv, "memlm recall")
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_maker
     from memlm.bank.recall import Recalled, find_originals, own_decoder, recall_text

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from memlm.cli.parsing import parse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -24,7 +26,7 @@ class Call:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    call = tyro.cli(Call, args=argv, prog="memlm report")
+    call = parse(Call, argv, "memlm report")
     from memlm.report.page import write_report
 
     done = write_report(list(call.runs), call.out, call.figures)

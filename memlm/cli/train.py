@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from memlm.cli.parsing import parse
 from memlm.errors import UsageError
 from memlm.presets import CURRICULA, PRESETS, preset
+from memlm.ranges import Checked, Natural, Positive
 from memlm.train.config import Curriculum, TrainConfig
 
 _USAGE = "memlm train PRESET --data DATA --out RUN, memlm train --config FILE --out RUN, or memlm train --resume RUN"
@@ -27,14 +29,14 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurriculumCall:
+class CurriculumCall(Checked):
     """Train the stages of a curriculum one after the other; every field of every stage can be set."""
 
     out: Path  # the curriculum's folder; every stage has a run of its name in it
     json: bool = False  # print the last stage's summary and all of them as one JSON object
     data: Path | None = None  # of every stage, whatever --stages.NAME.data says; so all these
-    seed: int | None = None  # of every stage
-    max_seconds: float | None = None  # of every stage, for itself
+    seed: Natural | None = None  # of every stage
+    max_seconds: Positive | None = None  # of every stage, for itself
     device: Literal["auto", "cpu", "cuda"] | None = None  # of every stage
     precision: Literal["auto", "fp32", "bf16"] | None = None  # of every stage
     compile: Literal["auto", "on", "off"] | None = None  # of every stage
@@ -100,7 +102,7 @@ def _line(run: Path, summary: dict[str, Any]) -> str:
 
 
 def _parse(kind: Any, default: Any, argv: list[str], prog: str) -> Any:
-    return tyro.cli(tyro.conf.configure(tyro.conf.AvoidSubcommands)(kind), args=argv, prog=prog, default=default)
+    return parse(tyro.conf.configure(tyro.conf.AvoidSubcommands)(kind), argv, prog, default=default)
 
 
 def _begun(run: Path) -> TrainConfig | Curriculum:
@@ -109,10 +111,11 @@ def _begun(run: Path) -> TrainConfig | Curriculum:
 
 
 def _saved(path: Path) -> TrainConfig | Curriculum:
-    from memlm.files import read_json
+    from memlm.files import read_json, telling_version
     from memlm.legacy import modern_config
     from memlm.records import from_dict
 
-    value = modern_config(read_json(path), str(path))
-    kind = Curriculum if isinstance(value, dict) and "stages" in value else TrainConfig
-    return from_dict(kind, value, str(path))
+    with telling_version(path.parent):
+        value = modern_config(read_json(path), str(path))
+        kind = Curriculum if isinstance(value, dict) and "stages" in value else TrainConfig
+        return from_dict(kind, value, str(path))

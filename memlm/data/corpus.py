@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from memlm.arrays import read_npy
 from memlm.errors import UsageError
-from memlm.files import read_json, sha256_file
+from memlm.files import check_format, read_json, sha256_file
+from memlm.locks import mend
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,12 @@ class Corpus:
         UsageError where the folder is no prepared data set, or a file of it is damaged.
         """
         path = Path(path)
+        mend(path)
         if not (path / "data.json").is_file():
             raise UsageError(f"{path} is not a prepared data set (it has no data.json): make one with memlm prepare.")
         meta = read_json(path / "data.json")
         try:
+            check_format(meta, FORMAT, f"the data set {path}")
             for name, told in meta["files"].items():
                 file = path / name
                 if not file.is_file() or file.stat().st_size != told["bytes"]:
@@ -65,13 +71,16 @@ class Corpus:
                 if verify and sha256_file(file) != told["sha256"]:
                     raise UsageError(f"{file} is damaged (SHA-256): prepare {path} again with --overwrite.")
             return cls(path, meta)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError, OSError):
             raise UsageError(f"{path / 'data.json'} is not of a prepared data set: prepare it again.") from None
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer, loaded on first use."""
-        return load_tokenizer(self.path / "tokenizer.json")
+        """The tokenizer, loaded on first use; UsageError where it is not the one that the tokens were made by."""
+        file = self.path / "tokenizer.json"
+        if file.is_file() and sha256_file(file) != self.meta["files"][file.name]["sha256"]:
+            raise UsageError(f"{file} is damaged, or {self.path} was prepared anew meanwhile (SHA-256): open it again.")
+        return load_tokenizer(file)
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
@@ -108,4 +117,8 @@ class Corpus:
 
     def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
-        return TokenStream(tokens, np.load(self.path / f"{name}.docs.npy", mmap_mode="r"), names)
+        documents = read_npy(self.path / f"{name}.docs.npy", mapped=True)
+        whole = documents.dtype == np.int64 and documents.ndim == 1 and len(documents) > 1 and documents[0] == 0
+        if not whole or documents[-1] != len(tokens) or not (np.diff(documents) > 0).all():
+            raise UsageError(f"{self.path / name}.docs.npy is damaged: prepare {self.path} again with --overwrite.")
+        return TokenStream(tokens, documents, names)

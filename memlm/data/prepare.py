@@ -4,45 +4,58 @@ Two passes over the text, neither of which holds it: the first counts, splits an
 the second tokenises and writes. The same source, settings and seed give the same bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from memlm import __version__
-from memlm.data.corpus import Corpus
+from memlm.data.corpus import FORMAT, Corpus
 from memlm.data.packing import TokenWriter
 from memlm.data.sources import Source, open_source
-from memlm.data.split import assign, cut_tail
+from memlm.data.split import by_name, choose, cut_at, draw, split
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
+from memlm.leftovers import entries
+from memlm.locks import held
+from memlm.ranges import Checked, Count, Natural, ShareWithin
 from memlm.tokens.pieces import Document
-from memlm.tokens.tokenizer import Sample, end_id, pad_id, token_bytes, token_dtype, tokenise_pieces, train_tokenizer
+from memlm.tokens.tokenizer import (
+    Exact,
+    Sample,
+    end_id,
+    pad_id,
+    token_bytes,
+    token_dtype,
+    tokenise_pieces,
+    train_tokenizer,
+)
 from memlm.ui import progress, say
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
-
 
 @dataclass(frozen=True, kw_only=True)
-class Prepare:
+class Prepare(Checked):
     """Turn text into a tokenizer and packed tokens."""
 
     source: str  # a file or folder (text, Markdown, JSONL, Parquet), a named corpus, or a Hugging Face data set
     out: Path  # the folder to make
-    vocab_size: int = 1024  # tokens of the byte-level BPE that is trained
+    vocab_size: Count = 1024  # tokens of the byte-level BPE that is trained
     tokenizer: Path | None = None  # train none: a tokenizer.json, a folder with one, or a causal LM's own, by name
     hold_out: tuple[str, ...] = ()  # documents to hold out, by name; else the corpus' own choice, else a draw
-    valid_fraction: float = 0.05  # of documents to hold out by the draw (of the text, if there is one document)
+    valid_fraction: ShareWithin = 0.05  # of the text to hold out by the draw; a long document is cut
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet, Hugging Face)
     split: str = "train"  # which split of a Hugging Face data set
     subset: str | None = None  # which configuration of a Hugging Face data set
-    max_documents: int | None = None  # read no more than these
-    seed: int = 0  # of the draw
-    sample_bytes: int = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
+    max_documents: Count | None = None  # read no more than these
+    seed: Natural = 0  # of the draw
+    sample_bytes: Count = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
     overwrite: bool = False  # replace a data set that is already there
 
 
@@ -50,14 +63,21 @@ def prepare(config: Prepare) -> Corpus:
     """Prepare a data set, unless it is there already, and open it.
 
     Raises:
-        UsageError: the source, the tokenizer or a setting cannot be used, or `out` holds something else.
+        UsageError: the source, the tokenizer or a setting cannot be used, `out` holds something else, or another
+            process writes it.
         WorkError: a download failed, the disk is full, or `out` cannot be written.
     """
     tokenizer = _check(config)
+    with held(config.out):
+        return _prepare(config, tokenizer)
+
+
+def _prepare(config: Prepare, tokenizer: "Tokenizer | None") -> Corpus:
     source = open_source(config.source, column=config.column, split=config.split, subset=config.subset)
     fingerprint = source.fingerprint()
     # One hash for everything that decides the result: content and settings, no paths.
     decides = {"source": fingerprint, "tokenizer": tokenizer and tokenizer.to_str()}
+    decides |= {} if config.hold_out or source.hold_out else {"drawn": "by size"}  # by documents until 0.2
     request = sha256_json([FORMAT, source.hold_out, _settings(config) | decides])
     if _taken(config.out) and not config.overwrite:
         if read_json(config.out / "data.json")["request"] != request:
@@ -76,12 +96,6 @@ def prepare(config: Prepare) -> Corpus:
 def _check(config: Prepare) -> "Tokenizer | None":
     """Refuse what can be refused before any work; returns the tokenizer that was named, if one was."""
     _taken(config.out)
-    if not 0 < config.valid_fraction < 1:
-        raise UsageError(f"valid_fraction is {config.valid_fraction}: it has to lie between 0 and 1.")
-    if config.max_documents is not None and config.max_documents < 1:
-        raise UsageError(f"max_documents is {config.max_documents}: at least one document is needed.")
-    if config.sample_bytes < 1:
-        raise UsageError(f"sample_bytes is {config.sample_bytes}: the tokenizer has to learn from something.")
     if config.tokenizer is not None:
         from memlm.pretrained.transplant import tokenizer_for
 
@@ -97,7 +111,7 @@ def _taken(out: Path) -> bool:
         return False
     if not out.is_dir():
         raise UsageError(f"{out} is a file: name another place.")
-    if not any(out.iterdir()):
+    if not entries(out):
         return False
     told = read_json(out / "data.json") if (out / "data.json").is_file() else None
     if not isinstance(told, dict) or "request" not in told:
@@ -116,25 +130,22 @@ def _settings(config: Prepare) -> dict[str, Any]:
 def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer | None") -> dict[str, Any]:
     """Both passes, into `folder`; returns what data.json shall tell."""
     sample = Sample(config.sample_bytes)
-    documents, characters = _survey(config, source, sample if tokenizer is None else None)
-    only = documents == 1
-    at = min(max(1, round(characters * (1 - config.valid_fraction))), characters - 1)
-    if only and at < 1:
-        raise UsageError(f"{config.source} holds one character: too little to train on and to hold out.")
+    survey = _survey(config, source, sample if tokenizer is None else None)
     if tokenizer is None:
-        texts = sample.texts(before=at if only else None)
+        texts = sample.texts(without=survey.held_out())
         say(f"training a tokenizer of {config.vocab_size} tokens on {sum(map(len, texts)) / 1e6:.1f}M characters")
         tokenizer = train_tokenizer(texts, config.vocab_size)
-    parts = _assigned(config, source)
-    if only:
-        parts = zip(cut_tail(next(iter(source)), at, (characters - at) // 2), (False, True), strict=True)
+    names = config.hold_out or source.hold_out
+    documents = islice(source, config.max_documents)
+    parts = by_name(documents, names) if names else split(documents, survey.shares, survey.characters)
     tokenizer.save(str(folder / "tokenizer.json"))
-    told = _pack(tokenizer, parts, folder, characters)
+    exact = None if config.tokenizer is None else Exact(tokenizer, str(config.tokenizer))  # one of ours is
+    told = _pack(tokenizer, parts, folder, sum(survey.characters), exact)
     told["valid"]["how"] = (
-        "the tail of the only document" if only
-        else "named" if config.hold_out
+        "named" if config.hold_out
         else "the corpus' own choice" if source.hold_out
-        else f"a draw of {config.valid_fraction:g} of the documents, seed {config.seed}"
+        else "the tail of the only document" if len(survey.characters) == 1
+        else f"a draw of {config.valid_fraction:g} of the text, seed {config.seed}"
     )  # fmt: skip
     names = ["tokenizer.json", "train.bin", "train.docs.npy", "valid.bin", "valid.docs.npy"]
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
@@ -153,37 +164,69 @@ def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer 
     }
 
 
-def _assigned(config: Prepare, source: Source) -> Iterator[tuple[Document, bool]]:
-    documents = islice(source, config.max_documents)
-    return assign(documents, config.hold_out or source.hold_out, config.valid_fraction, config.seed)
+@dataclass
+class _Survey:
+    """What the first pass counts of every document; and, of a draw, which share of its end is held out."""
+
+    characters: "array[int]"
+    bytes: "array[int]"
+    draws: "array[float]"
+    shares: dict[int, float]
+
+    def held_out(self) -> list[tuple[int, int]]:
+        """Held-out spans of the characters of all documents, one after the other."""
+        ends = np.cumsum(np.asarray(self.characters, np.int64))
+        spans = []
+        for number, share in sorted(self.shares.items()):
+            size, end = self.characters[number], int(ends[number])
+            spans.append((end - size + (0 if share == 1 else cut_at(size, share)), end))
+        return spans
 
 
-def _survey(config: Prepare, source: Source, sample: Sample | None) -> tuple[int, int]:
-    """The first pass: count documents and characters, check the names to hold out, sample the text that trains."""
-    count = trained = characters = 0
+def _survey(config: Prepare, source: Source, sample: Sample | None) -> _Survey:
+    """The first pass: count the text, check the names to hold out or draw documents, sample the text that trains."""
+    told, trained, names = _Survey(array("q"), array("q"), array("d"), {}), 0, config.hold_out or source.hold_out
     unknown, first_names = dict.fromkeys(config.hold_out), []
     with progress(unit="characters", total_known=False) as bar:
         task = bar.add_task("reading", total=None)
-        for document, held in _assigned(config, source):
-            count, trained = count + 1, trained + (not held)
+        documents = islice(source, config.max_documents)
+        for number, (document, held) in enumerate(by_name(documents, names)):
+            trained += not (names and held)
             unknown.pop(document.name, None)
-            if count <= 20:
+            if number < 20:
                 first_names.append(document.name)
+            characters = size = 0
             for piece in document.pieces:
-                characters += len(piece)
+                characters, size = characters + len(piece), size + _bytes(piece)
                 bar.update(task, advance=len(piece))
-                if sample is not None and not held:
+                if sample is not None and not (names and held):
                     sample.offer(piece)
+            told.characters.append(characters)
+            told.bytes.append(size)
+            told.draws.append(draw(config.seed, number, document.name))
+    count = len(told.characters)
     if unknown:
-        names = ", ".join(first_names) + (f" and {count - 20} more" if count > 20 else "")
-        raise UsageError(f"{config.source} has no document {', '.join(unknown)} to hold out; there are {names}.")
+        some = ", ".join(first_names) + (f" and {count - 20} more" if count > 20 else "")
+        raise UsageError(f"{config.source} has no document {', '.join(unknown)} to hold out; there are {some}.")
     if not trained or (config.hold_out and count == 1):
         raise UsageError(f"{config.source}: every document is held out and none is left to train on.")
-    return count, characters
+    if not names:
+        told.shares = choose(told.draws, told.bytes, config.valid_fraction)
+        if any(share < 1 and told.characters[number] < 2 for number, share in told.shares.items()):
+            raise UsageError(f"{config.source} holds hardly a character: too little to train on and to hold out.")
+    return told
+
+
+def _bytes(piece: str) -> int:
+    return len(piece) if piece.isascii() else len(piece.encode())
 
 
 def _pack(
-    tokenizer: "Tokenizer", parts: Iterable[tuple[Document, bool]], folder: Path, characters: int
+    tokenizer: "Tokenizer",
+    parts: Iterable[tuple[Document, bool]],
+    folder: Path,
+    characters: int,
+    exact: Exact | None,
 ) -> dict[str, dict[str, Any]]:
     """The second pass: tokenise and write; returns the counts of both sides."""
     labelled, ahead = tee((document, held, piece) for document, held in parts for piece in document.pieces)
@@ -207,10 +250,12 @@ def _pack(
                 current, writer = document, valid if held else train
                 if held:
                     told["valid"]["names"].append(document.name)
+            if exact is not None:
+                exact.check(piece, ids, document.name)
             writer.append(ids)
             counts = told["valid" if held else "train"]
             counts["characters"] += len(piece)
-            counts["bytes"] += len(piece) if piece.isascii() else len(piece.encode())
+            counts["bytes"] += _bytes(piece)
             bar.update(task, advance=len(piece))
         writer.end_document()
         for side, of in (("train", train), ("valid", valid)):

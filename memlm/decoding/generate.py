@@ -25,6 +25,7 @@ from memlm.huggingface import (
     TopPLogitsWarper,
 )
 from memlm.nn.vocabulary import END, PAD
+from memlm.ranges import Count, Natural, Positive, ShareAbove, refuse_outside
 
 
 class Continues(Protocol):
@@ -152,16 +153,14 @@ def _check(
     generator: torch.Generator | None,
     seed: int | None,
 ) -> None:
-    if max_new_tokens < 1:
-        raise UsageError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    if temperature <= 0:
-        raise UsageError(
-            f"temperature must be above 0, not {temperature}: for the likeliest token leave out do_sample."
-        )
-    if top_k is not None and top_k < 1:
-        raise UsageError(f"top_k must be at least 1, not {top_k}: leave it out to draw among all tokens.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UsageError(f"top_p must be above 0 and at most 1, not {top_p}.")
+    for name, kind, value in (
+        ("max_new_tokens", Count, max_new_tokens),
+        ("temperature", Positive, temperature),  # for the likeliest token leave out do_sample
+        ("top_k", Count, top_k),
+        ("top_p", ShareAbove, top_p),
+        ("seed", Natural, seed),
+    ):
+        refuse_outside(name, kind, value)
     if generator is not None and seed is not None:
         raise UsageError("give a generator or a seed, not both.")
 

@@ -4,27 +4,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memlm.errors import UsageError
+from memlm.ranges import Checked, Natural, Pair
 
 Condition = Literal["own", "none", "random", "base"]
 CONDITIONS: tuple[Condition, ...] = ("own", "none", "random", "base")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
+class EvalConfig(Checked):
     """Which examples are asked, and under which conditions."""
 
-    limit: int | None = None  # examples of every task, the first ones; all if not given
-    num_fewshot: int | None = None  # solved examples before the question; the task's own number if not given
+    limit: Pair | None = None  # examples of every task, the first ones; all if not given
+    num_fewshot: Natural | None = None  # solved examples before the question; the task's own number if not given
     conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random, base
-    seed: int = 0  # of random vectors, solved examples, sampling and intervals
+    seed: Natural = 0  # of random vectors, solved examples, sampling and intervals
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.asked  # noqa: B018  refuses what is impossible
-        if self.limit is not None and self.limit < 2:
-            raise UsageError(f"--limit must be at least 2, not {self.limit}: an interval needs two examples.")
-        if self.num_fewshot is not None and self.num_fewshot < 0:
-            raise UsageError(f"--num-fewshot must be at least 0, not {self.num_fewshot}.")
 
     @property
     def asked(self) -> tuple[Condition, ...]:

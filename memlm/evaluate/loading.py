@@ -7,15 +7,20 @@ found beside the YAML, wherever memlm is called from, and nothing is fetched for
 import difflib
 import logging
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, refusing
+
+_DEEPEST = 100
 
 
 def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
@@ -44,6 +49,30 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
     return tasks
 
 
+def refuse_empty(name: str, task: Task, limit: int | None) -> None:
+    """Look at what is asked before any of it is: lm-eval comes upon an empty answer in the midst of the work.
+
+    Raises:
+        UsageError: fewer than two documents, an answer or a text that is empty, or a right answer that is none of them.
+    """
+    documents = list(islice(task.eval_docs, limit))
+    if len(documents) < 2:
+        raise UsageError(f"{name} has {len(documents)} documents: one has no interval, ask two at least.")
+    for number, document in enumerate(documents):
+        with refusing(f"document {number} (counted from 0) of {name} cannot be asked", ": mend the task or its data"):
+            target: Any = task.doc_to_target(document)
+            asked: list[Any] = [] if task.OUTPUT_TYPE == "generate_until" else [target]
+            if task.OUTPUT_TYPE == "multiple_choice" and not getattr(task, "multiple_input", 0):
+                asked = list(task.doc_to_choice(document))  # pyright: ignore[reportAttributeAccessIssue]
+                right = target if isinstance(target, list) else [target]
+                if not asked or any(isinstance(one, int) and not 0 <= one < len(asked) for one in right):
+                    raise UsageError(
+                        f"{name}: no answer {target} in document {number} (counted from 0): mend the task."
+                    )
+            if any(not str(one).strip() for one in asked):
+                raise UsageError(f"{name}: empty answer in document {number} (counted from 0): mend it.")
+
+
 @cache
 def _manager(registry: bool) -> TaskManager:
     """Without the registry at once; with it after reading thousands of task files."""
@@ -68,12 +97,17 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
     tasks = {}
     for file in files:
         try:
+            _refuse_deep(file)
             config = load_yaml(file)
+            if not isinstance(config, dict):
+                raise TypeError(f"it holds {type(config).__name__}")
         except Exception as error:  # a YAML may name Python code, which may fail in any way
             raise UsageError(f"{file} is no task file that can be read ({_first(error)}).") from None
         if not isinstance(config.get("task"), str):
             raise UsageError(f"{file} names no task: lm-eval's task files have a line `task: NAME`.")
-        kwargs = dict(config.get("dataset_kwargs") or {})
+        kwargs = config.get("dataset_kwargs") or {}
+        if not isinstance(kwargs, dict):
+            raise UsageError(f"{file}: dataset_kwargs must be an object, not {type(kwargs).__name__}.")
         if "data_files" in kwargs:
             kwargs["data_files"] = _beside(file, kwargs["data_files"])
             config["dataset_kwargs"] = kwargs | {"cache_dir": str(cache)}
@@ -82,6 +116,15 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
         except Exception as error:
             raise UsageError(f"{file} cannot be used ({_first(error)}): mend the file or its data.") from None
     return tasks
+
+
+def _refuse_deep(file: Path) -> None:
+    """Lists in lists, thousands deep, end the process within libyaml: what can be counted without recursion is."""
+    depth = 0
+    for event in yaml.parse(file.read_text(encoding="utf-8")):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} times")
 
 
 def _beside(file: Path, data: Any) -> Any:
@@ -95,6 +138,11 @@ def _beside(file: Path, data: Any) -> Any:
     path = (file.parent / str(data)).resolve()
     if not path.is_file():
         raise UsageError(f"{file} wants {data} beside it, which is not there: make it, or mend data_files.")
+    if path.suffix in (".json", ".jsonl"):
+        told = np.fromfile(path, np.uint8)  # Arrow's reader of JSON recurses without a limit, and ends the process
+        opened = np.isin(told, list(b"[{")).astype(np.int64) - np.isin(told, list(b"]}"))
+        if opened.cumsum().max(initial=0) > 10 * _DEEPEST:
+            raise UsageError(f"{path} is nested deeper than {10 * _DEEPEST} times: mend the data.")
     return str(path)
 
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
-from memlm.files import atomic_folder, write_json, write_text
+from memlm.files import atomic_folder, write_json, write_sums, write_text
+from memlm.locks import one_writer
 from memlm.tokens.detokenise import TextStream
 
 _NAMES = "Adam Alice Anne David Edward Emma George Henry James Jane John Mary Peter"
@@ -59,6 +60,7 @@ class Room:
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+@one_writer
 def make_tasks(data: Path, out: Path, *, tokens: int = 64, examples: int = 500, seed: int = 0) -> dict[str, Any]:
     """Write the local tasks of a corpus's held-out text into a folder, which must not be there.
 
@@ -87,6 +89,7 @@ def make_tasks(data: Path, out: Path, *, tokens: int = 64, examples: int = 500, 
             write_text(scratch / f"{name}.yaml", task)
             told["tasks"][name] = len(made)
         write_json(scratch / "tasks.json", told)
+        write_sums(scratch)
     return told
 
 

@@ -12,14 +12,15 @@ from lm_eval.evaluator import evaluate as ask
 
 from memlm import ui
 from memlm.bank.opening import open_model
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, refusing
 from memlm.evaluate.config import EvalConfig
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.harness import Harness, Read
-from memlm.evaluate.loading import load_tasks
+from memlm.evaluate.loading import load_tasks, refuse_empty
 from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import conditions_of, memories_read
-from memlm.files import sha256_json, write_json
+from memlm.files import sha256_json, write_last
+from memlm.locks import one_writer
 from memlm.models.model import Generative
 from memlm.provenance import commit, environment, machine
 from memlm.records import to_dict
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+@one_writer
 def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig) -> dict[str, Any]:
     """Evaluate models (runs or saved folders) on tasks (`load_tasks`) under all conditions, and write `OUT/eval.json`.
 
@@ -60,6 +62,7 @@ def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig)
         loaded = load_tasks(tasks, Path(cache))
         for task_name, task in loaded.items():
             _set_shots(task_name, task, config)
+            refuse_empty(task_name, task, config.limit)
         for name, (model, tokenizer) in zip(names, opened, strict=True):
             outcomes += _outcomes(name, model, tokenizer, loaded, config, warnings)
     rows = list(rows_of(outcomes))
@@ -70,7 +73,7 @@ def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig)
     asked = {"models": models, "tasks": tasks, **to_dict(config)}
     told = environment(opened[0][0].device.type)
     report = {"results": rows, "warnings": warnings, "config": asked, "environment": told}
-    write_json(done, report)
+    write_last(done, report)
     return report
 
 
@@ -121,7 +124,8 @@ def _outcomes(
         ui.say(f"{name}: {', '.join(asked)}, condition {condition}")
         harness = Harness(model, tokenizer, condition, memories, config.seed)
         groups: Any = {"tasks": asked, "groups": {}, "group_map": {}}
-        found: Any = ask(harness, groups, limit=config.limit, bootstrap_iters=0, log_samples=True)
+        with refusing(f"{', '.join(asked)} cannot be asked", ": mend the task or its data"):  # whatever lm-eval raises
+            found: Any = ask(harness, groups, limit=config.limit, bootstrap_iters=0, log_samples=True)
         for task, of in asked.items():
             samples = found["samples"][task]  # one for each example and filter
             read = _told_of_memories(harness.read[task])

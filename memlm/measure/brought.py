@@ -14,8 +14,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from memlm.arrays import read_npy
 from memlm.bank.digest import sha256_rows
-from memlm.errors import UsageError, WorkError
+from memlm.errors import UsageError, WorkError, first_line, refusing
 from memlm.files import read_json, sha256_json
 from memlm.measure.encoders import Encoder
 from memlm.measure.texts import GivenTexts
@@ -122,8 +123,9 @@ def as_vectors(returned: Any, count: int, name: str) -> np.ndarray:
     if isinstance(returned, Tensor):
         returned = returned.detach().float().cpu().numpy()
     try:
-        array = np.asarray(returned if returned is not None else "nothing", dtype=np.float32)
-    except (ValueError, TypeError):
+        with np.errstate(over="ignore"):  # told below, as numbers that are not finite
+            array = np.asarray(returned if returned is not None else "nothing", dtype=np.float32)
+    except Exception:
         raise UsageError(
             f"{name} gives {type(returned).__name__}, not vectors: one for each text, all of one length, in numbers."
         ) from None
@@ -135,6 +137,11 @@ def as_vectors(returned: Any, count: int, name: str) -> np.ndarray:
         row = int((~np.isfinite(array)).any(1).argmax())
         raise UsageError(f"{name} has a number that is not finite in the vector of text {row} (counted from 0).")
     return np.ascontiguousarray(array)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON may tell half a character."""
+    return text == text.encode("utf-8", "replace").decode()
 
 
 def read_vectors(vectors: Any) -> Any:
@@ -149,19 +156,13 @@ def read_vectors(vectors: Any) -> Any:
     if not path.is_file():
         raise UsageError(f"{path} is not there: name a file of vectors ({' or '.join(SUFFIXES)}).")
     if path.suffix == ".npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            raise UsageError(f"{path} is no .npy file of numbers: save the vectors with numpy.save.") from None
+        return read_npy(path, mapped=False)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: vectors are read from {' or '.join(SUFFIXES)}.")
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with refusing(f"{path} is no whole .safetensors file", ": save the vectors anew"):
         tensors = load_file(path)
-    except (SafetensorError, OSError):
-        raise UsageError(f"{path} is no whole .safetensors file: save the vectors anew.") from None
     if len(tensors) != 1:
         raise UsageError(f"{path} holds {len(tensors)} tensors ({', '.join(tensors)}): vectors are a file's only one.")
     return next(iter(tensors.values()))
@@ -189,12 +190,14 @@ def read_texts(texts: Path | str | Sequence[str]) -> list[Any]:
                 told = [json.loads(line) for line in lines] if path.suffix in (".jsonl", ".ndjson") else lines
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror}): name a file of texts.") from None
-        except ValueError as error:
-            raise UsageError(f"{path} cannot be read as texts ({str(error).splitlines()[0]}).") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path} cannot be read as texts ({first_line(error)}).") from None
         if isinstance(told, list):
             told = [row.get("text") if isinstance(row, dict) else row for row in told]
     if not isinstance(told, list) or not told:
         raise UsageError(f"{where} holds no list of texts: one a line (.txt, .jsonl), or a .json list.")
     if (wrong := next((i for i, text in enumerate(told) if not isinstance(text, str)), None)) is not None:
         raise UsageError(f"{where}: text {wrong} (counted from 0) is {type(told[wrong]).__name__}, not a string.")
+    if (wrong := next((i for i, text in enumerate(told) if not is_unicode(str(text))), None)) is not None:
+        raise UsageError(f"{where}: text {wrong} (counted from 0) is not valid Unicode (a lone surrogate).")
     return told

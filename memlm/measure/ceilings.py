@@ -15,6 +15,8 @@ import torch
 
 from memlm import ui
 from memlm.data.corpus import Corpus
+from memlm.errors import UsageError, refusing
+from memlm.huggingface import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from memlm.measure.bootstrap import ratio
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import origin
@@ -55,6 +57,32 @@ def ceilings(
                 of = {"mode": mode, "metric": metric, **figure}
                 rows.append({"model": opened.name, "layer": layer, **about, **of, **made, "chunks": len(ids)})
     return rows
+
+
+def refuse_impossible(readers: Iterable[HiddenReader], config: MeasureConfig) -> None:
+    """Try what `--cram` and `--invert` need of a causal model on three tokens, before anything is measured.
+
+    Raises:
+        UsageError: a model keeps nothing that could be gone on with, or something else than its states.
+    """
+    for reader in readers:
+        opened, ids = (
+            reader.opened,
+            [reader.filler] * 2 + [(reader.filler + 1) % reader.opened.embedding.weight.shape[0]],
+        )
+        if opened.kind == "causal" and config.cram:
+            with refusing(f"{opened.name} cannot be crammed", ": leave --cram out"), torch.no_grad():
+                if opened.model.config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+                    raise UsageError(f"{opened.name} predicts no tokens, so it cannot be crammed: leave --cram out.")
+                x_13D = opened.embedding(torch.tensor([ids], device=opened.model.device))
+                past = opened.model(inputs_embeds=x_13D, attention_mask=x_13D[..., 0] == x_13D[..., 0], use_cache=True)
+                opened.model(inputs_embeds=x_13D[:, :1], past_key_values=past.past_key_values, use_cache=True)
+        if opened.kind == "causal" and config.invert:
+            layers = {view.layer for view in reader.views} - {0}
+            with refusing(f"{opened.name} cannot be inverted", ": leave --invert out"):
+                found = [invert(opened, [ids], layer, torch.tensor(sorted(set(ids)))) for layer in layers]
+            if not all(bool(one.true_T.all()) for some in found for one in some):
+                raise UsageError(f"{opened.name} gives other states when it goes on from a prefix: leave --invert out.")
 
 
 def _crammed(

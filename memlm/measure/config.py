@@ -1,106 +1,104 @@
 """A measurement as data. No torch here: a command line that only prints its options reads this."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from memlm.errors import UsageError
+from memlm.memory.encoder_shape import BRIDGES
+from memlm.named import check_named
 from memlm.nn.config import StackConfig
+from memlm.ranges import Checked, Count, Natural, Pair, Whole
 from memlm.train.config import OptimConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
+READOUT = r"last|mean|cls|pooled|at:-?\d{1,9}(,-?\d{1,9})*"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(Checked):
     """The decoder of a probe and its training budget, the same for every encoder of a comparison."""
 
     bridge: str = "slots"
     decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="pointwise", width=64, layers=1))
-    train_chunks: int = 32_768  # whose memories it learns from
-    steps: int = 1000  # at most: the weights that read some kept training chunks best are taken
-    batch: int = 128
+    train_chunks: Pair = 32_768  # whose memories it learns from
+    steps: Count = 1000  # at most: the weights that read some kept training chunks best are taken
+    batch: Count = 128
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0)
     )
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for name in ("train_chunks", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"a probe's {name} must be at least 1, not {getattr(self, name)}.")
+        super().__post_init__()
+        check_named("bridge", self.bridge, BRIDGES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccessConfig:
+class AccessConfig(Checked):
     """How much held-out text decides what a model gets from its memories."""
 
-    examples: int = 512  # of every task, at most; intervals are over these
-    free_running: int = 64  # examples that are also copied without a teacher; 0: none
-    chunks: int | None = None  # C of an example; the model's own if not given
-    seed: int = 0
+    examples: Pair = 512  # of every task, at most; intervals are over these
+    free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
+    chunks: Pair | None = None  # C of an example; the model's own if not given
+    seed: Natural = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if self.examples < 2 or self.free_running == 1 or self.free_running < 0:
-            raise UsageError("access is measured on two examples at least, since one reads the memories of another.")
-        if self.chunks is not None and self.chunks < 2:
-            raise UsageError(f"with {self.chunks} chunks there is no memory to read: take two at least.")
+        super().__post_init__()
+        if self.free_running == 1:
+            raise UsageError("free_running is 0 or at least 2, not 1: one example reads the memories of another.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributionConfig:
+class AttributionConfig(Checked):
     """How much held-out text is attributed to memories, token by token."""
 
-    texts: int = 128  # of every kind, at most; intervals are over these
-    chunks: int | None = None  # C of a text; the model's own if not given
-    seed: int = 0
+    texts: Pair = 128  # of every kind, at most; intervals are over these
+    chunks: Pair | None = None  # C of a text; the model's own if not given
+    seed: Natural = 0
     device: Device = "auto"
-
-    def __post_init__(self) -> None:
-        if self.texts < 2:
-            raise UsageError("an interval is over texts: attribute two at least.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureConfig:
+class MeasureConfig(Checked):
     """What is scored, and the probe that every encoder of a comparison gets.
 
     Layers, readouts, precision and rounding are of models of others; runs of ours keep their own, and their length.
     """
 
-    chunk_tokens: tuple[int, ...] = ()  # lengths to measure models of others at; those of the runs beside them, or 64
-    layers: tuple[int, ...] = (-1,)  # 0: the embeddings; -1: the last one
+    chunk_tokens: tuple[Count, ...] = ()  # lengths to measure models of others at; those of the runs beside them, or 64
+    layers: tuple[Whole, ...] = (-1,)  # 0: the embeddings; -1: the last one
     readouts: tuple[str, ...] = ()  # last, mean, cls, pooled, at:0,7,-1 (places); the usual one of a model's kind
     precision: Precision = "fp32"
     quantize: Quantize | None = None  # round linear weights to 8 or 4 bits
-    batch: int = 32  # texts that a model of others reads at once
-    cram: int = 0  # held-out chunks of which a causal model of others is given one optimised vector each
-    cram_steps: int = 300  # optimiser steps of one such vector
-    invert: int = 0  # held-out chunks that are found again from their hidden states
-    invert_candidates: int = 512  # tokens that are tried at each place
+    batch: Count = 32  # texts that a model of others reads at once
+    cram: Natural = 0  # held-out chunks of which a causal model of others is given one optimised vector each
+    cram_steps: Count = 300  # optimiser steps of one such vector
+    invert: Natural = 0  # held-out chunks that are found again from their hidden states
+    invert_candidates: Count = 512  # tokens that are tried at each place
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    chunks: int = 2048  # held-out chunks that are scored
+    chunks: Pair = 2048  # held-out chunks that are scored
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
     access: bool = True  # of models that read memories: what they get from them
-    access_examples: int = 512  # of every task, at most
-    access_chunks: int | None = None  # C of an example; the model's own if not given
-    free_running: int = 64  # examples that are also copied without a teacher; 0: none
-    attribution: int = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
-    seed: int = 0
+    access_examples: Pair = 512  # of every task, at most
+    access_chunks: Pair | None = None  # C of an example; the model's own if not given
+    free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
+    attribution: Natural = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
+    seed: Natural = 0
     device: Device = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.access_config  # noqa: B018  refuses what is impossible
         self.attribution_config  # noqa: B018
-        if any(tokens < 1 for tokens in self.chunk_tokens):
-            raise UsageError(f"chunks of {min(self.chunk_tokens)} tokens hold nothing: take 1 at least.")
-        for name in ("batch", "cram_steps", "invert_candidates"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.cram < 0 or self.invert < 0:
-            raise UsageError("cram and invert are numbers of chunks: take 0 or more.")
+        if wrong := [one for one in self.readouts if not re.fullmatch(READOUT, one)]:
+            raise UsageError(f"there is no readout {wrong[0]!r}: take last, mean, cls, pooled or at:I,J,...")
+        for name in ("cram", "invert", "attribution"):
+            if getattr(self, name) == 1:
+                raise UsageError(f"{name} must be 0 or at least 2, not 1: one has no interval.")
 
     @property
     def access_config(self) -> AccessConfig:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from memlm import ui
+from memlm.errors import UsageError
 from memlm.files import read_json, sha256_json, write_json
 from memlm.measure.encoders import Encoder
 from memlm.train.memories import keep_all
@@ -25,11 +26,17 @@ def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> 
     What an encoder's pass gives beside its memories, those of other layers, is kept with them.
 
     Raises:
-        UsageError: the entry is damaged.
+        UsageError: the entry is damaged, or a vector is no number.
         WorkError: the disk is full, or the cache cannot be written.
     """
-    if not encoder.kept:
-        return _embed(encoder, tokens_NT, batch)
+    kept_NM = _kept(encoder, tokens_NT, cache, batch) if encoder.kept else _embed(encoder, tokens_NT, batch)
+    if not np.isfinite(kept_NM).all():
+        raise UsageError(f"{encoder.name} gives vectors that are no numbers: its weights are damaged.")
+    return kept_NM
+
+
+def _kept(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int) -> Array:
+    """The same, kept on disk."""
     tokens = hashlib.sha256(np.ascontiguousarray(tokens_NT, dtype="<i8").tobytes()).hexdigest()
     kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds]
     kept = keep_all(encoder.encode, tokens_NT, kinds, cache, encoder.device, encoder.name, batch)

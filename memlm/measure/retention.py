@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memlm import ui
 from memlm.data.corpus import Corpus
+from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, origin
@@ -37,6 +38,8 @@ class Measurement:
         self.config, self.corpus, self.cache = config, corpus, cache
         self.device = device_of(config.device)
         self.train_NT, self.held_NT = corpus.sides(chunk_tokens, config.probe.train_chunks, config.chunks)
+        if len(self.held_NT) < 2:
+            raise UsageError("there is one held-out chunk, which has no interval: take shorter chunks or more text.")
         rng = np.random.default_rng(config.seed)
         # Random tokens leave the special ones out: no text has them inside a chunk.
         self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)

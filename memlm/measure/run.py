@@ -13,13 +13,14 @@ from torch import Tensor
 from memlm import ui
 from memlm.api import Model, OthersModel, OwnModel
 from memlm.data.corpus import Corpus
-from memlm.errors import UsageError
-from memlm.files import read_json, write_json
+from memlm.errors import MemlmError, UsageError, WorkError
+from memlm.files import check_format, read_json, write_json, write_last
 from memlm.loading import is_ours
+from memlm.locks import one_writer
 from memlm.measure.access import measure_access
 from memlm.measure.attribution import measure_attribution
 from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors, read_texts
-from memlm.measure.ceilings import ceilings
+from memlm.measure.ceilings import ceilings, refuse_impossible
 from memlm.measure.config import MeasureConfig
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
@@ -31,9 +32,11 @@ from memlm.precision import device_of
 from memlm.provenance import environment
 from memlm.records import to_dict
 
+FORMAT = 1  # of results.json
 Measurable = Path | str | Model | Vectors | np.ndarray | Tensor
 
 
+@one_writer
 def measure(
     encoders: Sequence[Measurable],
     data: Path | str | None,
@@ -66,7 +69,7 @@ def measure(
 
     Raises:
         UsageError: nothing to measure, an encoder or data that is not there, nothing that can be measured of a model,
-            vectors that are none, or `out` holds another measurement.
+            vectors that are none, `out` holds another measurement, or another process measures there.
         WorkError: a function raises, or what cannot be fetched or kept.
     """
     if not encoders:
@@ -77,6 +80,8 @@ def measure(
     names = [encoder.name for encoder in opened]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two of the models are called {twice[0]}: rename one of them, to tell their rows apart.")
+    if corpus is not None:
+        refuse_impossible([encoder.reader for encoder in opened if encoder.reader], config)
     asked = {
         "models": {encoder.name: encoder.identity for encoder in opened},
         "data": source.hash,
@@ -102,10 +107,12 @@ def measure(
     with ExitStack() as stack:
         kept = out if out is not None else stack.enter_context(tempfile.TemporaryDirectory())
         report = _retention(opened, source, corpus, config, Path(cache or Path(kept) / "embeddings"))
-    report |= {"config": asked, "environment": environment(device_of(config.device).type)}
+    report |= {"format": FORMAT, "config": asked, "environment": environment(device_of(config.device).type)}
     attribution = [row for one in attributed for row in one["results"]]
     if out is not None:
         _write(Path(out), report, access, attribution, [sample for one in attributed for sample in one["samples"]])
+    if failed := report.get("ceilings_failed"):
+        raise WorkError(f"all was measured but for --cram and --invert: {failed[0]}")
     return Results(report | {"access": access, "attribution": attribution})
 
 
@@ -140,19 +147,39 @@ def _done(out: Path, asked: dict[str, Any]) -> Results | None:
     if not done.exists():
         return None
     report = read_json(done)
-    if report.get("config") != asked:
-        raise UsageError(f"{out} holds another measurement: name another place.")
+    check_format(report, FORMAT, f"the measurement {out}")
+    if not isinstance(report, dict) or not isinstance(report.get("results"), list):
+        raise UsageError(f"{done} is damaged: remove {out}, or name another place.")
+    if (then := report.get("config")) != asked:
+        raise UsageError(f"{out} holds another measurement ({_difference(then, asked)}): name another place.")
     access = read_json(beside) if beside.exists() else []
-    return Results(report | {"access": access, "attribution": read_json(tokens)["results"] if tokens.exists() else []})
+    told = read_json(tokens) if tokens.exists() else {"results": []}
+    if not isinstance(access, list) or not isinstance(told, dict) or not isinstance(told.get("results"), list):
+        raise UsageError(f"{beside} or {tokens.name} is damaged: remove {out}, or name another place.")
+    return Results(report | {"access": access, "attribution": told["results"]})
+
+
+def _difference(then: Any, now: dict[str, Any]) -> str:
+    """What a measurement was made from, and what is asked for."""
+    then = then if isinstance(then, dict) else {}
+    if then.get("data") != now["data"]:
+        return f"the data were {str(then.get('data'))[:12]} (SHA-256), and are {now['data'][:12]}"
+    before, after = then.get("models") or {}, now["models"]
+    if before.keys() != after.keys():
+        return f"of {', '.join(before) or 'nothing'}"
+    if changed := next((name for name in after if after[name] != before[name]), None):
+        return f"{changed} was {before[changed][:12]} (SHA-256), and is {after[changed][:12]}"
+    return "with other settings"
 
 
 def _write(out: Path, report: dict[str, Any], access: list[Any], attribution: list[Any], samples: list[Any]) -> None:
     """All files; the report is the last one, whose presence says that all is there."""
-    if access:
-        write_json(out / "access.json", access)
-    if attribution:
-        write_json(out / "attribution.json", {"results": attribution, "samples": samples})
-    write_json(out / "results.json", report)
+    parts = {"access.json": access, "attribution.json": attribution and {"results": attribution, "samples": samples}}
+    for name, part in parts.items():
+        (out / name).unlink(missing_ok=True)  # of another measurement, which was not finished
+        if part:
+            write_json(out / name, part)
+    write_last(out / "results.json", report, [name for name, part in parts.items() if part])
 
 
 def _retention(
@@ -162,7 +189,7 @@ def _retention(
     encoders = [encoder for encoder in opened if encoder.forms_memories]
     own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
     lengths = config.chunk_tokens or tuple(own) or (64,)
-    results, samples, told = [], [], []
+    results, samples, told, failed = [], [], [], []
     for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
         measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
@@ -170,5 +197,9 @@ def _retention(
                 measurement.add(encoder)
         results, samples = results + measurement.results, samples + measurement.samples
         if corpus and tokens in lengths:
-            told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
-    return {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+            try:
+                told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
+            except MemlmError as error:  # after hours, what was measured is kept
+                failed.append(str(error))
+    report = {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+    return report | ({"ceilings_failed": failed} if failed else {})

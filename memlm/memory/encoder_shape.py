@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from memlm.errors import UsageError
 from memlm.named import check_named
 from memlm.nn.config import StackConfig
+from memlm.ranges import Count
 from memlm.records import Kinds
 
 READOUTS = {
@@ -26,14 +26,8 @@ class EncoderConfig(Kinds):
 
     kinds: ClassVar = {}
 
-    chunk_tokens: int = 64  # T
-    memory_dim: int = 256  # M, the numbers that are stored
-
-    def __post_init__(self) -> None:
-        if self.chunk_tokens < 1 or self.memory_dim < 1:
-            raise UsageError(
-                f"a memory is at least one number of at least one token, not {self.memory_dim} of {self.chunk_tokens}."
-            )
+    chunk_tokens: Count = 64  # T
+    memory_dim: Count = 256  # M, the numbers that are stored
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
 from memlm.objectives.names import NAMES
+from memlm.ranges import Count
 from memlm.records import Kinds
 
 
@@ -82,7 +83,7 @@ class ModelShape(Kinds):
 class OfChunks(ModelShape):
     """A shape whose training examples are `chunks` chunks."""
 
-    chunks: int = 4  # C of a training example
+    chunks: Count = 4  # C of a training example
 
     @property
     def window_tokens(self) -> int:

@@ -11,6 +11,7 @@ from memlm.memory.encoder_shape import BRIDGES, EncoderShape
 from memlm.models.kind import ModelShape, OfChunks, OfEncoder, Part
 from memlm.named import check_named
 from memlm.nn.config import StackConfig
+from memlm.ranges import Count
 from memlm.readers.config import PositionScheme, ReaderConfig, VectorReader
 
 OracleKind = Literal["token", "embedding", "sum"]
@@ -29,8 +30,8 @@ class AutoencoderShape(ModelShape):
     trained_as: ClassVar[str] = "autoencoder"
     meets: ClassVar[frozenset[str]] = frozenset({"itself"})
 
-    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T
-    memory_dim: int = 256  # pyright: ignore[reportIncompatibleMethodOverride]  M, the numbers that are stored
+    chunk_tokens: Count = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T
+    memory_dim: Count = 256  # pyright: ignore[reportIncompatibleMethodOverride]  M, the numbers that are stored
     memory_norm: bool = True  # LayerNorm on the memory
     encoder: StackConfig = field(default_factory=StackConfig)
     readout: str = "last"  # one of READOUTS
@@ -38,6 +39,7 @@ class AutoencoderShape(ModelShape):
     decoder: StackConfig = field(default_factory=StackConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.encoder_shape  # noqa: B018  refuses what is impossible
         check_named("bridge", self.bridge, BRIDGES)
 
@@ -68,11 +70,12 @@ class CausalShape(ModelShape):
     trained_as: ClassVar[str] = "causal"
     meets: ClassVar[frozenset[str]] = frozenset({"past"})
 
-    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T; it reads a beginning-of-text token before them
+    chunk_tokens: Count = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T; it reads a beginning-of-text token before them
     stack: StackConfig = field(default_factory=StackConfig)
     readout: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_causal(self.stack)
         self.encoder_shape  # noqa: B018  refuses what is impossible
 
@@ -115,15 +118,15 @@ class MemoryShape(OfEncoder, OfChunks):
     trained_as: ClassVar[str] = "memory-model"
     on_grid: ClassVar[bool] = True
 
-    chunks: int = 4  # C of a training example; with fixed positions no more memories can be read than these
+    chunks: Count = 4  # C of a training example; with fixed positions no more memories can be read than these
     encoder: EncoderShape = field(default_factory=EncoderShape)
     reader: ReaderConfig = field(default_factory=VectorReader)
     decoder: StackConfig = field(default_factory=_reading)
     positions: PositionScheme = "original"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_causal(self.decoder)
-        _check_chunks(self.chunks)
         if self.decoder.kind == "mixer" and self.positions != "fixed":
             raise UsageError("a mixer's weights belong to positions: choose --model.positions fixed.")
 
@@ -158,12 +161,12 @@ class FullContextShape(OfChunks):
     meets: ClassVar[frozenset[str]] = frozenset({"past", "chunks"})
     on_grid: ClassVar[bool] = True
 
-    chunk_tokens: int = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T: a chunk begins with a start slot, as a memory model's does
+    chunk_tokens: Count = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T: a chunk begins with a start slot, as a memory model's does
     decoder: StackConfig = field(default_factory=_reading)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_causal(self.decoder)
-        _check_chunks(self.chunks, self.chunk_tokens)
         if self.decoder.kind == "mixer":
             raise UsageError("a model that reads all tokens needs a transformer decoder.")
 
@@ -186,8 +189,8 @@ class RecurrentShape(OfEncoder, OfChunks):
     decoder: StackConfig = field(default_factory=_reading)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_causal(self.decoder)
-        _check_chunks(self.chunks)
         if not self.encoder.begins:
             raise UsageError("a recurrent encoder reads the carried memory first: set --model.encoder.begins.")
 
@@ -210,14 +213,10 @@ class OracleShape(OfEncoder):
     given: OracleKind = "token"  # an extra position, beside every token's embedding, or added to it
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_causal(self.decoder)
 
 
 def _check_causal(decoder: StackConfig) -> None:
     if not decoder.causal:
         raise UsageError("what predicts tokens needs a causal stack: leave causal at true.")
-
-
-def _check_chunks(chunks: int, chunk_tokens: int = 1) -> None:
-    if chunks < 1 or chunk_tokens < 1:
-        raise UsageError(f"an example is at least one chunk of one token, not {chunks} of {chunk_tokens}.")

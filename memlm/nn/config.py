@@ -4,30 +4,27 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from memlm.errors import UsageError
+from memlm.ranges import Checked, Count, Natural
 
 StackKind = Literal["mixer", "transformer", "pointwise"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StackConfig:
+class StackConfig(Checked):
     """The shape of a stack."""
 
     kind: StackKind = "mixer"
-    width: int = 256  # D
-    layers: int = 2
-    heads: int = 1  # attention heads; for a mixer the mixing heads, 1 = flat
-    kernel: int = 1  # neighbouring channels that a flat mixer mixes
-    expansion: int = 4  # of the channel MLP
+    width: Count = 256  # D
+    layers: Natural = 2
+    heads: Count = 1  # attention heads; for a mixer the mixing heads, 1 = flat
+    kernel: Count = 1  # neighbouring channels that a flat mixer mixes
+    expansion: Count = 4  # of the channel MLP
     causal: bool = True  # position t sees positions <= t only
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in get_args(StackKind):
             raise UsageError(f"there is no stack {self.kind!r}; there are {', '.join(get_args(StackKind))}.")
-        for name in ("width", "heads", "kernel", "expansion"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"a stack's {name} must be at least 1, not {getattr(self, name)}.")
-        if self.layers < 0:
-            raise UsageError(f"a stack cannot have {self.layers} layers.")
         if self.width % self.heads:
             raise UsageError(f"the width {self.width} does not divide into {self.heads} heads.")
         if self.kernel > 1 and (self.kind != "mixer" or self.heads > 1):

@@ -41,7 +41,7 @@ class Adapter:
             with warnings.catch_warnings():  # about old names inside of transformers, and what peft sets right itself
                 warnings.simplefilter("ignore")
                 self._wrapped = get_peft_model(lm, config)
-        except ValueError as error:
+        except Exception as error:  # peft's own, and KeyError or TypeError of layers that it does not know
             raise UsageError(f"no adapter fits ({first_line(error)}): change lora_targets.") from None
         for name, module in lm.named_modules():
             if ".lora_B." in name and isinstance(module, nn.Linear):
@@ -63,7 +63,10 @@ class Adapter:
             self._gate = before
 
     def _let_through(self, _module: nn.Module, _inputs: Any, added: Tensor) -> Tensor:
-        return added * self._gate
+        gate = self._gate
+        if isinstance(gate, Tensor) and added.ndim == 2:  # OPT's MLP reads the entries of all rows as one list
+            return (added.unflatten(0, (-1, gate.shape[-2])) * gate).flatten(0, 1)
+        return added * gate
 
     def save(self, folder: Path) -> None:
         """Write adapter_config.json and adapter_model.safetensors, as peft reads them too."""

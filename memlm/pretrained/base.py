@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlm.errors import UsageError, first_line
+from memlm.errors import UsageError, refusing
 from memlm.nn.cache import Cache
 from memlm.nn.layout import Layout
 from memlm.nn.vocabulary import END, PAD
+from memlm.pretrained.examine import UNLIMITED
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.stack import PretrainedStack
 from memlm.pretrained.transplant import SHIFT, tokenizer_of
@@ -34,6 +35,7 @@ class Base:
     vocab_size: int  # of its tokenizer once transplanted, so in our ids
     begin: int  # its own id that begins a text
     end: int  # its own id that ends one
+    most_tokens: int | None  # that it has positions for; None: no end
 
     @cached_property
     def embed(self) -> nn.Module:
@@ -62,11 +64,11 @@ class Base:
         return out_V
 
 
-def open_base(name: str, vocab_size: int, fingerprint: str | None = None) -> Base:
+def open_base(name: str, vocab_size: int, tokens: int, fingerprint: str | None = None) -> Base:
     """Open and check a language model by a known name, a folder, or a name of the hub.
 
-    UsageError where it cannot serve as a decoder, is another one than that of `fingerprint`, or has other tokens than
-    the data's `vocab_size`.
+    UsageError where it cannot serve as a decoder of `tokens` entries, is another one than that of `fingerprint`, or has
+    other tokens than the data's `vocab_size`.
     """
     with torch.device("cpu"):  # wherever its memory model is made: a curriculum checks itself without weights
         opened = open_pretrained(name, head=True, device="cpu", precision="fp32")
@@ -78,44 +80,63 @@ def open_base(name: str, vocab_size: int, fingerprint: str | None = None) -> Bas
             raise UsageError(
                 f"the data have {vocab_size} tokens and {name} has {known}: prepare them with --tokenizer {name}."
             )
-        check(lm, name)
-    ids = (lm.config.bos_token_id, lm.config.eos_token_id)
-    begin, end = (of[0] if isinstance(of, list) else of for of in ids)
-    if end is None:
+        check(lm, name, tokens)
+    ids, rows = (lm.config.bos_token_id, lm.config.eos_token_id), opened.embedding.weight.shape[0]
+    begin, end = (of[0] if isinstance(of, list) and of else of for of in ids)
+    if not isinstance(end, int) or not 0 <= end < rows:
         raise UsageError(f"{name} has no token that ends a text: set eos_token_id in its config.")
+    begin = begin if isinstance(begin, int) and 0 <= begin < rows else end
+    most = opened.most_tokens if opened.most_tokens < UNLIMITED else None
     lm.requires_grad_(False)
-    return Base(name, opened.source, lm.eval(), found, vocab_size, end if begin is None else begin, end)
+    return Base(name, opened.source, lm.eval(), found, vocab_size, begin, end, most)
 
 
 @torch.inference_mode()
-def check(lm: Any, name: str) -> None:
-    """Refuse a model that could not read memories with a UsageError that says why."""
+def check(lm: Any, name: str, tokens: int = 3) -> None:
+    """Refuse a model that could not read memories, `tokens` entries in all, with a UsageError that says why."""
     if lm.config.is_encoder_decoder:
         raise UsageError(f"{name} has an encoder of its own: choose a causal language model.")
     if "inputs_embeds" not in inspect.signature(lm.base_model.forward).parameters:
         raise UsageError(f"{name} takes no vectors in the place of tokens (inputs_embeds): choose another model.")
-    # Two texts in one sequence under a mask, the first of them from a cache, and each by itself: are they the same?
-    stack, embed = PretrainedStack(lm, 2), lm.get_input_embeddings()
-    x_1PW = embed(torch.arange(5)[None])
-    first, both = torch.arange(2), torch.block_diag(torch.ones(2, 2).tril(), torch.ones(3, 3).tril()).bool()
-    try:
-        alone_13W = stack(x_1PW[:, 2:])
-        packed_13W = stack(x_1PW, Layout(torch.tensor([0, 1, 0, 1, 2]), both))[:, 2:]
-        cache: Cache = stack.new_cache(5)
-        stack(x_1PW[:, :2], Layout(first, both[:2], slots=first), cache)
-        kept_13W = stack(x_1PW[:, 2:], Layout(torch.arange(3), both[2:], slots=torch.arange(2, 5)), cache)
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise UsageError(
-            f"{name} cannot be given masks, positions and a cache ({first_line(error)}): choose another model."
-        ) from None
-    if max((other - alone_13W).abs().max() for other in (packed_13W, kept_13W)) > 1e-3 * alone_13W.abs().max():
+    with refusing(f"{name} cannot be given masks, positions and a cache", ": choose another model"):
+        heeds, reaches = _heeds(lm, 3), _heeds(lm, max(3, tokens))
+    if not heeds:
         raise UsageError(
             f"{name} does not heed the masks and positions that it is given, so no memory can stand before a text: "
             "choose a model with plain attention, of the Llama, Qwen, GPT-2 or GPT-NeoX families, say."
         )
-    told_V, head_V = lm(input_ids=torch.arange(5)[None]).logits, logits(lm, stack(x_1PW))
-    if (told_V - head_V).abs().max() > 1e-3 * told_V.abs().max():
+    if not reaches:
+        raise UsageError(
+            f"{name} does not look back over all of the {tokens} tokens of memories and text (a sliding window, say): "
+            "choose fewer or shorter chunks, or another model."
+        )
+    with refusing(f"{name} makes no logits of hidden states", ": choose another model"):
+        ids_1N = torch.arange(5)[None]
+        told_V = lm(input_ids=ids_1N).logits
+        head_V = logits(lm, PretrainedStack(lm, 2)(lm.get_input_embeddings()(ids_1N)))
+        apart = (told_V - head_V).abs().max()
+    if not torch.isfinite(told_V).all():
+        raise UsageError(f"{name} gives logits that are no numbers: its weights are damaged.")
+    if apart > 1e-3 * told_V.abs().max():
         raise UsageError(f"{name} makes its logits in a way that is not known here: choose another model.")
+
+
+def _heeds(lm: Any, tokens: int) -> bool:
+    """Whether two texts in one sequence under a mask, the first from a cache, are what the second is by itself.
+
+    The second has so many tokens, so that what looks back no further than a window is seen where it matters.
+    """
+    stack, embed, all_ = PretrainedStack(lm, 2), lm.get_input_embeddings(), tokens + 2
+    x_1PW = embed(torch.arange(all_)[None] % embed.weight.shape[0])
+    both = torch.block_diag(torch.ones(2, 2).tril(), torch.ones(tokens, tokens).tril()).bool()
+    first, then = torch.arange(2), torch.arange(tokens)
+    alone_1TW = stack(x_1PW[:, 2:])
+    packed_1TW = stack(x_1PW, Layout(torch.cat([first, then]), both))[:, 2:]
+    cache: Cache = stack.new_cache(all_)
+    stack(x_1PW[:, :2], Layout(first, both[:2], slots=first), cache)
+    kept_1TW = stack(x_1PW[:, 2:], Layout(then, both[2:], slots=then + 2), cache)
+    apart = max((other - alone_1TW).abs().max() for other in (packed_1TW, kept_1TW))
+    return not apart > 1e-3 * alone_1TW.abs().max()  # of what is no number the logits tell
 
 
 def logits(lm: Any, h_W: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Any
 
 import psutil
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from memlm.errors import UsageError, WorkError, first_line
-from memlm.files import read_json
+from memlm.errors import UsageError, WorkError, refusing
+from memlm.files import read_json, read_object
 from memlm.huggingface import CONFIG_MAPPING
 
 _POINTER = b"version https://git-lfs"
@@ -21,13 +21,15 @@ def check_folder(folder: Path) -> None:
     UsageError: no config, a missing shard, a truncated file, a pointer in the place of one, pickled weights only, or a
     model that brings code of its own.
     """
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         raise UsageError(f"{folder} needs Python code that it brings itself, and memlm runs no code of a model.")
     index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     if index.is_file():
         try:
             names = sorted(set(read_json(index)["weight_map"].values()))
+            if not names or any(Path(name).name != name for name in names):
+                raise KeyError
         except (KeyError, TypeError, AttributeError):
             raise UsageError(f"{index} tells no weight_map: fetch {folder.name} again.") from None
     elif not (folder / names[0]).is_file():
@@ -41,13 +43,9 @@ def check_folder(folder: Path) -> None:
                 f"{folder} is not complete: {name} of {len(names)} files of weights is missing; fetch it again."
             )
         refuse_pointer(folder / name)
-        try:
-            with safe_open(folder / name, "pt"):  # the header can be read and the file is as long as it says
-                pass
-        except SafetensorError as error:
-            raise UsageError(
-                f"{folder / name} is damaged or cut short, or has no header ({first_line(error)}): fetch it again."
-            ) from None
+        told = refusing(f"{folder / name} is damaged or cut short, or has no header", ": fetch it again")
+        with told, safe_open(folder / name, "pt"):  # the header can be read and the file is as long as it says
+            pass
 
 
 def refuse_pointer(path: Path) -> None:

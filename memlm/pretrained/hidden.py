@@ -14,10 +14,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from memlm.errors import UsageError
+from memlm.errors import UsageError, refusing
 from memlm.huggingface import quiet
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
+from memlm.ranges import Checked, Count
 
 DEFAULT_READOUT = {"causal": "last", "masked": "mean", "encoder": "mean", "sentence": "pooled"}
 BROKEN = "\ufffd"  # what stands for bytes that are no text: a chunk may begin or end within a character
@@ -57,6 +58,11 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
             raise UsageError(f"{opened.name} has layers 0 (embeddings) to {last}, not {layer}.")
         for readout in readouts or (DEFAULT_READOUT[opened.kind],):
             view = View(layer % (last + 1), readout)
+            if view.layer != last and not opened.layered:
+                raise UsageError(
+                    f"{opened.name} does not tell its hidden states by layer (its layer 0 is no embedding): only its "
+                    f"last one, {last}, can be measured."
+                )
             if readout == "pooled" and (opened.pooling is None or view.layer != last):
                 raise UsageError(
                     f"{opened.name} has no pooled embedding of layer {view.layer}: only sentence-transformers models "
@@ -69,20 +75,20 @@ def views_of(opened: Pretrained, layers: tuple[int, ...], readouts: tuple[str, .
 
 
 @dataclass(frozen=True)
-class HiddenReader:
+class HiddenReader(Checked):
     """A frozen model of others that reads chunks of a corpus."""
 
     opened: Pretrained
     views: list[View]  # what is read out of it
     data: Tokenizer | None = None  # of the corpus: its ids become text, which the model's own tokenizer reads
-    batch: int = 32  # texts at once
+    batch: Count = 32  # texts at once
     # Readers of the same architecture before training, by seed.
     twins: dict[int, "HiddenReader"] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def dims(self) -> list[int]:
         """Numbers of a vector of each view."""
-        return [vectors.shape[1] for vectors in self.read([[self.filler] * 64])]
+        return [vectors.shape[1] for vectors in self.read([[self.filler] * min(64, self.opened.most_tokens)])]
 
     @cached_property
     def filler(self) -> int:
@@ -100,6 +106,13 @@ class HiddenReader:
         added = own.get_added_tokens_decoder()  # may have other names: no text has them
         ids = (i for i in range(own.get_vocab_size()) if i not in added)
         return all(data.id_to_token(i + OWN_IDS) == own.id_to_token(i) for i in ids)
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """The special ids that the tokenizer puts before a text, and those that it puts after it."""
+        told = self.opened.tokenizer("a", return_special_tokens_mask=True)
+        ids, text = told["input_ids"], [i for i, special in enumerate(told["special_tokens_mask"]) if not special]
+        return (ids[: text[0]], ids[text[-1] + 1 :]) if text else (ids, [])
 
     def texts(self, tokens_NT: np.ndarray) -> list[str]:
         """Chunks as text; what is no whole character is replaced (`BROKEN`)."""
@@ -137,9 +150,9 @@ class HiddenReader:
         tokenizer, most = self.opened.tokenizer, self.opened.most_tokens
         with quiet():
             if self.shares_ids:
-                first = tokenizer("")["input_ids"]
-                rows = [[*first, *row] for row in (tokens_NT - OWN_IDS).clip(min=0).tolist()]
-                cut = [row[:most] for row in rows]
+                before, after = self._special
+                own, room = (tokens_NT - OWN_IDS).clip(min=0).tolist(), most - len(before) - len(after)
+                rows, cut = ([[*before, *row[:end], *after] for row in own] for end in (None, room))
             else:
                 texts = self.texts(tokens_NT)
                 rows = tokenizer(texts)["input_ids"]
@@ -173,9 +186,20 @@ class HiddenReader:
         needed = activation_bytes(opened.model.config, *size)
         refuse_full_memory(opened.name, needed, str(opened.model.device), f"activations of {self.batch} texts")
         order = np.argsort(lengths, kind="stable")
-        parts = [self._batch([rows[n] for n in order[i : i + self.batch]]) for i in range(0, len(rows), self.batch)]
+        cuts = [] if opened.padded else np.flatnonzero(np.diff(lengths[order])) + 1  # there, texts of one length alone
+        parts = [
+            self._batch([rows[n] for n in some[i : i + self.batch]])
+            for some in np.split(order, cuts)
+            for i in range(0, len(some), self.batch)
+        ]
         back = torch.from_numpy(np.argsort(order, kind="stable"))
-        return [torch.cat(some)[back] for some in zip(*parts, strict=True)]
+        vectors = [torch.cat(some)[back] for some in zip(*parts, strict=True)]
+        if not all(bool(vectors_NM.isfinite().all()) for vectors_NM in vectors):
+            raise UsageError(
+                f"{opened.name} gives hidden states that are no numbers in {opened.precision}: its weights are "
+                "damaged, or need another --precision."
+            )
+        return vectors
 
     def _batch(self, rows: list[list[int]]) -> list[Tensor]:
         """One forward pass."""
@@ -184,7 +208,12 @@ class HiddenReader:
         lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
         within = any(view.layer < self.opened.layers for view in self.views)
-        out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+        with refusing(f"{self.opened.name} cannot read {longest} tokens"):
+            out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+            return self._read_out(out, ids_BN, mask_BN, lengths_B)
+
+    def _read_out(self, out: Any, ids_BN: Tensor, mask_BN: Tensor, lengths_B: Tensor) -> list[Tensor]:
+        """The vectors of each view."""
         read = []
         for view in self.views:
             h_BND = self.opened.state(out, view.layer)

@@ -45,7 +45,12 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
         self.encoder = build_encoder(shape.encoder, self.base, self.embed, self.decoder)
         self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
         # Learned positions end somewhere; rotary ones only become strange there, but are not asked to either.
-        self.base_positions = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+        self.base_positions = self.base.most_tokens
+        if self.base_positions is not None and shape.window_tokens > self.base_positions:
+            raise UsageError(
+                f"{shape.base} has {self.base_positions} positions, too few for {shape.chunks} chunks of {T} tokens: "
+                "choose fewer or shorter chunks."
+            )
 
     @property
     def start_of_reading(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -3,22 +3,20 @@
 import copy
 import importlib.util
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from memlm import huggingface as hf
-from memlm.errors import UsageError, first_line
+from memlm.errors import UsageError, refusing
 from memlm.files import read_json
 from memlm.memory.encoder import fingerprint
 from memlm.pretrained.checks import DTYPES, check_folder, refuse_full_memory, weights_bytes
+from memlm.pretrained.examine import UNLIMITED, Seen, examine, most_tokens
 from memlm.pretrained.places import find
 from memlm.pretrained.rounding import round_weights
 
@@ -41,7 +39,9 @@ class Pretrained:
     kind: Kind  # what it was trained as
     # Of a sentence-transformers model, the modules after its transformer: hidden states -> one embedding.
     pooling: nn.Sequential | None = field(default=None, repr=False)
-    most_tokens: int = 1 << 20  # of a text; what is longer is cut
+    most_tokens: int = UNLIMITED  # of a text; what is longer is cut
+    padded: bool = True  # whether padding beside a text makes no difference to it
+    layered: bool = True  # whether the hidden states below its last layer are told apart by layer
     precision: Precision = "fp32"  # of its numbers
     quantize: Quantize | None = None  # how its linear weights were rounded, if they were
 
@@ -95,11 +95,11 @@ def open_pretrained(
     config = _config(name, folder)
     kind: Kind = "sentence" if sentence else _kind(config)
     if head and kind != "causal":
-        raise UsageError(f"{name} is no causal language model ({config.model_type}): it predicts no next token.")
-    with torch.device("meta"), hf.quiet():  # counts the weights without making them
+        raise _no_causal(name, config)
+    with torch.device("meta"), hf.quiet(), refusing(f"{name} cannot be made from its config"):  # counts its weights
         size = weights_bytes((hf.AutoModelForCausalLM if head else hf.AutoModel).from_config(config), precision)
     refuse_full_memory(name, size, device, f"its weights in {precision}")
-    with _told(name):
+    with refusing(f"{name} cannot be loaded"):
         opened = _open_sentence(name, place, precision) if sentence else _load(name, place, head, precision)
     model, tokenizer, pooling = opened
     if quantize:
@@ -108,8 +108,16 @@ def open_pretrained(
     for module in (model, pooling):
         if module is not None:
             nn.Module.to(module, device).eval().requires_grad_(False)
-    most = min(getattr(config, "max_position_embeddings", None) or 1 << 20, tokenizer.model_max_length, 1 << 20)
-    return Pretrained(name, source, model, tokenizer, kind, pooling, most, precision, quantize)
+    with refusing(f"{name} does not read text as language models do", ": choose another model"):
+        most = most_tokens(model, config, tokenizer, name)
+        body, layers = cast(hf.PreTrainedModel, model.base_model), config.get_text_config().num_hidden_layers
+        seen = examine(name, body, tokenizer, layers, most)
+    kind = kind if sentence else _kind_of(seen, config)
+    if head and kind != "causal":
+        raise _no_causal(name, config)
+    return Pretrained(
+        name, source, model, tokenizer, kind, pooling, most, seen.padded, seen.layered, precision, quantize
+    )
 
 
 def untrained(trained: Pretrained, seed: int) -> Pretrained:
@@ -139,12 +147,23 @@ def _kind(config: hf.PreTrainedConfig) -> Kind:
     return "masked" if saved_as.endswith("ForMaskedLM") else "encoder"
 
 
+def _kind_of(seen: Seen, config: hf.PreTrainedConfig) -> Kind:
+    """What a model is used as: causal where it is seen to be, whatever its class is called."""
+    said = _kind(config)
+    if seen.causal:
+        return "causal" if seen.recalls else said
+    masked = config.model_type in hf.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return said if said != "causal" else "masked" if masked else "encoder"
+
+
+def _no_causal(name: str, config: hf.PreTrainedConfig) -> UsageError:
+    return UsageError(f"{name} is no causal language model ({config.model_type}): it predicts no next token.")
+
+
 def _config(name: str, folder: Path) -> hf.PreTrainedConfig:
     """Its config; only models with one stack have one hidden state a token to be measured."""
-    try:
+    with refusing(f"{name} has a config that transformers cannot read"):
         config = hf.AutoConfig.from_pretrained(folder)
-    except (ValueError, KeyError, OSError) as error:
-        raise UsageError(f"{name} has a config that transformers cannot read: {first_line(error)}.") from None
     if config.is_encoder_decoder:
         raise UsageError(
             f"{name} is an encoder-decoder model ({config.model_type}): memlm measures causal, masked, encoder and "
@@ -192,19 +211,8 @@ def _transformer_folder(name: str, folder: Path) -> Path:
     """Where in a sentence-transformers folder its transformer lies."""
     try:
         within = folder / read_json(folder / "modules.json")[0]["path"]
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError, ValueError):
         raise UsageError(f"{folder / 'modules.json'} tells no modules: fetch {name} again.") from None
     if not (within / "config.json").is_file():
         raise UsageError(f"{name} does not begin with a transformer: there is no config.json in {within}.")
     return within
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What transformers raises, in one sentence."""
-    try:
-        yield
-    except ImportError as error:
-        raise UsageError(f"{name} needs a package that is not installed: {first_line(error)}.") from None
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-        raise UsageError(f"{name} cannot be loaded: {first_line(error)}.") from None

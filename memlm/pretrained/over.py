@@ -37,7 +37,7 @@ class OverBase(TextMemory):
 
     def build(self, shape: Any, vocab_size: int) -> None:
         """Open the base that the shape names; the config then also tells where it came from."""
-        self.base = open_base(shape.base, vocab_size, self.config.base_fingerprint)
+        self.base = open_base(shape.base, vocab_size, shape.window_tokens, self.config.base_fingerprint)
         self.config.base_source, self.config.base_fingerprint = self.base.source, self.base.fingerprint
 
     def read_soft(self, shape: ReaderConfig, layers: int) -> None:

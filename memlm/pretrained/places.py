@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from memlm import ui
-from memlm.errors import UsageError, WorkError, first_line
+from memlm.errors import UsageError, WorkError, first_line, refusing
 from memlm.files import atomic_folder, read_json, sha256_file, write_json
 from memlm.huggingface import AutoModelForCausalLM, AutoTokenizer, quiet
 from memlm.pretrained.checks import refuse_pointer
@@ -104,21 +104,18 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise UsageError("reading GGUF files needs the package gguf: pip install 'memlm[pretrained]'.")
     from gguf import GGUFReader
 
-    try:
+    with refusing(f"{gguf} is damaged or cut short", ": fetch it again"):
         tensors = GGUFReader(gguf).tensors
-    except (ValueError, OSError, IndexError, KeyError) as error:
-        raise UsageError(f"{gguf} is damaged or cut short ({first_line(error)}): fetch it again.") from None
     weights = Counter[str]()
     for tensor in tensors:
         weights[tensor.tensor_type.name] += int(tensor.n_elements)
+    if not weights:
+        raise UsageError(f"{gguf} holds no weights, only a vocabulary: name the file that has them.")
     (kind, _), *_ = weights.most_common(1)
     ui.say(f"converting {gguf.name} to a folder of safetensors, once")
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise UsageError(f"{gguf} cannot be read by transformers: {first_line(error)}") from None
+    with refusing(f"{gguf} cannot be read by transformers"), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # They are plain fp32 weights now, which transformers would still not save as such.
     vars(model)["hf_quantizer"] = None
     vars(model.config).pop("quantization_config", None)

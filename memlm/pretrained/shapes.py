@@ -7,6 +7,7 @@ from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
 from memlm.models.kind import OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
+from memlm.ranges import Checked, Count, Natural, Whole
 from memlm.readers.config import ReaderConfig
 
 
@@ -16,9 +17,9 @@ class BaseEncoderShape(EncoderConfig):
 
     kind: ClassVar[str] = "base"
 
-    memory_dim: int = 576  # M, the numbers that are stored; another width than the model's is a linear map
+    memory_dim: Count = 576  # M, the numbers that are stored; another width than the model's is a linear map
     memory_norm: bool = True  # LayerNorm on the memory
-    layer: int = -1  # whose hidden states: 0 are the embeddings, -1 the last
+    layer: Whole = -1  # whose hidden states: 0 are the embeddings, -1 the last
     readout: Literal["last", "mean"] = "last"
     begins: bool = True  # reads <|end|> before the chunk
 
@@ -41,8 +42,8 @@ class SoftTokens(ReaderConfig):
     kind: ClassVar[str] = "soft-tokens"
     module: ClassVar[str] = "memlm.pretrained.soft:SoftSlots"
 
-    width: int = 128  # of what a memory is unrolled into, for each token ...
-    hidden: int = 1024  # ... and of the layer that makes a soft token of it
+    width: Count = 128  # of what a memory is unrolled into, for each token ...
+    hidden: Count = 1024  # ... and of the layer that makes a soft token of it
 
     def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
         """All of it."""
@@ -50,17 +51,16 @@ class SoftTokens(ReaderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseConfig:
+class BaseConfig(Checked):
     """A causal language model of others as a decoder."""
 
     name: str = "smollm2"  # a known name, a folder, a GGUF file, or one of the hub
-    lora_rank: int = 8  # of the adapter; 0: none
+    lora_rank: Natural = 8  # of the adapter; 0: none
     lora_targets: tuple[str, ...] = ()  # ends of the names of layers that get some; none: all linear ones
     trained: bool = False  # full fine-tuning
 
     def __post_init__(self) -> None:
-        if self.lora_rank < 0:
-            raise UsageError(f"an adapter cannot be of rank {self.lora_rank}: 0 is none.")
+        super().__post_init__()
         if self.lora_rank and self.trained:
             raise UsageError("an adapter and full fine-tuning are two ways: set lora_rank 0, or leave trained out.")
 
@@ -80,7 +80,7 @@ class SoftAutoencoderShape(OfEncoder):
     base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
     encoder: EncoderShape = field(default_factory=_slots_encoder)
     decoder: SoftTokens = field(default_factory=SoftTokens)
-    negatives: int = 2048  # tokens that a step tells apart beside its own; held-out figures tell all apart
+    negatives: Count = 2048  # tokens that a step tells apart beside its own; held-out figures tell all apart
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -102,10 +102,6 @@ class PretrainedShape(OfEncoder, OfChunks):
     reader: ReaderConfig = field(default_factory=SoftTokens)
     positions: Literal["original", "variable"] = "original"
     decoder: BaseConfig = field(default_factory=BaseConfig)
-
-    def __post_init__(self) -> None:
-        if self.chunks < 1:
-            raise UsageError("a memory model needs at least one chunk.")
 
     @property
     def base(self) -> str:

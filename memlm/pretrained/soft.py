@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.errors import UsageError
 from memlm.memory.bridge import SlotsBridge
 from memlm.memory.encoder import StateEncoder
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
@@ -61,6 +62,11 @@ class BaseEncoder(OverTokens):
 
     def __init__(self, shape: BaseEncoderShape, base: Base, embed: Tokens, decoder: Any):
         super().__init__(shape, base, embed)
+        if not -decoder.layers - 1 <= shape.layer <= decoder.layers:
+            raise UsageError(f"{base.name} has layers 0 (embeddings) to {decoder.layers}, not {shape.layer}.")
+        inner = base.lm.config.get_text_config().hidden_size
+        if inner != base.width and shape.layer not in (-1, decoder.layers):  # OPT-350m: narrower at both ends
+            raise UsageError(f"inner layers of {base.name} have {inner} numbers, tokens {base.width}: set layer -1.")
         self._decoder = (decoder,)
         self.read_out(base.width)
 

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlm.errors import UsageError
-from memlm.files import read_json
-from memlm.tokens.tokenizer import END, PAD, load_tokenizer
+from memlm.errors import UsageError, refusing
+from memlm.files import read_object
+from memlm.tokens.tokenizer import END, PAD, check_byte_level, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,7 +38,9 @@ def transplant(tokenizer: "Tokenizer", name: str) -> "Tokenizer":
     own = [{**token, "id": token["id"] + SHIFT, "content": _other(token["content"])} for token in told["added_tokens"]]
     told["added_tokens"] = [_special(PAD, 0), _special(END, 1), *own]
     told |= {"post_processor": None, "truncation": None, "padding": None}
-    ours = Tokenizer.from_str(json.dumps(told))
+    with refusing(f"the tokenizer of {name} cannot take our two special tokens"):
+        ours = Tokenizer.from_str(json.dumps(told))
+    check_byte_level(ours, f"the tokenizer of {name}")
     ours.encode_special_tokens = True
     return ours
 
@@ -58,7 +60,7 @@ def tokenizer_for(name: str) -> "Tokenizer":
     language model (a folder, a known name or one of the hub) the tokenizer is transplanted.
     """
     config = Path(name) / "config.json"
-    theirs = config.is_file() and not str(read_json(config).get("model_type")).startswith("memlm-")
+    theirs = config.is_file() and not str(read_object(config).get("model_type")).startswith("memlm-")
     if Path(name).exists() and not theirs:
         return load_tokenizer(Path(name))
     from memlm.pretrained.opening import open_pretrained

@@ -5,12 +5,13 @@ names it.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import BRIDGES
 from memlm.named import check_named
 from memlm.nn.config import StackConfig
+from memlm.ranges import Count, Natural, Range
 from memlm.records import Kinds
 
 PositionScheme = Literal["original", "variable", "fixed"]
@@ -52,11 +53,7 @@ class VectorReader(ReaderConfig):
     kind: ClassVar[str] = "vector"
     module: ClassVar[str] = "memlm.readers.vector:Vector"
 
-    vectors: int = 1  # S
-
-    def __post_init__(self) -> None:
-        if self.vectors < 1:
-            raise UsageError(f"a memory needs at least one vector, not {self.vectors}.")
+    vectors: Count = 1  # S
 
 
 def _pointwise() -> StackConfig:
@@ -73,6 +70,7 @@ class Recalling(ReaderConfig):
     unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_named("bridge", self.bridge, BRIDGES)
 
     def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
@@ -97,21 +95,14 @@ class PointerReader(Recalling):
     kind: ClassVar[str] = "pointer"
     module: ClassVar[str] = "memlm.readers.pointer:Pointer"
 
-    word_dim: int = 64  # numbers of a word before it becomes part of a key
-    key_dim: int = 64  # d
-    window: int = 3  # newest memories whose words the decoder reads before the tokens of a chunk
-    top: int = 16  # memories opened by finding; the newest two are open always
-    heads: int = 2  # ways of sharing among opened places
-    gate: int = 64  # width of the network that chooses between the language model and what is found
+    word_dim: Count = 64  # numbers of a word before it becomes part of a key
+    key_dim: Count = 64  # d
+    window: Natural = 3  # newest memories whose words the decoder reads before the tokens of a chunk
+    top: Annotated[int, Range(4)] = 16  # memories opened by finding, of which looks of earlier words get 4
+    heads: Count = 2  # ways of sharing among opened places
+    gate: Count = 64  # width of the network that chooses between the language model and what is found
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("word_dim", "key_dim", "heads", "gate"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"the reader's {name} must be at least 1, not {getattr(self, name)}.")
-        if self.window < 0:
-            raise UsageError(f"window is a number of memories, 0 or more, not {self.window}.")
         if self.key_dim % 2:
             raise UsageError(f"keys are kept two numbers a byte: key_dim must be even, not {self.key_dim}.")
-        if self.top < 4:
-            raise UsageError(f"a pointer opens at least 4 memories, not {self.top}: each of its looks needs some.")

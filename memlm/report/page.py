@@ -8,12 +8,13 @@ from markupsafe import Markup
 
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
+from memlm.locks import one_writer
 from memlm.report import choose, compared, lineage, views
 from memlm.report.claims import claims
 from memlm.report.figures import inline_svg, png
 from memlm.report.plots import charts_of
 from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs
+from memlm.report.reading import read_runs, shown
 from memlm.report.runs import Runs
 from memlm.report.text import figure_of, templates
 
@@ -49,6 +50,7 @@ def render(report: Report) -> str:
     return env.get_template("page.html.j2").render(**report, css=css, svg=lambda chart: Markup(inline_svg(chart)))
 
 
+@one_writer
 def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> dict[str, Any]:
     """Read runs, write the page and its figures; a page that is there already is replaced.
 
@@ -61,7 +63,7 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
         What was written and the headline's figures, as JSON values.
 
     Raises:
-        UsageError: a path that is no run, or an `out` that is no page.
+        UsageError: a path that is no run, an `out` that is no page, or one that another process writes.
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
@@ -69,11 +71,14 @@ def write_report(paths: list[Path], out: Path, figures: Path | None = None) -> d
     folder = Path(figures) if figures else out.with_name(f"{out.stem}-figures")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder for the figures.")
-    report = make_report(read_runs(paths))
-    write_text(out, render(report))
-    pictures = {folder / f"{chart.name}.png": chart for some in report["charts"].values() for chart in some}
-    for picture, chart in pictures.items():
-        write_bytes(picture, png(chart))
+    with shown(paths):
+        report = make_report(read_runs(paths))
+        page = render(report)
+        charts = [chart for some in report["charts"].values() for chart in some]
+        pictures = {folder / f"{chart.name}.png": png(chart) for chart in charts}
+    for picture, content in pictures.items():
+        write_bytes(picture, content)
+    write_text(out, page)  # last: where it is all is
     kinds = {"measurements": "measurement", "training_runs": "training", "access": "access"}
     kinds |= {"evaluations": "evaluation", "benchmarks": "benchmark"}
     best = {

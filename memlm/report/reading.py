@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memlm.errors import UsageError
-from memlm.files import read_json
+from memlm.errors import UsageError, refusing
+from memlm.files import read_json, read_object
 from memlm.report.runs import Row, Run, Runs, linked
 from memlm.train.tracking import read_metrics
 
@@ -64,6 +65,12 @@ def read_runs(paths: Iterable[Path]) -> Runs:
         return first, order.index(run.name)
 
     return runs._replace(training=linked(sorted(runs.training, key=place)))
+
+
+def shown(paths: Iterable[Path]) -> AbstractContextManager[None]:
+    """Rows are read as they are: what a damaged one, or one of another version, leads to is a sentence."""
+    some = ", ".join(map(str, [*paths][:3]))
+    return refusing(f"{some} cannot be shown", ": a file there is damaged, or of another version")
 
 
 def _read(path: Path) -> list[Run]:
@@ -132,10 +139,7 @@ def _with_twins(rows: list[Row]) -> list[Row]:
 
 def _object(path: Path) -> dict[str, Any]:
     """A JSON object, empty if the file is not there."""
-    value = read_json(path) if path.exists() else {}
-    if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no JSON object: restore it or leave this run out.")
-    return value
+    return read_object(path) if path.exists() else {}
 
 
 def _stages(path: Path) -> tuple[str, ...]:

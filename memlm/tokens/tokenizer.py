@@ -6,13 +6,16 @@ Unusual here: GPT-2's pre-tokeniser never joins a word with the white space afte
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memlm.errors import UsageError, first_line
+from memlm.errors import UsageError, refusing
+from memlm.tokens.detokenise import token_spellings
 from memlm.tokens.pieces import cut_pieces
 
 if TYPE_CHECKING:
@@ -48,9 +51,16 @@ class Sample:
                 self._every *= 2
                 self._bytes = sum(len(text.encode()) for _, text in self._kept)
 
-    def texts(self, before: int | None = None) -> list[str]:
-        """The sample, without what reaches beyond character `before`."""
-        return [text for place, text in self._kept if before is None or place + len(text) <= before]
+    def texts(self, without: Iterable[tuple[int, int]] = ()) -> list[str]:
+        """The sample, without what lies in spans of characters, [start, end) each, in order and apart."""
+        spans = list(without)
+        starts = [start for start, _ in spans]
+
+        def kept(place: int, end: int) -> bool:
+            before = bisect_left(starts, end) - 1  # the last span that begins before the slice ends
+            return before < 0 or spans[before][1] <= place
+
+        return [text for place, text in self._kept if kept(place, place + len(text))]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -86,18 +96,49 @@ def load_tokenizer(path: Path) -> "Tokenizer":
     path = path / "tokenizer.json" if path.is_dir() else path
     if not path.is_file():
         raise UsageError(f"{path} is not there: name a tokenizer.json or a folder that holds one.")
-    try:
+    with refusing(f"{path} is no tokenizer that can be read"):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise UsageError(f"{path} is no tokenizer that can be read ({first_line(error)}).") from None
-    if '"ByteLevel"' not in json.dumps(json.loads(tokenizer.to_str())["decoder"]):
-        raise UsageError(f"{path} is not a byte-level tokenizer: it could not give back every text, nor count bytes.")
+    check_byte_level(tokenizer, str(path))
     if end_id(tokenizer) is None:
         raise UsageError(f"{path} has no token that ends a document (one of {', '.join(_ENDS)}).")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def check_byte_level(tokenizer: "Tokenizer", name: str) -> None:
+    """UsageError where a token of the tokenizer `name` is not written in the alphabet of 256 bytes."""
+    told = json.dumps(json.loads(tokenizer.to_str())["decoder"])
+    try:
+        if '"ByteLevel"' not in told:
+            raise KeyError
+        token_spellings(tokenizer)
+    except KeyError:
+        raise UsageError(
+            f"{name} is not a byte-level tokenizer: it could not give back every text, nor count bytes."
+        ) from None
+
+
+class Exact:
+    """Whether texts come back from their ids byte for byte: a normaliser, or a space before a text, changes them."""
+
+    def __init__(self, tokenizer: "Tokenizer", name: str):
+        self._spelt, self._name = token_spellings(tokenizer), name
+
+    def check(self, text: str, ids: np.ndarray, document: str) -> None:
+        """UsageError: it does not; the sentence tells which share of the words is changed."""
+        spelt = b"".join(self._spelt.get(i, b"") for i in ids.tolist())
+        if spelt == text.encode():
+            return
+        words = list(zip_longest(text.split(), spelt.decode("utf-8", "replace").split(), fillvalue=""))
+        changed = [pair for pair in words if pair[0] != pair[1]]
+        some = ascii(changed[0][0]) + " as " + ascii(changed[0][1]) if changed else "white space"
+        raise UsageError(
+            f"{self._name} changes the text before it reads it: of {len(words):,} words of {document} "
+            f"{len(changed) / max(1, len(words)):.1%} come back changed ({some}): normalise the text first, or take "
+            "another tokenizer."
+        )
 
 
 def end_id(tokenizer: "Tokenizer") -> int | None:

@@ -3,19 +3,20 @@
 checkpoints/step-00000500/model.safetensors, optimizer.safetensors, state.json (step, hashes, running figures)
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from memlm import __version__
 from memlm.errors import UsageError, WorkError
-from memlm.files import atomic_folder, read_json, sha256_file, write_json
+from memlm.files import atomic_folder, check_format, read_json, sha256_file, write_json
+from memlm.leftovers import remove
 
 _FILES = ("model.safetensors", "optimizer.safetensors")
+FORMAT = 1
 
 
 def save_checkpoint(
@@ -28,9 +29,10 @@ def save_checkpoint(
         # Generators' states travel as tensors beside the optimiser's.
         save_file({**optimizer, **_generators()}, scratch / _FILES[1])
         hashes = {name: sha256_file(scratch / name) for name in _FILES}
-        write_json(scratch / "state.json", {"step": step, "sha256": hashes, **state})
+        told = {"format": FORMAT, "memlm": __version__, "step": step, "sha256": hashes}
+        write_json(scratch / "state.json", told | state)
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
     return path
 
 
@@ -47,18 +49,26 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict
     """
     try:
         state = read_json(path / "state.json")
+    except UsageError as error:
+        raise _damaged(path, error) from None
+    check_format(state, FORMAT, f"the checkpoint {path}")
+    try:
         damaged = [name for name in _FILES if sha256_file(path / name) != state["sha256"][name]]
         if damaged:
             raise ValueError(f"{damaged[0]} has changed since it was written")
         model, optimizer = (load_file(path / name) for name in _FILES)
-    except (OSError, SafetensorError, ValueError, KeyError, UsageError) as error:
-        why = str(error).strip().rstrip(".")
-        raise WorkError(f"the checkpoint {path} is damaged ({why}): remove it to resume from the one before.") from None
+    except Exception as error:  # of our own reading, of safetensors, of a state that is no object
+        raise _damaged(path, error) from None
     torch.set_rng_state(optimizer.pop("rng"))
     on_device = optimizer.pop("rng_cuda", None)
     if on_device is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(on_device)
     return state, model, optimizer
+
+
+def _damaged(path: Path, error: Exception) -> WorkError:
+    why = str(error).strip().rstrip(".")
+    return WorkError(f"the checkpoint {path} is damaged ({why}): remove it to resume from the one before.")
 
 
 def _generators() -> dict[str, Tensor]:

@@ -16,13 +16,15 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import holds_files, read_json, write_json
 from memlm.legacy import modern_config
-from memlm.loading import build_model
+from memlm.loading import build_model, find_model
+from memlm.locks import one_writer
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
-from memlm.train.loop import build_accelerator, train
-from memlm.train.start import fitting, freeze
+from memlm.train.loop import build_accelerator, refuse_trackers, train
+from memlm.train.start import find_start, fitting, freeze
 
 
+@one_writer
 def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train every stage of `curriculum` into a folder of its name in `out`.
 
@@ -35,16 +37,16 @@ def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False)
         the last stage's summary, and those of all stages by name in `stages`.
 
     Raises:
-        UsageError: `out` exists and `resume` is false, or was begun with another curriculum; a stage cannot be run.
-            What can be known beforehand is told before the first stage begins.
+        UsageError: `out` holds files and `resume` is false; it was begun with another curriculum, or another process
+            trains there; a stage cannot be run. What can be known beforehand is told before the first stage begins.
         WorkError: as `train`.
     """
     out = Path(out)
-    if out.exists() and not resume:
-        raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
     if holds_files(out):
+        if not resume:
+            raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
         _refuse_another(load_curriculum(out), curriculum, out)
-    _check(curriculum)
+    _check(curriculum, out)
     first = next(iter(curriculum.stages.values()))
     accelerator = build_accelerator(first, out)
     accelerator.wait_for_everyone()  # all processes have seen whether `out` was there
@@ -81,12 +83,15 @@ def _refuse_another(begun: Curriculum, asked: Curriculum, out: Path) -> None:
     raise UsageError(f"{out} was begun with another curriculum ({what}): name another place.")
 
 
-def _check(curriculum: Curriculum) -> None:
+def _check(curriculum: Curriculum, out: Path) -> None:
     """Refuse what a later stage would refuse after hours: its data, what it freezes, what it starts from."""
     for name, config in curriculum.stages.items():
+        refuse_trackers(config)
         corpus = Corpus.open(config.data)
         with torch.device("meta"):  # names and sizes, no weights
             model = build_model(config.model, corpus.vocab_size, config.seed)
         freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
+        if config.start and str(config.start) not in curriculum.stages:
+            find_model(find_start(config.start, out / name))
         if str(config.start) in curriculum.stages:
             fitting(config.model, curriculum.stages[str(config.start)].model, f"the stage {config.start}, for {name},")

@@ -24,9 +24,10 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.errors import UsageError, WorkError
-from memlm.files import holds_files, read_json, write_json
+from memlm.files import holds_files, read_json, sha256_file, telling_version, write_json, write_last
 from memlm.legacy import modern_config
-from memlm.loading import build_model, save_model
+from memlm.loading import build_model, find_model, save_model
+from memlm.locks import held
 from memlm.nn.compiled import WORTHWHILE, compile_parts
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
@@ -45,7 +46,7 @@ from memlm.train.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
-from memlm.train.start import find_start, freeze, start_from
+from memlm.train.start import ORIGIN, find_start, freeze, refuse_changed, start_from
 from memlm.train.tracking import Display, Metrics
 
 _LOGITS = 2**26  # numbers of logits at a time while evaluating: what bounds the memory of large vocabularies
@@ -62,22 +63,37 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             an uninterrupted run; a run that has ended is returned as it is.
 
     Raises:
-        UsageError: `out` exists and `resume` is false, or was begun with another config; the data, the model to
-            start from or the parts to freeze do not fit.
+        UsageError: `out` holds files and `resume` is false; it was begun with another config, data or model to start
+            from; another process trains there; the data, the model to start from or the parts to freeze do not fit.
         WorkError: the loss is no number or has diverged; a damaged checkpoint; a full disk.
     """
     out = Path(out)
-    if out.exists() and not resume:
+    done = _done(config, out, resume)
+    if done is None:
+        with held(out):
+            done = _done(config, out, resume) or _train(config, out)  # what another process did meanwhile is seen
+    return done
+
+
+def _done(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | None:
+    """The summary of a run that has ended; refuses a folder that is not this run's."""
+    if not holds_files(out):
+        return None
+    if not resume:
         raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
-    if holds_files(out) and (begun := load_config(out)) != config:
+    if (begun := load_config(out)) != config:
         differing = [name for name in to_dict(config) if getattr(begun, name) != getattr(config, name)]
         raise UsageError(f"{out} was begun with another config (see {', '.join(differing)}): name another place.")
-    if (out / "summary.json").exists():
-        return read_json(out / "summary.json")
+    refuse_changed(out, config)
+    return read_json(out / "summary.json") if (out / "summary.json").exists() else None
 
+
+def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
+    """All of `train` but what it refuses beforehand."""
     tune_cpu()
     accelerator = build_accelerator(config, out)
     corpus = Corpus.open(config.data)
+    tokenizer = corpus.tokenizer  # now: DATA may be prepared anew while this run keeps what it has open
     T = config.model.chunk_tokens
     objective = build_objective(config.objective, corpus.vocab_size, config.context, T)
     window = objective.window(config.model.window_tokens)
@@ -92,13 +108,14 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
 
     model = build_model(config.model, corpus.vocab_size, config.seed)
     checkpoints = list_checkpoints(out / "checkpoints")
-    started_from = None
+    origin: dict[str, Any] = {"data": corpus.hash}
     if checkpoints:  # which hold all weights: the model that it started from may be gone
-        started_from = read_json(out / "environment.json").get("start")
+        origin |= {key: told for key, told in read_json(out / "environment.json").items() if key in ORIGIN}
     elif config.start:
         folder = find_start(config.start, out)
         fresh = {"fresh_embedding": config.fresh_embedding, "shrink_perturb": config.shrink_perturb}
-        started_from = start_from(model, folder, corpus.tokenizer, **fresh)
+        origin["start_sha256"] = sha256_file(find_model(folder) / "model.safetensors")
+        origin["start"] = start_from(model, folder, tokenizer, **fresh)
     freeze(model, config.frozen, fresh_embedding=config.fresh_embedding)
     torch.manual_seed(config.seed)
     long = config.steps * config.accumulate >= WORTHWHILE
@@ -130,7 +147,6 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     metrics = None
     if accelerator.is_main_process:
         write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
-        origin = {"data": corpus.hash, **({"start": started_from} if started_from else {})}
         write_json(out / "environment.json", {**environment(accelerator.device.type), **origin})
         metrics = Metrics(out / "metrics.jsonl", step)
     if config.trackers:
@@ -194,8 +210,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     if not row:  # resumed from a checkpoint that was the last one
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
-        save_model(model, corpus.tokenizer, out / "model")
-        write_json(out / "summary.json", row)
+        save_model(model, tokenizer, out / "model")
+        write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
     accelerator.wait_for_everyone()
     return row
 
@@ -206,7 +222,8 @@ def load_config(run: Path) -> TrainConfig:
     Raises:
         UsageError: `run` holds none, or one that this version does not understand.
     """
-    return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
+    with telling_version(Path(run)):
+        return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
 
 
 def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
@@ -216,9 +233,7 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         UsageError: no such device here, or a tracker that is not installed.
     """
     cpu = device_of(config.device).type == "cpu"
-    installed = {str(name) for name in get_available_trackers()}
-    if absent := [name for name in config.trackers if name not in installed]:
-        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
+    refuse_trackers(config)
     return Accelerator(
         cpu=cpu,
         mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
@@ -226,6 +241,13 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         log_with=list(config.trackers) or None,
         project_dir=str(out),
     )
+
+
+def refuse_trackers(config: TrainConfig) -> None:
+    """UsageError where a tracker is not installed."""
+    installed = {str(name) for name in get_available_trackers()}
+    if absent := [name for name in config.trackers if name not in installed]:
+        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
 
 
 def _held_out(

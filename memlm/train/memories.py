@@ -2,6 +2,7 @@
 
 CACHE/<hash>/memories.npy   fp32 [N, M]
 CACHE/<hash>/meta.json      what they are of
+CACHE/<hash>/sha256.json    of both
 
 A run whose encoder is frozen as a whole keeps the memories of all chunks of its training stream in DATA/memories. Runs
 with the same encoder share them; `memlm prepare --overwrite` removes them with the data.
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 
 from memlm import ui
+from memlm.arrays import read_npy
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
-from memlm.files import atomic_folder, read_json, sha256_json, write_json
+from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_sums
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
@@ -82,14 +84,14 @@ def keep_all(
     if missing:
         _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * sum(kinds[k][1] for k in missing))
         with ExitStack() as stack:
-            files = {}
+            files, made = {}, {}
             for k in missing:
-                scratch = stack.enter_context(atomic_folder(folders[k], replace=True))
+                made[k] = stack.enter_context(atomic_folder(folders[k], replace=True))
                 # Written and not memory-mapped: a full disk is an error then, and not the end of the process.
-                files[k] = stack.enter_context(open(scratch / "memories.npy", "wb"))
+                files[k] = stack.enter_context(open(made[k] / "memories.npy", "wb"))
                 header = {"descr": "<f4", "fortran_order": False, "shape": tuple(metas[k]["shape"])}
                 np.lib.format.write_array_header_1_0(files[k], header)
-                write_json(scratch / "meta.json", metas[k])
+                write_json(made[k] / "meta.json", metas[k])
             bar = stack.enter_context(ui.progress(unit="chunks"))
             task = bar.add_task(f"{name}: memories", total=len(tokens_NT))
             for i in range(0, len(tokens_NT), batch):
@@ -98,6 +100,9 @@ def keep_all(
                 for k, file in files.items():
                     file.write(memories[k].float().cpu().numpy().astype("<f4", copy=False).tobytes())
                 bar.advance(task, len(ids_BT))
+            for k, file in files.items():
+                file.close()
+                write_sums(made[k])
     return [_opened(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
 
 
@@ -189,10 +194,10 @@ def _obstacle(config: TrainConfig, model: TextMemory, batch: Batch) -> str | Non
 
 def _opened(folder: Path, meta: dict[str, Any]) -> np.ndarray:
     try:
-        memory_NM = np.load(folder / "memories.npy", mmap_mode="r")
+        memory_NM = read_npy(folder / "memories.npy", mapped=True)
         if read_json(folder / "meta.json") != meta or [*memory_NM.shape] != meta["shape"]:
             raise ValueError
-    except (OSError, ValueError, EOFError, UsageError):
+    except (ValueError, UsageError):
         raise UsageError(f"the memories in {folder} are damaged: remove that folder, and they are made anew.") from None
     return memory_NM
 
@@ -202,4 +207,6 @@ def _refuse_full_disk(cache: Path, size: int) -> None:
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise WorkError(f"memories need {size / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB left: free some room.")
+        raise WorkError(
+            f"memories need {size / 1e6:,.1f} MB and {there} has {free / 1e6:,.1f} MB left: free some room."
+        )

@@ -12,18 +12,46 @@ import torch
 from tokenizers import Tokenizer
 
 from memlm import ui
+from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
+from memlm.files import read_json, sha256_file
 from memlm.kinds import ModelShape
 from memlm.loading import find_model, load_model
 from memlm.models.model import TextMemory
 from memlm.records import to_dict
 from memlm.tokens.tokenizer import load_tokenizer
+from memlm.train.config import TrainConfig
+
+ORIGIN = ("data", "start", "start_sha256")  # in environment.json: what a run was made from
 
 
 def find_start(start: Path, out: Path) -> Path:
     """The folder that `start` means for a run in `out`: a bare name is a run beside it, if there is one."""
     beside = out.parent / start
     return beside if len(start.parts) == 1 and beside.exists() else start
+
+
+def refuse_changed(out: Path, config: TrainConfig) -> None:
+    """Refuse to go on with a run whose data or start are not what they were; what is gone has not changed.
+
+    Raises:
+        UsageError: it tells the hash of then and of now.
+    """
+    path = out / "environment.json"
+    told = read_json(path) if path.exists() else {}
+    if "data" in told and (config.data / "data.json").exists():
+        _refuse(out, f"data {config.data}", told["data"], Corpus.open(config.data).hash)
+    start = find_start(config.start, out) if config.start else None
+    if "start_sha256" in told and start is not None and start.exists():
+        _refuse(out, f"the model {start}", told["start_sha256"], sha256_file(find_model(start) / "model.safetensors"))
+
+
+def _refuse(out: Path, what: str, then: str, now: str) -> None:
+    if then != now:
+        raise UsageError(
+            f"{out} was begun from {what} when that was {then[:12]} (SHA-256); it is {now[:12]} now: make it as it "
+            "was, or begin another run."
+        )
 
 
 def start_from(

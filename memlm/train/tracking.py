@@ -1,12 +1,14 @@
 """What a run says while it goes: metrics as JSON lines, continued without repeats by a resumed run; a display."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from memlm import ui
-from memlm.files import write_text
+from memlm.errors import UsageError
+from memlm.files import told, write_text
 
 
 class Metrics:
@@ -19,18 +21,29 @@ class Metrics:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one object."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with told(self.path, every=True), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that vouches for it
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects of a metrics file; a last line cut short by a kill is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    """The objects of a metrics file, each with its step; a last line cut short by a kill is left out.
+
+    UsageError where another one is no such object.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+            if type(row["step"]) is not int:
+                raise TypeError
+        except (ValueError, RecursionError, TypeError, KeyError):
+            if number == len(lines):
+                break
+            raise UsageError(f"{path}:{number} is damaged: remove that line.") from None
+        rows.append(row)
     return rows
 
 

@@ -177,11 +177,25 @@ def test_appending_leaves_files_of_others_and_links_alone(bank, model, tmp_path)
 def test_a_bank_that_changes_meanwhile_is_not_overwritten(bank, model):
     def documents():
         yield "new", "a"
-        encode_documents(model, tokenizer(), [("first", "b")], bank, append=True)
+        with pytest.raises(UsageError, match="is being written by process"):
+            encode_documents(model, tokenizer(), [("second", "b")], bank, append=True)
+        shutil.copytree(bank, other)
+        encode_documents(model, tokenizer(), [("first", "b")], other, append=True)
+        shutil.copytree(other, bank, dirs_exist_ok=True)  # by something that knows no locks
 
+    other = bank.with_name("other")
     with pytest.raises(WorkError, match="was changed"):
         encode_documents(model, tokenizer(), documents(), bank, append=True)
     assert Bank.open(bank).documents[-1].name == "first"
+
+
+def test_of_two_that_make_one_bank_the_second_is_refused(model, tmp_path):
+    def documents():
+        yield "first", "a"
+        with pytest.raises(UsageError, match="is being written by process"):
+            encode_documents(model, tokenizer(), [("second", "b")], tmp_path / "new")
+
+    assert [e.name for e in encode_documents(model, tokenizer(), documents(), tmp_path / "new").documents] == ["first"]
 
 
 def test_only_the_encoder_that_made_them_can_read_memories(made, model):
@@ -220,7 +234,7 @@ def test_a_damaged_bank_is_one_sentence(bank, model, name, damage):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 99}, "another format"),
+        ({"format": 99, "memlm": "9.9"}, r"of format 99, written by memlm 9\.9; memlm .* reads format 1"),
         ({"documents": "none"}, "is damaged"),
         ({"documents": [{}]}, "is damaged"),
         ({"chunk_tokens": "8"}, "is damaged"),

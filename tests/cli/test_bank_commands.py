@@ -103,6 +103,11 @@ def test_the_standard_input_is_a_document(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe")))
     assert main(["encode", "auto", "-", "--out", str(tmp_path / "broken")]) == 2
     assert "not UTF-8" in capsys.readouterr().err
+    for blank in (b"", b" \n\n"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(blank)))
+        assert main(["encode", "auto", "-", "--out", str(tmp_path / "empty")]) == 2
+        assert "holds no text" in capsys.readouterr().err
+        assert not (tmp_path / "empty").exists()
 
 
 def test_text_is_generated_from_memories(capsys):
@@ -161,7 +166,7 @@ WRONG = {
     "file of another kind": ("encode auto picture.png --out {out}", 2, "'.png' are not read"),
     "two of a name": ("encode auto texts/sea.txt again/sea.txt --out {out}", 2, "two files are called 'sea'"),
     "two of a name in folders": ("encode auto texts again --out {out}", 2, "two documents 'sea'"),
-    "no batch": ("encode auto texts --batch 0 --out {out}", 2, "at least one chunk"),
+    "no batch": ("encode auto texts --batch 0 --out {out}", 2, "batch must be at least 1"),
     "bank exists": ("encode auto texts --out bank", 2, "exists already"),
     "place below a file": ("encode auto texts --out empty.txt/bank", 1, "cannot be written"),
     "append to nothing": ("encode auto texts --append --out {out}", 2, "is not there"),

@@ -25,7 +25,7 @@ FIGURES = {"cross_entropy", "entropy_ratio", "token_accuracy", "exact_match", "u
 def test_the_whole_story(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "CONTEXTS", (32, 64))
     monkeypatch.setattr(memory, "run", partial(memory.run, chunk_tokens=4, stack=TINY))
-    source, out = write_documents(tmp_path / "text", count=3, words=600), tmp_path / "demo"
+    source, out = write_documents(tmp_path / "text", count=3, words=3000), tmp_path / "demo"
     argv = ["demo", "--source", str(source), "--out", str(out), "--scale", "0.002", "--json"]
     assert main(argv) == 0
     report = json.loads(capsys.readouterr().out)

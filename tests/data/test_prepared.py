@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memlm.data.corpus import Corpus
 from memlm.data.packing import TokenWriter
 from memlm.data.prepare import Prepare, prepare
-from memlm.data.split import assign, cut_tail
+from memlm.data.split import by_name, choose, cut_tail, draw
 from memlm.errors import UsageError, WorkError
 from memlm.tokens.pieces import Document
 
@@ -111,9 +111,9 @@ def test_a_wrong_setting_is_refused_before_any_work(books: Path, tmp_path: Path)
     for named, said in (
         ({"hold_out": ("b9",)}, "no document b9 to hold out; there are b0, b1"),
         ({"hold_out": tuple(f"b{i}" for i in range(6))}, "none is left"),
-        ({"valid_fraction": 0.0}, "between 0 and 1"),
-        ({"max_documents": 0}, "at least one"),
-        ({"sample_bytes": 0}, "learn"),
+        ({"valid_fraction": 0.0}, "above 0 and below 1"),
+        ({"max_documents": 0}, "at least 1"),
+        ({"sample_bytes": 0}, "at least 1"),
         ({"tokenizer": tmp_path / "nowhere"}, "not there"),
     ):
         with pytest.raises(UsageError, match=said):
@@ -170,23 +170,46 @@ def test_chunks_are_whole_and_inside_their_documents(books: Path, tmp_path: Path
         corpus.chunks(stream, 10**6)
 
 
-@given(
-    st.lists(st.sampled_from("abcd"), min_size=2, max_size=30),
-    st.integers(0, 99),
-    st.floats(0.01, 0.9),
-    st.lists(st.sampled_from("abcd"), max_size=2),
-)
-def test_a_split_keeps_all_documents_and_has_two_sides(names, seed, fraction, hold_out) -> None:
+@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=30), st.lists(st.sampled_from("abcd"), max_size=2))
+def test_named_documents_are_held_out_and_all_are_kept(names, hold_out) -> None:
     documents = [Document(name, [name]) for name in names]
-    pairs = list(assign(iter(documents), hold_out, fraction, seed))
+    pairs = list(by_name(iter(documents), hold_out))
     assert [document for document, _ in pairs] == documents
     assert any(held for _, held in pairs)
-    if not hold_out:
-        assert not pairs[0][1]
-        longer = list(assign([*documents, Document("e", ["e"])], (), fraction, seed))
-        assert [held for _, held in pairs[:-1]] == [held for _, held in longer[: len(pairs) - 1]]
-    elif set(hold_out) & set(names):
+    if set(hold_out) & set(names):
         assert all(held == (document.name in hold_out) for document, held in pairs)
+
+
+@given(st.lists(st.integers(2, 10**6), min_size=1, max_size=40), st.integers(0, 99), st.integers(1, 95))
+def test_a_draw_is_a_share_of_the_text_whatever_the_documents_sizes(sizes, seed, percent) -> None:
+    fraction, draws = percent / 100, [draw(seed, number, "") for number in range(len(sizes))]
+    shares = choose(draws, sizes, fraction)
+    held = sum(sizes[number] * share for number, share in shares.items())
+    goal = fraction * sum(sizes)
+    assert abs(held - goal) <= 0.1001 * goal
+    assert held < sum(sizes)
+    assert sum(share < 1 for share in shares.values()) <= 1
+    first = max(draws[number] for number in shares)  # in the order of their draws
+    assert all(number in shares for number, drawn in enumerate(draws) if drawn < first)
+
+
+@pytest.mark.parametrize("long", ["a", "b"])
+def test_a_document_nine_times_as_long_as_the_other_is_cut(long, tmp_path: Path) -> None:
+    whole = {name: f"Book {name}. " + TEXT * (900 if name == long else 100) for name in "ab"}
+    (tmp_path / "source").mkdir()
+    for name, text in whole.items():
+        (tmp_path / "source" / f"{name}.txt").write_text(text, encoding="utf-8")
+    for seed in range(4):
+        corpus = prepare(config(tmp_path / "source", tmp_path / f"data{seed}", seed=seed))
+        share = len(corpus.valid) / (len(corpus.valid) + len(corpus.train))
+        assert 0.04 < share < 0.06
+        (name,) = corpus.valid.names
+        (tail,) = texts(corpus, corpus.valid)
+        assert name.endswith(" (tail)")
+        assert whole[name[0]].endswith(tail)
+        assert sorted(len(text) for text in texts(corpus, corpus.train)) == sorted(
+            len(text) - (len(tail) if called == name[0] else 0) for called, text in whole.items()
+        )
 
 
 @given(st.lists(st.text("ab \n", min_size=1), min_size=1), st.data())

@@ -1,4 +1,8 @@
+import bz2
+import gzip
 import json
+import lzma
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +49,49 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_compressed_files_and_tables_are_read_and_what_is_left_out_is_named(tmp_path: Path, capsys) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "root"
+    elsewhere.mkdir()
+    root.mkdir()
+    (elsewhere / "linked.txt").write_text("linked")
+    (root / "folder").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    (root / "a.txt").write_text("A")
+    (root / "b.txt.gz").write_bytes(gzip.compress(b"\xef\xbb\xbfB"))
+    (root / "c.jsonl.bz2").write_bytes(bz2.compress(b'{"text": "C"}\n'))
+    (root / "d.md.xz").write_bytes(lzma.compress(b"D"))
+    (root / "e.csv").write_bytes('id,text\r\n1,"one\r\ntwo, ""three"" ✓"\r\n2,\r\n3,last'.encode())
+    (root / "f.tsv").write_text("text\tn\nx, y\t1\n")
+    (root / "notes.json").write_text("{}")
+    (root / "picture.png").write_bytes(b"\x89")
+    (root / "gone.txt").symlink_to(root / "nowhere")
+    (root / ".hidden").mkdir()
+    found = texts(open_source(str(root)))
+    assert found == {
+        **{"a": "A", "b": "B", "c:1": "C", "d": "D", "e:1": 'one\r\ntwo, "three" ✓', "e:3": "last"},
+        **{"f:1": "x, y", "folder/linked": "linked"},
+    }
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert ".hidden/, folder/back/, gone.txt, notes.json, picture.png" in said
+
+
+def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("A")
+    assert texts(open_source(str(tmp_path))) == {"caf\\xe9": "A"}
+    assert texts(open_source(str(tmp_path / os.fsdecode(b"caf\xe9.txt")))) == {"caf\\xe9": "A"}
+
+
+def test_a_home_that_is_not_known_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="is not there"):
+        open_source("~nosuchuser/x.txt")
+    monkeypatch.delenv("MEMLM_CACHE", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without an entry in passwd
+    with pytest.raises(UsageError, match="set MEMLM_CACHE"):
+        wheels.cache_folder()
+
+
 def test_files_of_one_stem_keep_their_suffix(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("A")
     (tmp_path / "a.txt").write_text("B")
@@ -73,7 +120,17 @@ BAD = {
     "number.jsonl": (b'{"text": 3}\n', "holds int, not text"),
     "surrogate.jsonl": (b'{"text": "a\\ud800"}\n', "lone surrogate at character 1"),
     "broken.parquet": (b"PAR1nonsense", "cannot be read as Parquet"),
-    "table.csv": (b"text\n", "files of kind '.csv' are not read"),
+    "digits.jsonl": (b'{"text": "a"}\n{"n": ' + b"9" * 5000 + b"}\n", "digits.jsonl:2 is not valid JSON"),
+    "deep.jsonl": (b"[" * 100_000 + b"\n", "deep.jsonl:1 is not valid JSON"),
+    "table.csv": (b"body,id\na,1\n", "'body', 'id'"),
+    "quote.csv": (b'text\n"a"b"\n', "quote.csv:2 cannot be read as CSV"),
+    "nul.csv": (b"text,n\n\xff,2\n", "not UTF-8"),
+    "picture.png": (b"\x89", "files of kind '.png' are not read"),
+    "cut.txt.gz": (gzip.compress(b"text" * 1000)[:-9], "cut.txt.gz cannot be read"),
+    "no.jsonl.gz": (b'{"text": "a"}', "no.jsonl.gz cannot be read"),
+    "no.txt.xz": (b"text", "no.txt.xz cannot be read"),
+    "no.txt.bz2": (b"text", "no.txt.bz2 cannot be read"),
+    "a.parquet.gz": (b"", "files of kind '.gz' are not read"),
     "none.ndjson": (b"\n", "holds no text"),
 }
 

@@ -1,3 +1,4 @@
+import unicodedata
 from functools import cache
 from pathlib import Path
 
@@ -5,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError
 from memlm.tokens.tokenizer import Sample, load_tokenizer, token_bytes, tokenise_pieces, train_tokenizer
 
@@ -87,8 +89,11 @@ def test_a_sample_keeps_to_its_limit_and_holds_everything_that_fits(pieces: list
     size = sum(len(text.encode()) for text in sample.texts())
     assert size <= max(limit, 40)
     if len("".join(pieces).encode()) <= limit:
-        assert sample.texts() == sample.texts(before=len("".join(pieces)))
-        assert "".join(sample.texts()) == "".join(pieces)
+        text = "".join(pieces)
+        assert "".join(sample.texts()) == text
+        half = len(text) // 2
+        assert text.startswith("".join(sample.texts(without=[(half, len(text))])))
+        assert not text or sample.texts(without=[(0, len(text))]) == []
 
 
 def test_a_sample_is_spread_over_the_whole() -> None:
@@ -99,3 +104,37 @@ def test_a_sample_is_spread_over_the_whole() -> None:
     assert len(numbers) >= 50
     assert np.ptp(np.diff(numbers)) == 0
     assert numbers[-1] > 900
+
+
+NFD = "Tie\u0302\u0301ng Vie\u0323\u0302t co\u0301 da\u0302\u0301u. " * 40
+CHANGING = {
+    "NFC": (normalizers.NFC(), NFD, "Tieng"),
+    "lowercase": (normalizers.Lowercase(), "The Sea was calm. " * 40, "50.3%"),
+    "strip": (normalizers.Strip(), "  the sea  " * 40, "white space"),
+    "a space before": (None, "the sea " * 40, "white space"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_tokenizer_that_changes_the_text_is_refused_with_the_share(name, tmp_path) -> None:
+    normalizer, text, said = CHANGING[name]
+    tokenizer = train_tokenizer([text], 300)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    call = Prepare(source=str(tmp_path / "a.txt"), out=tmp_path / "data", tokenizer=tmp_path / "tokenizer.json")
+    with pytest.raises(UsageError, match="changes the text before it reads it") as refusal:
+        prepare(call)
+    assert said in str(refusal.value) or name == "NFC"
+    assert not (tmp_path / "data").exists()
+    if name == "NFC":  # what its normaliser leaves alone comes back, and its bytes are those of the text
+        composed = unicodedata.normalize("NFC", text)
+        (tmp_path / "a.txt").write_text(composed, encoding="utf-8")
+        corpus = prepare(call)
+        sides = [corpus.meta[side] for side in ("train", "valid")]
+        assert sum(side["bytes"] for side in sides) == len(composed.encode())
+        spelt = [corpus.token_bytes[stream.tokens].sum() for stream in (corpus.train, corpus.valid)]
+        assert spelt == [side["bytes"] for side in sides]

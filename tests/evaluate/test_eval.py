@@ -187,11 +187,14 @@ WRONG = {
     "data absent": (["READING", "--tasks", "DATALESS"], "wants tiny.jsonl beside it, which is not there"),
     "broken data": (["READING", "--tasks", "BROKENDATA"], "cannot be used"),
     "task twice": (["READING", "--tasks", "TASK,TASK"], "the task tiny is asked for twice"),
-    "empty answer": (["READING", "--tasks", "ANSWERLESS"], "an answer is empty"),
+    "lists in lists": (["READING", "--tasks", "DEEP"], "nested deeper than 100"),
+    "data in data": (["READING", "--tasks", "ABYSS"], "nested deeper than 1000"),
+    "one document": (["READING", "--tasks", "ALONE"], "one has no interval"),
+    "empty answer": (["READING", "--tasks", "ANSWERLESS"], "empty answer in document 1"),
     "too long an answer": (["CAUSAL", "--tasks", "LONG"], "the model has room for 61"),
     "too many shots": (["READING", "--tasks", "TASK", "--num-fewshot", "4"], "too few to show 4"),
     "no such condition": (["READING", "--tasks", "TASK", "--conditions", "own,all"], "no condition 'all'"),
-    "limit": (["READING", "--tasks", "TASK", "--limit", "1"], "--limit must be at least 2"),
+    "limit": (["READING", "--tasks", "TASK", "--limit", "1"], "limit must be at least 2"),
     "making and asking": (["READING", "--make-tasks", "DATA"], "--make-tasks only writes tasks"),
     "making of nothing": (["--make-tasks", "EMPTY"], "not a prepared data set"),
     "too short to make": (["--make-tasks", "DATA", "--tokens", "8"], "48 tokens at least"),
@@ -211,6 +214,9 @@ def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
         "EMPTY": tmp_path / "empty",
         "TASK": write_task(tmp_path / "task"),
         "BROKEN": write_task(tmp_path / "broken", "task: [tiny\nof: it: all"),
+        "DEEP": write_task(tmp_path / "deep", "[" * 100_000),
+        "ABYSS": write_task(tmp_path / "abyss"),
+        "ALONE": write_task(tmp_path / "alone", lines=LINES[:1]),
         "NAMELESS": write_task(tmp_path / "nameless", YAML.replace("task: tiny", "tusk: tiny")),
         "FIELD": write_task(tmp_path / "field", YAML.replace("doc_to_target: answer", "doc_to_target: '{{no.such}}'")),
         "DATALESS": write_task(tmp_path / "dataless", lines=None),
@@ -218,6 +224,7 @@ def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
         "ANSWERLESS": write_task(tmp_path / "answerless", lines=[LINES[0], LINES[0] | {"choices": ["", " a"]}]),
         "LONG": write_task(tmp_path / "long", lines=[LINES[0] | {"choices": [" ships" * 90, " a"]}] * 3),
     }
+    (tmp_path / "abyss" / "tiny.jsonl").write_text("[" * 100_000)
     (tmp_path / "brokendata" / "tiny.jsonl").write_text('{"context": \n')
     argv, expected = WRONG[name]
     argv = [",".join(str(places.get(part, part)) for part in word.split(",")) for word in argv]

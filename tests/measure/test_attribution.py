@@ -182,7 +182,7 @@ def test_what_cannot_be_attributed_is_told_in_a_sentence(corpus):
     assert "no earlier one" in alone["results"][0]["note"]
     with pytest.raises(UsageError, match="reads no chunks"):
         measure_attribution(build_model(AutoencoderShape(), corpus.vocab_size, 0), corpus, QUICK, "it")
-    with pytest.raises(UsageError, match="two at least"):
+    with pytest.raises(UsageError, match="one has no interval"):
         MeasureConfig(attribution=1)
 
 

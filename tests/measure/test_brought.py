@@ -260,8 +260,8 @@ def test_files_of_vectors_are_read_and_others_refused(tmp_path):
     save_file({"a": torch.ones(1, 1), "b": torch.ones(1, 1)}, tmp_path / "two.safetensors")
     (tmp_path / "a.csv").write_text("1,2")
     for name, expected in (
-        ("objects.npy", "no .npy file of numbers"),
-        ("cut.npy", "no .npy file of numbers"),
+        ("objects.npy", "no whole .npy file of numbers"),
+        ("cut.npy", "no whole .npy file of numbers"),
         ("cut.safetensors", "no whole .safetensors file"),
         ("two.safetensors", "holds 2 tensors"),
         ("a.csv", "read from .npy or .safetensors"),

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -243,3 +244,16 @@ def test_rows_of_the_fixture_have_the_keys_of_a_real_measurement():
     scores = ChunkScores(np.ones(4), np.ones((4, 3), bool), np.zeros((4, 3), int))
     keys = retention_figures(scores, scores, 9, np.ones(4), 2, 0).keys() | storage_figures([b"a"], 3, 9, 2).keys()
     assert keys <= result(*ROWS[1]).keys()
+
+
+def test_names_in_any_script_draw_no_warnings(tmp_path):
+    names = {"slots": "日本語の実行", "mixer": "запуск", "causal-mixer": "تشغيل 🦊"}
+    rows = [(names.get(row[0], row[0]), *row[1:]) for row in ROWS]
+    write_measurement(tmp_path / "runs" / "m", rows)
+    for name in names.values():
+        write_run(tmp_path / "runs" / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = write_report([tmp_path / "runs"], tmp_path / "ページ.html")
+    assert len(done["figures"]) == 4
+    assert all(name in (tmp_path / "ページ.html").read_text(encoding="utf-8") for name in names.values())

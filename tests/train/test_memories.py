@@ -185,7 +185,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(config, tmp_path, monkeypa
     assert not entries(config)
     with monkeypatch.context() as patch:
         patch.setattr("memlm.train.memories.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-        with pytest.raises(WorkError, match=r"memories need .* GB .* or train with --cache-memories off\."):
+        with pytest.raises(WorkError, match=r"memories need .* MB .* or train with --cache-memories off\."):
             train(config, tmp_path / "run")
     assert not (config.data / "memories").exists() or not list((config.data / "memories").iterdir())
     assert not (tmp_path / "run").exists()

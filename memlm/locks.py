@@ -1,0 +1,148 @@
+"""One writer a folder at a time: a lock that the system gives up when its process ends, however it ends.
+
+Of a folder NAME it is the file .NAME.lock beside it, since NAME itself may be exchanged for another folder; of a mount
+point, or where the parent cannot be written, NAME/.lock. Whoever takes it puts right what killed writers left.
+"""
+
+import errno
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from memlm.errors import MemlmError, UsageError
+from memlm.files import followed, is_fixed, told
+from memlm.leftovers import is_decided, leftovers, short, tidy
+from memlm.owners import me, owner_in
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder, or of a file, that shall be written; of the processes of one run the first one does.
+
+    Raises:
+        UsageError: another process holds it, or `path` is a link to nothing.
+        WorkError: the place cannot be written.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    path = followed(path)
+    lock = lock_of(path)
+    made = [folder for folder in lock.parents if not folder.exists()]
+    with told(path, every=True):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = _taken(lock, path)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS) or lock.exists() or not path.exists():
+                raise
+            file = None  # what is there can be read and not written: whoever tries that is told
+    if file is None:
+        yield
+        return
+    try:
+        with told(path, every=True):
+            tidy(path)
+        yield
+    finally:
+        with suppress(OSError):
+            os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
+            lock.unlink()  # while it is held: whoever waits for this file sees that it has no name any more
+        os.close(file)
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()  # if nothing was written there
+
+
+def one_writer(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function hold the lock of its argument `out`, unless that is None."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def alone(*args: P.args, **named: P.kwargs) -> R:
+        out = signature.bind(*args, **named).arguments.get("out")
+        with nullcontext() if out is None else held(Path(out)):
+            return function(*args, **named)
+
+    return alone
+
+
+def mend(path: Path) -> None:
+    """Before a folder is read: finish what a killed writer had decided, or take it back, if nobody writes there now."""
+    path = Path(path)
+    if is_decided(path) or (not path.exists() and leftovers(path)):
+        with suppress(MemlmError), held(path):
+            pass
+
+
+def lock_of(path: Path) -> Path:
+    """The file of a lock, of a path with all links followed."""
+    return path / ".lock" if is_fixed(path) else path.parent / f".{short(path.name)}.lock"
+
+
+def holder(path: Path) -> str | None:
+    """Who holds the lock of a path, in words; None if nobody does."""
+    with suppress(OSError):
+        file = os.open(lock_of(path), os.O_RDONLY)
+        try:
+            owner = owner_in(_text(file))  # asked first: to try the lock of a living writer is to hold it for a moment
+            return _words(file) if owner and owner.alive and not _lock(file) else None
+        finally:
+            os.close(file)
+    return None
+
+
+def _taken(lock: Path, path: Path) -> int:
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _lock(file):
+            by = _words(file)
+            os.close(file)
+            raise UsageError(f"{path} is being written by {by}: wait until it has ended, or name another place.")
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), lock.stat()):
+                break
+        os.close(file)  # it was given up, and its name with it, between the two steps
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, f"{me()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+    return file
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file; False if another process has."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the owner's word decides
+            pass
+        else:
+            return True
+    owner = owner_in(_text(file))
+    return owner is None or not owner.alive
+
+
+def _words(file: int) -> str:
+    owner, _, since = _text(file).partition(" ")
+    found = owner_in(owner)
+    return f"process {found.pid} on {found.host} since {since.strip()}" if found else "another process"
+
+
+def _text(file: int) -> str:
+    os.lseek(file, 0, os.SEEK_SET)
+    return os.read(file, 1000).decode(errors="replace")
