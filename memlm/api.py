@@ -13,13 +13,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents, encode_texts
+from memlm.bank.filing import filed
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
 from memlm.bank.recall import decode_texts
@@ -35,10 +36,12 @@ from memlm.tokens.tokenizer import tokenise_pieces
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from memlm.models.memory_model import ReadsMemories
     from memlm.models.model import TextMemory
     from memlm.pretrained.hidden import HiddenReader
 
 Texts = str | Sequence[str]
+FILED = 1024  # memories of a bank from which on they are filed, where the model's reader can
 
 
 def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout: str | None = None) -> "Model":
@@ -212,19 +215,24 @@ class OwnModel(Model):
         model = self.model
         if not isinstance(model, Generative):
             raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
-        given = None
+        given, before = {}, 0 if memories is None else len(memories)
         if memories is not None:
             if not model.reads_given_memories:
                 raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
-            given = torch.from_numpy(self._own(memories).vectors)[None].to(model.device)
+            if isinstance(memories, Bank) and model.files_memories and before >= FILED:
+                memories.check_encoder(model, self.tokenizer)
+                given["index"] = filed(memories, cast("ReadsMemories", model))
+            else:
+                given["memories"] = torch.from_numpy(self._own(memories).vectors)[None].to(model.device)
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
+        opened: list[Any] = []
         streamer: Any = None if stream is None else _Streamer(self.tokenizer, stream)
         with computing(model.device):
-            out_1L = model.generate(ids_1N.to(model.device), memories=given, streamer=streamer, **how)
+            out_1L = model.generate(ids_1N.to(model.device), streamer=streamer, opened=opened, **given, **how)
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
-        return Continuation(text, new, ids_1N.shape[1], 0 if given is None else given.shape[1])
+        return Continuation(text, new, ids_1N.shape[1], before, _copied(opened))
 
     def _own(self, memories: Memories | Bank) -> Memories:
         """Memories that mean to this model what they meant to the one that made them."""
@@ -241,17 +249,35 @@ class OwnModel(Model):
 
 
 class Continuation(NamedTuple):
-    """What follows a prompt: its text and ids, and how many tokens and memories there were before it."""
+    """What follows a prompt: its text and ids, and how many tokens and memories there were before it.
+
+    `copied` tells of each new token from which memories it was copied and to what share of its probability, the most
+    first; memories of the prompt come after those that were given. None: the model's reader does not tell.
+    """
 
     text: str
     ids: list[int]
     prompt_tokens: int
     memories: int
+    copied: list[list[tuple[int, float]]] | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the text ended by itself, and not by `max_new_tokens`."""
         return END in self.ids
+
+
+def _copied(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
+    """What was opened for each token of one text, as plain numbers: what gave a thousandth at least."""
+    if not opened or opened[0] is None:
+        return None
+    found = []
+    for number_1k, share_1k in opened:
+        pairs = zip(number_1k[0].tolist(), share_1k[0].tolist(), strict=True)
+        found.append(
+            sorted((pair for pair in pairs if pair[1] >= 1e-3), key=lambda pair: (-round(pair[1], 3), -pair[0]))
+        )
+    return found
 
 
 class _Streamer:

@@ -20,7 +20,7 @@ from memlm.models.shapes import (
 )
 from memlm.nn.config import StackConfig
 from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
-from memlm.readers.config import NoReader, ReaderConfig, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, ReaderConfig, SoftReader, VectorReader
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 SLOTS = AutoencoderShape(
@@ -162,18 +162,57 @@ def paper_memory() -> TrainConfig:
     )
 
 
-def memory_curriculum() -> Curriculum:
-    """Autoencoder, its encoder frozen; a decoder learns to read its memories; then next tokens as well."""
-    first = slots()
-    autoencoder = replace(
-        first,
+def memory() -> Curriculum:
+    """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
+    return _finding(_autoencoder(), chunks=8, context=256)
+
+
+def memory_64() -> Curriculum:
+    """The same with memories of 64 tokens, 4 numbers a token."""
+    autoencoder = replace(slots(), objective="autoencode+0.25*noise")
+    return _finding(autoencoder, chunks=4, context=256)
+
+
+def _autoencoder() -> TrainConfig:
+    """16 tokens in 256 numbers; random tokens too: keys and values are no text."""
+    return replace(
+        slots(),
         model=replace(SLOTS, chunk_tokens=16),
-        objective="autoencode+0.25*noise",  # random tokens too: keys and values are no text
+        objective="autoencode+0.25*noise",
         steps=250,
         batch=128,
         eval_every=50,
         checkpoint_every=125,
     )
+
+
+def _finding(autoencoder: TrainConfig, chunks: int, context: int) -> Curriculum:
+    """Autoencoder; a language model that reads no memory; and, both frozen, what finds and copies."""
+    base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder), "causal")
+    encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
+    shape = replace(cast(MemoryShape, base.model), encoder=encoder)
+    language = replace(base, model=shape, steps=700, start=Path("autoencoder"), frozen=("encoder", "reader"))
+    language = replace(language, eval_every=140, checkpoint_every=350)
+    find = replace(
+        base,
+        model=replace(shape, chunks=chunks),
+        objective="causal+0.4*facts+0.1*quote/4",
+        context=context,
+        start=Path("language"),
+        frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
+        steps=400,
+        batch=4,
+        optim=OptimConfig(lr=1e-2, warmup=20, decay_from=0.3, final=0.02),
+        eval_every=100,
+        eval_chunks=16,
+        checkpoint_every=100,
+    )
+    return Curriculum(stages={"autoencoder": autoencoder, "language": language, "find": find})
+
+
+def memory_curriculum() -> Curriculum:
+    """Autoencoder, its encoder frozen; a decoder learns to read its memories; then next tokens as well."""
+    autoencoder = _autoencoder()
     reader = _memory(SOFT, "blank/2+copy/4+recall")
     read = replace(
         reader,
@@ -248,6 +287,8 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
 }
 
 CURRICULA: dict[str, Callable[[], Curriculum]] = {
+    "memory": memory,
+    "memory-64": memory_64,
     "memory-curriculum": memory_curriculum,
     "smollm2-curriculum": smollm2_curriculum,
 }

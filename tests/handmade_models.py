@@ -47,7 +47,7 @@ class Verbatim(MemoryModel):
         return ids_BCT.float()
 
     def forward(
-        self, input_ids, labels=None, weights=None, marks=None, own_rows=0, memories=None, own_memories=None, read=True
+        self, input_ids, *, marks=None, own_rows=0, remembered=0, memories=None, own_memories=None, read=True
     ) -> MemoryOutput:
         ids_BCT = chunked(input_ids, T)
         own_BCT = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
@@ -59,7 +59,7 @@ class Verbatim(MemoryModel):
         for c in range(ids_BCT.shape[1]):
             if read and marks is not None and bool(marks[:, c].all()):
                 said_BCT[:, c] = self.answer(ids_BCT[:, c], held_BKT[:, : before + c])
-        said_BN = said_BCT.flatten(1)[:, : input_ids.shape[1]]
+        said_BN = said_BCT.flatten(1)[:, remembered * T : input_ids.shape[1]]
         return MemoryOutput(logits=20.0 * torch.nn.functional.one_hot(said_BN, self.config.vocab_size))
 
     def answer(self, chunk_BT, held_BKT):
@@ -94,12 +94,12 @@ def verbatim(kind: Kind, vocab_size: int) -> Verbatim:
 class Carrier(RecurrentMemory):
     """Carries, so to say, all it has read, and copies from it: any model is asked in the same way."""
 
-    def forward(self, input_ids, labels=None, weights=None, marks=None, own_rows=0, read=True) -> MemoryOutput:
+    def forward(self, input_ids, *, marks=None, own_rows=0, remembered=0, read=True) -> MemoryOutput:
         ids_BCT, said_BCT = chunked(input_ids, T), chunked(torch.full_like(input_ids, WRONG), T)
         for c in range(C // 2, ids_BCT.shape[1]):
             if read and marks is not None and bool(marks[:, c].all()):
                 said_BCT[:, c] = ids_BCT[:, c - C // 2]
-        said_BN = said_BCT.flatten(1)[:, : input_ids.shape[1]]
+        said_BN = said_BCT.flatten(1)[:, remembered * T : input_ids.shape[1]]
         return MemoryOutput(logits=20.0 * torch.nn.functional.one_hot(said_BN, self.config.vocab_size))
 
 

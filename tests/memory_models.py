@@ -9,7 +9,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.chunk_model import ChunkModel
 from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import NoReader, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, SoftReader, VectorReader
 
 T, M, V = 4, 12, 40
 MIXER = StackConfig(kind="mixer", width=8, layers=2, kernel=3)
@@ -22,7 +22,14 @@ ENCODERS = [
     EncoderShape(chunk_tokens=T, memory_dim=M, stack=StackConfig(kind="pointwise", width=8, layers=0), readout="slots"),
 ]
 DECODERS = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
-READERS = [VectorReader(), VectorReader(vectors=2), SoftReader(unroll=POINTWISE), EverythingReader()]
+READERS = [
+    VectorReader(),
+    VectorReader(vectors=2),
+    SoftReader(unroll=POINTWISE),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=0),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2),
+    EverythingReader(),
+]
 
 
 def shape_of(encoder, decoder, positions, reader) -> MemoryShape:
@@ -51,8 +58,11 @@ def build(shape: MemoryShape | FullContextShape, seed: int = 0) -> ChunkModel:
     model = build_model(shape, V, seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+        for name, p in model.named_parameters():
+            if not name.startswith("reader.text"):
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+            elif p.ndim > 1:  # what is recalled depends on the memory, and not on biases
+                p.copy_(torch.randn(p.shape, generator=generator))
     return model
 
 

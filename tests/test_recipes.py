@@ -13,12 +13,12 @@ from memlm.loading import load_model
 from memlm.memory import bridge, encoder_shape, readout
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.kind import OfEncoder
-from memlm.models.model import Generative
+from memlm.models.model import Generative, Predicted
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.vocabulary import token_embedding
 from memlm.objectives import names
-from memlm.objectives.batch import Batch
+from memlm.objectives.batch import Batch, Objective
 from memlm.train import optim
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
@@ -57,16 +57,13 @@ def test_a_readout_and_a_bridge(config, tmp_path, monkeypatch):
     assert train(replace(config, model=model), tmp_path / "run")["step"] == 4
 
 
-class Backwards:
+class Backwards(Objective):
     """A chunk told from the last token to the first, from its own memory."""
 
     def __init__(self, vocab_size: int):
         pass
 
-    def window(self, tokens: int) -> int:
-        return tokens
-
-    def __call__(self, tokens_BW, chunk_tokens):
+    def make(self, tokens_BW, chunk_tokens):
         return Batch(tokens_BW, tokens_BW.flip(1), own_rows=len(tokens_BW))
 
 
@@ -98,7 +95,7 @@ class Bag(Generative, shape=BagShape):
 
     def predict(self, ids_BN, marks, memories, own_memories, read):
         x_BNW = nn.functional.pad(self.embed(ids_BN), (0, 0, 1, 0))[:, :-1]
-        return self.head(x_BNW.cumsum(1)), None
+        return Predicted(self.head(x_BNW.cumsum(1)))
 
 
 def test_a_kind_of_model(config, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from memlm.readers.config import ReaderConfig
-from memlm.readers.reader import Reader, Sizes
+from memlm.readers.reader import Mixed, Reader, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class Everything(Reader):
     def entries(self, memory_BKM):
         return self.entry(memory_BKM)[:, :, None]
 
-    def keep(self, memory_BKM):
+    def keep(self, memory_BKM, before=()):
         return self.key(memory_BKM), self.value(memory_BKM)
 
     def residuals(self, kept, queries):
         return [lambda x_BQW, find=find: self._found(find(x_BQW), kept, queries) for find in self.queries]
 
-    def mix(self, logits_BQV, h_BQW, kept, queries):
-        return logits_BQV + self.guess(self._found(self.word(queries.recent).sum(2), kept, queries))
+    def mix(self, logits_BQV, h_BQW, kept, queries, index=None):
+        return Mixed(logits_BQV + self.guess(self._found(self.word(queries.recent).sum(2), kept, queries)))
 
     def _found(self, query_BQd, kept, queries):
         key_BKd, value_BKW = kept

@@ -155,6 +155,16 @@ class Bank:
                 self._check(number)
         return torch.from_numpy(self._memories[start:stop].astype(np.float32))
 
+    def place(self, number: int) -> tuple[str, int]:
+        """The document of a memory, by name, and the memory's number in it."""
+        document = int(np.searchsorted(self._first, number, side="right")) - 1
+        return self.documents[document].name, number - self._first[document]
+
+    def held(self) -> np.ndarray:
+        """How many tokens each memory holds: int32 [K]."""
+        rows = [chunk_rows(0, entry.tokens, self.meta.chunk_tokens)[:, 2] for entry in self.documents]
+        return np.concatenate([np.empty(0, np.int32), *rows])
+
     def check_encoder(self, model: TextMemory, tokenizer: "Tokenizer | None" = None) -> None:
         """Refuse a model whose memories mean something else than the bank's.
 

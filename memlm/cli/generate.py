@@ -3,13 +3,20 @@
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from memlm.errors import UsageError
+from memlm.ui import aligned
+
+if TYPE_CHECKING:
+    from memlm.api import Continuation, OwnModel
+    from memlm.bank.bank import Bank
+
+_SHOWN = 0.05  # of a token's probability, from which on a memory is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,7 @@ class Call:
     top_k: int | None = None  # of --sample: draw among so many likeliest tokens
     top_p: float | None = None  # of --sample: draw among the likeliest tokens that are that likely together
     seed: int = 0  # of --sample
+    show_memories: bool = False  # tell which memories the tokens were copied from, of readers that choose
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
 
@@ -59,8 +67,12 @@ def main(argv: list[str]) -> None:
         top_p=call.top_p,
         seed=call.seed,
     )
+    copied = _copied(found, bank, call, model) if call.show_memories else None
     if not call.json:
         print()
+        if copied is not None:
+            rows = [[row[key] for key in ("token", "document", "chunk", "passage", "share")] for row in copied]
+            print(aligned([("token", "document", "chunk", "what it holds", "share"), *rows], words=4))
         return
     told = {
         "model": call.model,
@@ -80,8 +92,33 @@ def main(argv: list[str]) -> None:
         "top_p": call.top_p,
         "seed": call.seed if call.sample else None,
         "tokens_per_second": len(found.ids) / (time.perf_counter() - began),
+        **({} if copied is None else {"copied": copied}),
     }
     print(json.dumps(told, ensure_ascii=False))
+
+
+def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel") -> list[dict[str, Any]]:
+    """Of each new token the memory that most of it was copied from, if that was a twentieth of its probability.
+
+    Raises:
+        UsageError: the model's reader does not tell.
+    """
+    if found.copied is None:
+        raise UsageError(f"{call.model} does not choose among memories: leave --show-memories out.")
+    rows = []
+    for token, pairs in zip(found.ids, found.copied, strict=True):
+        if not pairs or pairs[0][1] < _SHOWN:
+            continue
+        number, share = pairs[0]
+        told = {"token": model.tokenizer.decode([token]), "document": "(this text)", "chunk": "", "passage": ""}
+        if bank is not None and number < found.memories:
+            first = 0 if call.document is None else bank.span(call.document).start
+            document, chunk = bank.place(first + number)
+            held = bank[document]
+            one = replace(held, vectors=held.vectors[[chunk]], chunks=held.chunks[[chunk]])
+            told |= {"document": document, "chunk": str(chunk), "passage": " ".join(model.decode(one)[0].split())}
+        rows.append({**told, "share": f"{share:.0%}"})
+    return rows
 
 
 def _print(text: str) -> None:

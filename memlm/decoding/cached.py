@@ -42,12 +42,14 @@ class Prompt:
         lengths: of the B texts.
         memories: of what comes before them [B, K, M].
         marks: bool [B, C], chunks of the texts and of what follows them that shall copy from memory.
+        index: in the place of memories, what the reader has filed of them (readers/finding.py); of one text.
     """
 
     ids: Tensor
     lengths: list[int]
     memories: Tensor | None = None
     marks: Tensor | None = None
+    index: Any = None
 
 
 class Chunked(Protocol):
@@ -63,9 +65,12 @@ class Chunked(Protocol):
 
 
 class Decoding(ABC):
-    """A batch of texts, and `logits` [B, V] of the token that follows each of them."""
+    """A batch of texts, `logits` [B, V] of the token that follows each of them, and, of readers that choose, which
+    memories were `opened` for it and how much of it is copied from each: two tensors [B, k].
+    """
 
     logits: Tensor
+    opened: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def step(self, tokens_B: Tensor) -> Tensor:

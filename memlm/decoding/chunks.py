@@ -18,7 +18,7 @@ from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_e
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Kept, Queries, Reader, recent_tokens
+from memlm.readers.reader import Kept, Queries, Reader, logp_of, recent_tokens
 
 
 class ReadsMemories(Chunked, Protocol):
@@ -29,8 +29,6 @@ class ReadsMemories(Chunked, Protocol):
     dtype: Any
 
     def encode_chunks(self, ids_BCT: Tensor) -> Tensor: ...  # noqa: D102
-
-    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor: ...  # noqa: D102
 
 
 class Carries(Chunked, Protocol):
@@ -60,6 +58,8 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.model, self.placing, self.S = model, placing, placing.vectors
         device, T = prompt.ids.device, self.T
         self.given = 0 if prompt.memories is None else prompt.memories.shape[1]
+        if (index := prompt.index) is not None:
+            self.given, self.index, self.filed = len(index), index, len(index)
         # At the end a chunk more, so that every row has one that is not full.
         ids_BCT = F.pad(prompt.ids, (0, T + -prompt.ids.shape[1] % T)).unflatten(1, (-1, T))
         self.ids_BT = ids_BCT[torch.arange(self.batch, device=device)[:, None], self.chunk_R1][:, 0]
@@ -91,8 +91,12 @@ class ChunkDecoding(Cached, Generic[Model]):
         """Entries of the memories before each row's last chunk [B, K + C, S, W]; too many for a shorter row."""
 
     @abstractmethod
-    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
-        """Entries of memories of these numbers, of the chunks `ids_BT` of some rows, now full [b, S, W]."""
+    def read_chunk(self, rows: Tensor | slice, chunk_r1: Tensor) -> tuple[Tensor, Tensor]:
+        """The chunks `ids_BT` of some rows are full, and others of these numbers begin.
+
+        Returns:
+            Entries [b, n, S, W] to be put among those of memories, and at which numbers there [r, n].
+        """
 
     def decode(self, x_BQW: Tensor, layout: Layout, slot_RQ: Tensor) -> Tensor:
         """Entries at these places of the chunks -> hidden states [B, Q, W]."""
@@ -125,21 +129,24 @@ class ChunkDecoding(Cached, Generic[Model]):
         self.position_R1[rows_r] = self.placing.tokens(count_r)[:, :1]
         self.mask_R1P[rows_r, :, : self.T] = False
         rows = self.of_batch(rows_r)
-        x_bSW = self.read_chunk(rows, count_r[:, None] - 1)
+        entry_bnSW, number_rn = self.read_chunk(rows, self.chunk_R1[rows_r])
         if not self.S:
             return
         if self.places() > self.cache.places:
             self.grow(self.places())
             self._place()
-        slots_rS = self.T + (count_r[:, None] - 1) * self.S + torch.arange(self.S, device=rows_r.device)
-        self.mask_R1P[rows_r[:, None], 0, slots_rS] = True
-        mask_rSP = self.mask_R1P[rows_r].expand(-1, self.S, -1)
-        layout = self._layout(self.placing.memories(count_r - 1), mask_rSP, slots_rS)
+        number_m = torch.arange(self.cache.places - self.T, device=rows_r.device) // self.S
+        self.mask_R1P[rows_r, 0, self.T :] = number_m < count_r[:, None]
+        slots_rm = (self.T + number_rn[..., None] * self.S + torch.arange(self.S, device=rows_r.device)).flatten(1)
+        upto_rmP = number_m <= number_rn.repeat_interleave(self.S, 1)[..., None]
+        mask_rmP = F.pad(upto_rmP, (self.T, 0))
+        layout = self._layout(self.placing.memories(number_rn).flatten(1), mask_rmP, slots_rm)
+        x_bmW = entry_bnSW.flatten(1, 2)
         if isinstance(rows, slice):
-            self.stack(x_bSW, layout, self.cache)
+            self.stack(x_bmW, layout, self.cache)
         else:
             part = self.cache.rows(rows)
-            self.stack(x_bSW, layout, part)
+            self.stack(x_bmW, layout, part)
             self.cache.put_rows(rows, part)
 
     def _layout(self, positions_rQ: Tensor, mask_rQP: Tensor, slots_rQ: Tensor) -> Layout:
@@ -170,30 +177,60 @@ class ChunkDecoding(Cached, Generic[Model]):
         past_QT = memories_RQm.new_ones(Q, self.T).tril()
         mask_RQP = torch.cat([past_QT.expand(len(memories_RQm), -1, -1), memories_RQm], 2)
         h_BQW = self.decode(x_BQW, self._layout(positions_RT[:, :Q], mask_RQP, slots_RQ), slots_RQ)
+        self.read_tokens(h_BQW)
         self.logits = self.predict(last_entry(h_BQW, self.slot_R1)[:, None])
+
+    def read_tokens(self, h_BQW: Tensor) -> None:
+        """Told the hidden states at the first places of the last chunks."""
 
 
 class MemoryDecoding(ChunkDecoding[ReadsMemories]):
     """Of a memory model: its memories stay, those given with the prompt first. Without a reader there are none."""
 
-    kept: Kept = ()  # of memories, by the reader: tensors [B, at least as many, ...]
+    index: Any = None  # of so many memories, in the place of what is kept of them
+    filed = 0
+    kept: Kept = ()  # of those after them, by the reader: tensors [B, at least as many, ...]
+    newest_BwM: Tensor  # memories that a reader of a window reads, of a row with fewer than w the first places
+    logp_BT: Tensor  # of the chunks' tokens, by the decoder alone
+    alone_BV: Tensor  # its logits
 
     @property
     def nbytes(self) -> int:
         """Bytes of the cache, and of what the reader keeps beside it."""
-        return super().nbytes + sum(t.nbytes for t in self._known())
+        filed = 0 if self.index is None else self.index.nbytes
+        return super().nbytes + sum(t.nbytes for t in self._known()) + filed
+
+    @property
+    def known(self) -> int:
+        """How many memories there are by now, of the row with the longest text."""
+        return self.given + (self.longest + self.read) // self.T
+
+    @property
+    def most(self) -> int:
+        """How many of them have entries at most."""
+        window = self.model.reader.window
+        return self.known if window is None else min(window, self.known)
 
     def count(self, chunk_R1: Tensor) -> Tensor:
         """As of `ChunkDecoding`."""
-        return self.given + chunk_R1
+        return (self.given + chunk_R1).clamp(max=self.most)
 
     def places(self) -> int:
         """As of `ChunkDecoding`: as many as the row with the longest text needs."""
-        return cache_entries(self.S, self.T, self.longest + self.read, self.given)
+        return cache_entries(self.S, self.T, 0, self.most)
+
+    @torch.inference_mode()
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """As of `ChunkDecoding`; how probable the token was is noted."""
+        if self.model.reader.told_logp:
+            at_B1 = self.slot_R1.expand(self.batch, 1)
+            self.logp_BT.scatter_(1, at_B1, logp_of(self.alone_BV, tokens_B)[:, None])
+        return super().step(tokens_B)
 
     def read_prompt(self, ids_BCT: Tensor, memory_BKM: Tensor | None) -> Tensor:
         """As of `ChunkDecoding`; the full chunks of all rows are encoded side by side."""
         model, most, device = self.model, self.longest // self.T, ids_BCT.device
+        self.logp_BT = torch.zeros(self.batch, self.T, dtype=model.dtype, device=device)
         own_BCM = torch.zeros(self.batch, most, model.memory_dim, dtype=model.dtype, device=device)
         if not model.reader.reads:
             return model.reader.entries(own_BCM)
@@ -201,24 +238,58 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
             full_BC = (torch.arange(most, device=device) < self.chunk_R1).expand(self.batch, -1)
             own_BCM[full_BC] = model.encode_chunks(ids_BCT[:, :most][full_BC][:, None])[:, 0]
         memory_BKM = own_BCM if memory_BKM is None else torch.cat([memory_BKM.to(own_BCM), own_BCM], 1)
-        self.kept = model.reader.keep(memory_BKM)
-        return model.reader.entries(memory_BKM)
+        self.kept = model.reader.keep(memory_BKM, () if self.index is None else self.index.last)
+        if (window := model.reader.window) is None:
+            return model.reader.entries(memory_BKM)
+        first_R1 = self.given + self.chunk_R1 - self.count(self.chunk_R1)
+        if self.index is not None:
+            newest_1wM = self.index.newest_kM[None].to(own_BCM)
+            memory_BKM, first_R1 = torch.cat([newest_1wM, own_BCM], 1), first_R1 - self.filed + newest_1wM.shape[1]
+        else:
+            self.index = model.reader.index(self.kept, memory_BKM[:, -window:])
+            if self.index is not None:
+                self.kept, self.filed = tuple(t[:, :0] for t in self.kept), memory_BKM.shape[1]
+        number_Bw = (first_R1 + torch.arange(window, device=device)).expand(self.batch, -1)
+        padded_BKM = F.pad(memory_BKM, (0, 0, 0, window))
+        self.newest_BwM = padded_BKM.gather(1, number_Bw[..., None].expand(-1, -1, memory_BKM.shape[2]))
+        return model.reader.entries(self.newest_BwM[:, : self.most])
 
-    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
+    def read_chunk(self, rows: Tensor | slice, chunk_r1: Tensor) -> tuple[Tensor, Tensor]:
         """As of `ChunkDecoding`; what its reader keeps is put to the rest."""
-        model = self.model
+        model, number_r1 = self.model, self.given + chunk_r1 - 1
         if not model.reader.reads:
-            return model.reader.entries(number_r1.new_zeros(len(number_r1), 1, 1))[:, 0]
+            return model.reader.entries(number_r1.new_zeros(len(number_r1), 1, 1)), number_r1
         memory_b1M = model.encode_chunks(self.ids_BT[rows][:, None])
         if self.kept:
-            room, needed = self.kept[0].shape[1], self.given + (self.longest + self.read) // self.T
-            if needed > room:  # twice the room, so that growing copies each memory but a few times
-                more = max(needed - room, room)
+            room = self.kept[0].shape[1]
+            if self.known - self.filed > room:  # twice the room, so that growing copies each memory but a few times
+                more = max(self.known - self.filed - room, room)
                 self.kept = tuple(torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], 1) for t in self.kept)
             rows_b1 = torch.arange(self.batch, device=number_r1.device)[rows][:, None]
-            for kept, new in zip(self.kept, model.reader.keep(memory_b1M), strict=True):
-                kept[rows_b1, number_r1] = new
-        return model.reader.entries(memory_b1M)[:, 0]
+            at_r1 = number_r1 - self.filed
+            if self.filed == self.known - 1:
+                before = self.index.last if self.filed else ()
+            else:  # of the first there is none, that is zeros
+                some_r1, before_r1 = at_r1 > 0, (at_r1 - 1).clamp(min=0)
+                before = tuple(t[rows_b1, before_r1] * some_r1.view(-1, *[1] * (t.ndim - 1)) for t in self.kept)
+            for kept, new in zip(self.kept, model.reader.keep(memory_b1M, before), strict=True):
+                kept[rows_b1, at_r1] = new
+        if (window := model.reader.window) is None:
+            return model.reader.entries(memory_b1M), number_r1
+        extended_bxM = F.pad(self.newest_BwM[rows], (0, 0, 0, 1))
+        seen_b11 = number_r1.clamp(max=window).expand(len(extended_bxM), 1)[..., None]
+        extended_bxM.scatter_(1, seen_b11.expand(-1, -1, extended_bxM.shape[2]), memory_b1M)
+        kept_bw = (number_r1 >= window) + torch.arange(window, device=number_r1.device)
+        at_bwM = kept_bw.expand(len(extended_bxM), -1)[..., None].expand(-1, -1, extended_bxM.shape[2])
+        self.newest_BwM[rows] = extended_bxM.gather(1, at_bwM)
+        number_rn = torch.arange(self.most, device=number_r1.device).expand(len(number_r1), -1)
+        return model.reader.entries(self.newest_BwM[rows][:, : self.most]), number_rn
+
+    def read_tokens(self, h_BQW: Tensor) -> None:
+        """As of `ChunkDecoding`: how probable the tokens were is noted."""
+        if self.model.reader.told_logp:
+            tokens_BQ = self.ids_BT[:, : h_BQW.shape[1]]
+            self.logp_BT[:, : h_BQW.shape[1]] = logp_of(self.model.head(h_BQW), tokens_BQ)
 
     def decode(self, x_BQW: Tensor, layout: Layout, slot_RQ: Tensor) -> Tensor:
         """As of `ChunkDecoding`, with the reader's residuals."""
@@ -231,17 +302,24 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         """As of `ChunkDecoding`, with what the reader mixes in."""
         if not self.model.reader.reads:
             return super().predict(h_B1W)
-        return self.model.predicted(h_B1W, self._known(), self._queries(self.slot_R1))[:, 0]
+        self.alone_BV = super().predict(h_B1W)
+        logits_B1V = self.alone_BV[:, None]
+        queries = self._queries(self.slot_R1)
+        mixed = self.model.reader.mix(logits_B1V, h_B1W, self._known(), queries, self.index)
+        if mixed.opened is not None and mixed.shares is not None:
+            self.opened = mixed.opened[:, 0], mixed.shares[:, 0]
+        return mixed.logits[:, 0]
 
     def _known(self) -> Kept:
         """What is kept of the memories that there are by now."""
-        return tuple(t[:, : self.given + (self.longest + self.read) // self.T] for t in self.kept)
+        return tuple(t[:, : self.known - self.filed] for t in self.kept)
 
     def _queries(self, slot_RQ: Tensor) -> Queries:
-        recent_BTn = recent_tokens(self.ids_BT, self.model.reader.recent)
-        at_BQ1 = slot_RQ.expand(self.batch, -1)[..., None]
-        recent_BQn = recent_BTn.gather(1, at_BQ1.expand(-1, -1, recent_BTn.shape[-1]))
-        return Queries(self.count(self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn)
+        at_BQn = slot_RQ.expand(self.batch, -1)[..., None].expand(-1, -1, self.model.reader.recent)
+        recent_BQn, logp_BQn = (
+            recent_tokens(x_BT, self.model.reader.recent).gather(1, at_BQn) for x_BT in (self.ids_BT, self.logp_BT)
+        )
+        return Queries((self.given + self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn, logp=logp_BQn)
 
 
 class RecurrentDecoding(ChunkDecoding[Carries]):
@@ -266,8 +344,8 @@ class RecurrentDecoding(ChunkDecoding[Carries]):
         self.memory_BM = last_entry(memory_BCM, self.chunk_R1)
         return model.read(self.memory_BM)[:, None, None]
 
-    def read_chunk(self, rows: Tensor | slice, number_r1: Tensor) -> Tensor:
+    def read_chunk(self, rows: Tensor | slice, chunk_r1: Tensor) -> tuple[Tensor, Tensor]:
         """As of `ChunkDecoding`."""
         memory_bM = self.model.carried(self.ids_BT[rows][:, None], self.memory_BM[rows])[:, 0]
         self.memory_BM[rows] = memory_bM
-        return self.model.read(memory_bM)[:, None]
+        return self.model.read(memory_bM)[:, None, None], torch.zeros_like(chunk_r1)

@@ -8,6 +8,7 @@ processors, warpers, criteria and streamers are those of transformers.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -51,6 +52,7 @@ def generate(
     attention_mask: Tensor | None = None,
     memories: Tensor | None = None,
     marks: Tensor | None = None,
+    index: Any = None,
     max_new_tokens: int = 20,
     do_sample: bool = False,
     temperature: float = 1.0,
@@ -63,6 +65,7 @@ def generate(
     generator: torch.Generator | None = None,
     seed: int | None = None,
     use_cache: bool = True,
+    opened: list[Any] | None = None,
 ) -> Tensor:
     """Continue a batch of prompts.
 
@@ -72,6 +75,7 @@ def generate(
         attention_mask: [B, N], 1 where a prompt's tokens are; without it, id 0 at a row's ends is padding.
         memories: of what comes before the prompts [B, K, M].
         marks: bool [B, C], chunks that shall copy from memory, counted from each prompt's first; others shall not.
+        index: in the place of `memories`, what the model's reader has filed of them; of one prompt.
         max_new_tokens: how many tokens are added at most.
         do_sample: draw tokens; False takes the likeliest, and leaves temperature, top_k and top_p alone.
         temperature: below 1 likely tokens become likelier.
@@ -85,6 +89,8 @@ def generate(
         generator: where draws come from; by default torch's own.
         seed: in the place of a generator: one made from this seed.
         use_cache: False reads the whole text for every token: slow, and the truth.
+        opened: for every new token is appended which memories were looked into for it, and how much of its probability
+            was copied from each: two tensors [B, k], or None.
 
     Returns:
         The prompts, padded at the left, and what follows them [B, N + new]; rows that ended early are padded with 0.
@@ -94,6 +100,10 @@ def generate(
     """
     _check(max_new_tokens, temperature, top_k, top_p, generator, seed)
     prompt = _prompt(model, input_ids, attention_mask, memories, marks)
+    if index is not None:
+        if memories is not None or len(prompt.lengths) != 1 or not use_cache:
+            raise UsageError("an index stands for the memories of one prompt: give no others, and keep the cache.")
+        prompt = replace(prompt, index=index)
     _check_room(model, prompt, max_new_tokens)
     if seed is not None:
         generator = torch.Generator(prompt.ids.device).manual_seed(seed)
@@ -109,6 +119,8 @@ def generate(
     decoding = model.decoding(prompt) if use_cache else Recomputed(model, model.chunk_tokens, prompt)
     open_B, length = torch.ones(B, dtype=torch.bool, device=ids_BL.device), N
     while True:
+        if opened is not None:
+            opened.append(decoding.opened)
         scores_BV = processors(cast(LongTensor, ids_BL[:, :length]), decoding.logits.float())
         if do_sample:
             tokens_B = torch.multinomial(scores_BV.softmax(-1), 1, generator=generator)[:, 0]

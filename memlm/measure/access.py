@@ -108,6 +108,8 @@ def _figures(
     often_N = scores["own"].scored_BN.sum(0)
     first: dict[str, float] = {}
     for metric in task.metrics if at is None else task.metrics[:1]:
+        if metric == "found" and scores["own"].found_BN is None:
+            continue  # of readers that choose
         loss, accuracy = metric in LOWER_IS_BETTER, metric == "token_accuracy"
         parts_B2 = {memory: s.sums(metric, bytes_BN, subject.model.chunk_tokens) for memory, s in scores.items()}
         own_B2, none_B2 = parts_B2["own"], parts_B2["none"]

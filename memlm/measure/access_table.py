@@ -5,8 +5,11 @@ from typing import Any
 from memlm.ui import aligned
 
 _OF_COPIES = {"token_accuracy": "tokens right", "exact_match": "copies right"}
+_OF_FACTS = {"token_accuracy": "values right", "found": "found"}
 _SHOWN = {  # task -> metric -> how it is called
     "causal": {"cross_entropy": "nats/token", "bits_per_byte": "bits/byte"},
+    **dict.fromkeys(("facts", "facts-3", "facts-changed"), _OF_FACTS),
+    "quote": {"token_accuracy": "tokens right", "found": "found"},
     "copy": _OF_COPIES,
     "blank": _OF_COPIES,
     "recall": {"token_accuracy": "values right"},

@@ -8,14 +8,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.models.model import Generative, TextMemory, chunked
+from memlm.models.model import Generative, MemoryOutput, TextMemory, chunked
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
@@ -34,16 +34,18 @@ class PlaceScores:
     nats_BN: Array  # cross-entropy
     right_BN: Array  # bool: the most likely token is the right one
     scored_BN: Array  # bool
+    found_BN: Array | None = None  # bool: the memory that tells what is asked was looked into; None: it is not known
 
     def at(self, where_BN: Array) -> "PlaceScores":
         """The same scores of some places alone."""
-        return PlaceScores(self.nats_BN * where_BN, self.right_BN & where_BN, self.scored_BN & where_BN)
+        found_BN = None if self.found_BN is None else self.found_BN & where_BN
+        return PlaceScores(self.nats_BN * where_BN, self.right_BN & where_BN, self.scored_BN & where_BN, found_BN)
 
     def sums(self, metric: str, bytes_BN: Array, chunk_tokens: int) -> Array:
         """What a figure is made of [B, 2]: the sum of the first over the sum of the second, which can be resampled.
 
-        `cross_entropy` (nats a token), `bits_per_byte`, `token_accuracy`, `exact_match` (the share of examples in which
-        everything scored is right) or `chunk_match` (the same of chunks). `bytes_BN`: of text, at every scored place.
+        `cross_entropy` (nats a token), `bits_per_byte`, `token_accuracy`, `found`, `exact_match` (the share of examples
+        in which everything scored is right) or `chunk_match` (the same of chunks). `bytes_BN`: at scored places.
         """
         nats_BN, right_BN, scored_BN = self.nats_BN, self.right_BN, self.scored_BN
         if metric in ("exact_match", "chunk_match"):
@@ -53,7 +55,9 @@ class PlaceScores:
         elif metric == "bits_per_byte":
             pair = nats_BN.sum(1) / math.log(2), (bytes_BN * scored_BN).sum(1)
         else:
-            pair = {"cross_entropy": nats_BN, "token_accuracy": right_BN}[metric].sum(1), scored_BN.sum(1)
+            what = {"cross_entropy": nats_BN, "token_accuracy": right_BN, "found": self.found_BN}[metric]
+            assert what is not None
+            pair = what.sum(1), scored_BN.sum(1)
         return np.stack(pair, 1).astype(float)
 
 
@@ -67,24 +71,42 @@ def memories_read(model: Generative, chunk: Array, memory: Memory) -> Array:
     return np.zeros_like(chunk) if memory == "none" else model.memories_before(chunk)
 
 
-def logits_of(
-    model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, memory: Memory, others_BN: Tensor | None = None
-) -> Tensor:
-    """Logits [B, N, V] of a text; `others_BN` are the texts whose memories are read where `memory` is `other`."""
+def predicted(
+    model: Generative,
+    ids_BN: Tensor,
+    marks_BC: Tensor | None,
+    memory: Memory,
+    others_BN: Tensor | None = None,
+    remembered: int = 0,
+) -> MemoryOutput:
+    """What a model predicts of a text after its first `remembered` chunks.
+
+    `others_BN` are the texts whose memories are read where `memory` is `other`.
+    """
     if memory != "other" or not model.reads_earlier:
-        return model(ids_BN, marks=marks_BC, read=memory != "none").logits
+        return model(ids_BN, marks=marks_BC, read=memory != "none", remembered=remembered)
     assert others_BN is not None
     if model.reads_given_memories:
         # Its memories are of single chunks, so that those of the other text can be handed over as they are.
-        other_BCT = chunked(others_BN, model.chunk_tokens)
-        return model(ids_BN, marks=marks_BC, own_memories=model.encode_chunks(other_BCT[:, :-1])).logits
-    return spliced(model, ids_BN, marks_BC, others_BN)
+        own_BCM = model.encode_chunks(chunked(others_BN, model.chunk_tokens)[:, :-1])
+        return model(ids_BN, marks=marks_BC, own_memories=own_BCM, remembered=remembered)
+    return MemoryOutput(logits=spliced(model, ids_BN, marks_BC, others_BN, remembered))
 
 
-def spliced(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, others_BN: Tensor) -> Tensor:
+def logits_of(model: Generative, *args: Any) -> Tensor:
+    """`predicted`'s logits [B, N, V]."""
+    logits = predicted(model, *args).logits
+    assert logits is not None
+    return logits
+
+
+def spliced(
+    model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, others_BN: Tensor, remembered: int = 0
+) -> Tensor:
     """Logits [B, N, V] of every chunk read after the other text up to there: what `other` means for any model."""
     T, out = model.chunk_tokens, []
-    for c, start in enumerate(range(0, ids_BN.shape[1], T)):
+    for c in range(remembered, -(-ids_BN.shape[1] // T)):
+        start = c * T
         text_Bn = torch.cat([others_BN[:, :start], ids_BN[:, start : start + T]], 1)
         out.append(model(text_Bn, marks=None if marks_BC is None else marks_BC[:, : c + 1]).logits[:, start:])
     return torch.cat(out, 1)
@@ -98,20 +120,27 @@ def score_places(
 
     `shuffled_B`: of each example, the one whose memories it gets under `other`.
     """
-    rows, N = batch.input_ids.shape
+    (rows, N), skipped = batch.input_ids.shape, batch.remembered * model.chunk_tokens
     step = max(1, LOGITS // (N * model.config.vocab_size))
-    nats_BN, right_BN = torch.zeros(rows, N), torch.zeros(rows, N, dtype=torch.bool)
+    nats_BN, right_BN, found_BN = torch.zeros(rows, N), *torch.zeros(2, rows, N, dtype=torch.bool)
+    chosen = False
     others_BN = batch.input_ids[torch.from_numpy(shuffled_B)]
     for i in range(0, rows, step):
         part = slice(i, i + step)
         marks_BC = None if batch.marks is None else batch.marks[part].to(device)
-        logits_BNV = logits_of(model, batch.input_ids[part].to(device), marks_BC, memory, others_BN[part].to(device))
-        labels_BN = batch.labels[part].to(device)
-        scored_BN = labels_BN != IGNORED
-        logits_KV, labels_K = logits_BNV[scored_BN].float(), labels_BN[scored_BN]
-        nats_BN[part][scored_BN.cpu()] = F.cross_entropy(logits_KV, labels_K, reduction="none").cpu()
-        right_BN[part][scored_BN.cpu()] = (logits_KV.argmax(-1) == labels_K).cpu()
-    return PlaceScores(nats_BN.double().numpy(), right_BN.numpy(), (batch.labels != IGNORED).numpy())
+        ids_BN, own_BN = batch.input_ids[part].to(device), others_BN[part].to(device)
+        out = predicted(model, ids_BN, marks_BC, memory, own_BN, batch.remembered)
+        labels_Bn, rest = batch.labels[part, skipped:].to(device), (part, slice(skipped, None))
+        scored_Bn = labels_Bn != IGNORED
+        assert out.logits is not None
+        logits_KV, labels_K = out.logits[scored_Bn].float(), labels_Bn[scored_Bn]
+        nats_BN[rest][scored_Bn.cpu()] = F.cross_entropy(logits_KV, labels_K, reduction="none").cpu()
+        right_BN[rest][scored_Bn.cpu()] = (logits_KV.argmax(-1) == labels_K).cpu()
+        if out.opened is not None and batch.holders is not None:
+            found_Bn = (out.opened == batch.holders[rest][..., None].to(device)).any(-1)
+            found_BN[rest], chosen = (found_Bn & scored_Bn).cpu(), True
+    scored_BN, found = (batch.labels != IGNORED).numpy(), found_BN.numpy() if chosen or memory == "none" else None
+    return PlaceScores(nats_BN.double().numpy(), right_BN.numpy(), scored_BN, found)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """The tasks that tell what a model gets from its memories: held-out text -> examples, and which figures they give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,14 @@ from torch import Tensor
 from memlm.errors import UsageError
 from memlm.measure.subject import Makers
 from memlm.nn.loss import IGNORED
+from memlm.nn.vocabulary import END
 from memlm.objectives.batch import Batch
+from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.recall import Recall
 from memlm.objectives.text import Copy, Same
+
+PREDICTED = 64  # chunks of a text whose next tokens are scored, at most
+ASKING = 16  # chunks of questions about a long text, at most
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,22 @@ def with_needles(text_Bn: Tensor, chunk_tokens: int, place_B: Tensor, key_B: Ten
 
 
 def causal(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
-    """Every token from those before it, by the number of its chunk."""
+    """Every token from those before it, by the number of its chunk; of long texts those of the last chunks."""
     group_BN = (torch.arange(tokens_BW.shape[1]) // chunk_tokens).expand(len(tokens_BW), -1)
-    batch = Same(own=False)(tokens_BW, chunk_tokens)
+    batch = Same(own=False)(tokens_BW, chunk_tokens, max(0, tokens_BW.shape[1] // chunk_tokens - PREDICTED))
     return Task(batch, ("cross_entropy", "bits_per_byte", "token_accuracy"), "chunk", group_BN)
+
+
+def _far(objective: type[Facts | Quote], *kind: tuple[int, bool]) -> Callable[[Tensor, int, int, int], Task]:
+    """Questions about all chunks but the last ones, of which there are as many as the text is long enough for."""
+
+    def make(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
+        chunks = tokens_BW.shape[1] // chunk_tokens
+        asking = max(2, min(ASKING, chunks // 4))
+        batch = objective(vocab_size, *kind, seed=seed)(tokens_BW, chunk_tokens, max(1, chunks - asking))
+        return Task(batch, ("token_accuracy", "found", "cross_entropy"), chance=1 / (vocab_size - END - 1))
+
+    return make
 
 
 _OF_COPIES = ("token_accuracy", "exact_match", "chunk_match", "cross_entropy")
@@ -101,6 +119,10 @@ def needle(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> 
 
 TASKS: Makers[Task] = {
     "causal": (causal, lambda chunks: chunks),
+    "facts": (_far(Facts, (2, False)), lambda chunks: chunks),
+    "facts-3": (_far(Facts, (3, False)), lambda chunks: chunks),
+    "facts-changed": (_far(Facts, (3, True)), lambda chunks: chunks),
+    "quote": (_far(Quote), lambda chunks: chunks),
     "copy": (copy, lambda chunks: chunks // 2),  # an odd chunk more is left out
     "blank": (blank, lambda chunks: chunks // 2),
     "recall": (recall, lambda chunks: chunks),

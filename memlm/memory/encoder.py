@@ -96,5 +96,5 @@ def fingerprint(module: nn.Module, shape: object) -> str:
     digest = hashlib.sha256(sha256_json(shape).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import TextMemory
+from memlm.models.model import Predicted, TextMemory
 from memlm.models.shapes import AutoencoderShape
 
 
@@ -32,7 +32,7 @@ class Autoencoder(TextMemory, shape=AutoencoderShape):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
         memory_BM = self.encode(ids_BN)
-        return self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None]
+        return Predicted(self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.flat import CausalDecoding
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import Generative
+from memlm.models.model import Generative, Predicted
 from memlm.models.shapes import CausalShape
 from memlm.nn.vocabulary import END
 
@@ -29,9 +29,9 @@ class CausalLM(Generative, shape=CausalShape, causal=True):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from those before it; N <= chunk_tokens + 1."""
-        return self.head(self.encoder.hidden(F.pad(ids_BN, (1, 0), value=END)[:, :-1])), None
+        return Predicted(self.head(self.encoder.hidden(F.pad(ids_BN, (1, 0), value=END)[:, :-1])))
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.flat import FullDecoding
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import chunked
+from memlm.models.model import Predicted, chunked
 from memlm.models.shapes import FullContextShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
@@ -31,7 +31,7 @@ class FullContext(ChunkModel, shape=FullContextShape):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from all those before it."""
         ids_BCT = chunked(ids_BN, self.chunk_tokens)
         whole = ids_BCT.shape[:2]
@@ -39,7 +39,7 @@ class FullContext(ChunkModel, shape=FullContextShape):
             ids_BCT, marks = ids_BCT.flatten(0, 1)[:, None], None if marks is None else marks.reshape(-1, 1)
         h_BNW = self.decoder(self.embed_chunks(ids_BCT, marks).flatten(1, 2))
         h_BNW = h_BNW if read else h_BNW.unflatten(0, whole).flatten(1, 2)
-        return self.head(h_BNW[:, : ids_BN.shape[1]]), None
+        return Predicted(self.head(h_BNW[:, : ids_BN.shape[1]]))
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""

@@ -8,22 +8,26 @@ What is unusual:
   share of the prediction (readers/reader.py).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import chunked
+from memlm.models.model import Predicted, chunked
 from memlm.models.shapes import MemoryShape
+from memlm.nn.loss import IGNORED
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Kept, Queries, Reader, Sizes, build_reader, recent_tokens
-from memlm.readers.sequence import Form, read_chunks
+from memlm.readers.reader import Queries, Reader, Sizes, build_reader, logp_of, recent_tokens
+from memlm.readers.sequence import Form, read_chunks, read_windows
 
 
 class ReadsMemories(ChunkModel):
@@ -41,17 +45,38 @@ class ReadsMemories(ChunkModel):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from memories of earlier chunks and the earlier tokens of its own."""
         ids_BCT = chunked(ids_BN, self.chunk_tokens)
         memory_BKM = None
         if read and self.reader.reads:
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
-        return self.decode(ids_BCT, marks, memory_BKM)[:, : ids_BN.shape[1]], memory_BKM
+        predicted = self.decode(ids_BCT, marks, memory_BKM)
+        N, opened = ids_BN.shape[1], predicted.opened
+        opened = None if opened is None else opened[:, :N]
+        return predicted._replace(logits=predicted.logits[:, :N], opened=opened)
 
-    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Tensor:
-        """Logits [B, N, V] of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
+    def predict_rest(
+        self,
+        remembered: int,
+        ids_BN: Tensor,
+        marks: Tensor | None,
+        memories: Tensor | None,
+        own_memories: Tensor | None,
+        read: bool,
+    ) -> Predicted:
+        """As of `TextMemory`: of the chunks that are only read there are memories, and nothing of the decoder."""
+        if remembered and read and self.reader.reads:
+            first_BN = ids_BN[:, : remembered * self.chunk_tokens]
+            whole = self.encode_chunks(chunked(first_BN, self.chunk_tokens)) if own_memories is None else own_memories
+            first_BKM, own_memories = whole[:, :remembered], None if own_memories is None else whole[:, remembered:]
+            memories = first_BKM if memories is None else torch.cat([memories, first_BKM], 1)
+        marks = None if marks is None else marks[:, remembered:]
+        return self.predict(ids_BN[:, remembered * self.chunk_tokens :], marks, memories, own_memories, read)
+
+    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Predicted:
+        """What is predicted of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
 
         Raises:
             UsageError: more memories than the decoder has room for.
@@ -65,7 +90,7 @@ class ReadsMemories(ChunkModel):
             )
         if memory_BKM is None:
             x_BCTW = self.embed_chunks(ids_BCT, marks_BC)
-            return self.head(read_chunks(self.decoder, self.placing, self.form, x_BCTW, None, K))
+            return Predicted(self.head(read_chunks(self.decoder, self.placing, self.form, x_BCTW, None, K)))
         before_C, hidden = torch.arange(K - C + 1, K + 1, device=ids_BCT.device), self.placing.hidden
         seen_C = before_C if hidden is None else before_C - (before_C > hidden).long()
         x_BCTW = self.embed_chunks(ids_BCT, marks_BC, seen_C > 0)
@@ -74,13 +99,24 @@ class ReadsMemories(ChunkModel):
         recent_BNn = recent_tokens(ids_BCT, self.reader.recent).flatten(1, 2)
         queries = Queries(before_C.repeat_interleave(T)[None], place_N[None], recent_BNn, hidden)
         residuals = self.reader.residuals(kept, queries)
-        entry_BKSW = self.reader.entries(memory_BKM)
-        h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
-        return self.predicted(h_BNW, kept, queries)
+        if (w := self.reader.window) is None:
+            entry_BKSW = self.reader.entries(memory_BKM)
+            h_BNW = read_chunks(self.decoder, self.placing, self.form, x_BCTW, entry_BKSW, K, residuals)
+        else:
+            entry_BkSW = self.reader.entries(memory_BKM[:, max(0, K - C + 1 - w) :])
+            h_BNW = read_windows(self.decoder, self.placing, self.form, x_BCTW, entry_BkSW, K, w)
+        logits_BNV = self.head(h_BNW)
+        if self.reader.told_logp:
+            logp_BCT = logp_of(logits_BNV, ids_BCT.flatten(1)).unflatten(1, (C, T))
+            queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
-    def predicted(self, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
-        """Hidden states -> logits [B, Q, V], with what the reader mixes in."""
-        return self.reader.mix(self.head(h_BQW), h_BQW, kept, queries)
+        def teach(labels_BN: Tensor) -> Tensor:
+            whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
+            return self.reader.lesson(logits_BNV, h_BNW, kept, queries, whole_BN)[:, : labels_BN.shape[1]]
+
+        lesson = teach if any(p.requires_grad for p in self.reader.parameters()) else None
+        mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
+        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""
@@ -89,13 +125,15 @@ class ReadsMemories(ChunkModel):
     def cache_bytes(self, tokens: int, memories: int = 0) -> int:
         """Bytes kept of a text of so many tokens, after so many memories: layers x 2 x width x (S (K + N/T) + T).
 
-        What a reader keeps beside its entries is added for each memory.
+        Of a reader with a window w, S w at most; what it keeps beside its entries is added for each memory.
         """
         one_11M = next(self.parameters()).new_zeros(1, 1, self.memory_dim)
         with torch.inference_mode():
             beside = sum(t.nbytes for t in self.reader.keep(one_11M)) if self.reader.reads else 0
-        entries = cache_entries(self.reader.vectors, self.chunk_tokens, tokens, memories)
-        return entries * self.decoder.entry_bytes + (memories + tokens // self.chunk_tokens) * beside
+        known, window = memories + tokens // self.chunk_tokens, self.reader.window
+        read = known if window is None else min(window, known)
+        entries = cache_entries(self.reader.vectors, self.chunk_tokens, 0, read)
+        return entries * self.decoder.entry_bytes + known * beside
 
     def memories_before(self, chunk: np.ndarray) -> np.ndarray:
         """As of `Generative`: one for every earlier chunk."""
@@ -109,6 +147,11 @@ class ReadsMemories(ChunkModel):
     def reads_given_memories(self) -> bool:
         """Whether it reads any."""
         return self.reader.reads
+
+    @property
+    def files_memories(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether its reader does."""
+        return self.reader.files
 
     @property
     def reads_earlier(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -130,13 +173,14 @@ class MemoryModel(ReadsMemories, shape=MemoryShape):
         self.embed = token_embedding(V, decoder.width)
         self.reader = build_reader(shape.reader, Sizes(T, M, decoder.width, decoder.layers, self.embed))
         self.encoder = ChunkEncoder(shape.encoder, V) if self.reader.reads else None
-        self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks)
+        window = self.reader.window
+        self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks if window is None else window)
         self.make_inputs(decoder.width)
         self.decoder = build_stack(decoder, self.placing.length)
         self.head = nn.Linear(decoder.width, V, bias=False)
 
     def most_tokens(self, memories: int = 0) -> int | None:
         """As of `Generative`: fixed positions end somewhere."""
-        if self.placing.scheme != "fixed":
+        if self.placing.scheme != "fixed" or self.reader.window is not None:
             return None
         return max(0, self.placing.most + 1 - memories) * self.chunk_tokens

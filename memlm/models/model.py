@@ -5,7 +5,7 @@ What of transformers is used comes through `memlm.huggingface`, so that a new re
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel, re
 from memlm.legacy import modern_shape
 from memlm.memory.encoder import fingerprint
 from memlm.models.kind import ModelShape
-from memlm.nn.loss import token_loss
+from memlm.nn.loss import token_loss, weighted
 from memlm.nn.vocabulary import END, PAD
 from memlm.records import from_dict, to_dict
 
@@ -45,11 +45,30 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
 
 @dataclass
 class MemoryOutput(ModelOutput):
-    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], and the `memories` [B, K, M] that were read."""
+    """What a forward pass gives: `loss` (nats), `logits` [B, N, V], the `memories` [B, K, M] that were read, and which
+    of them were `opened` for each place [B, N, k], of readers that choose.
+    """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     memories: Tensor | None = None
+    opened: Tensor | None = None
+
+
+class Predicted(NamedTuple):
+    """What a model predicts.
+
+    Args:
+        logits: [B, N, V].
+        memories: that were read [B, K, M].
+        lesson: labels [B, N] -> what training minimises beside their loss, nats [B, N]; None: nothing.
+        opened: which of the memories were looked into for each place [B, N, k], of readers that choose.
+    """
+
+    logits: Tensor
+    memories: Tensor | None = None
+    lesson: Callable[[Tensor], Tensor] | None = None
+    opened: Tensor | None = None
 
 
 class TextMemory(PreTrainedModel):
@@ -97,6 +116,7 @@ class TextMemory(PreTrainedModel):
         weights: Tensor | None = None,
         marks: Tensor | None = None,
         own_rows: int = 0,
+        remembered: int = 0,
         memories: Tensor | None = None,
         own_memories: Tensor | None = None,
         read: bool = True,
@@ -109,6 +129,7 @@ class TextMemory(PreTrainedModel):
             weights: what a label counts [B, N]; the mean over the scored ones by default.
             marks: bool [B, C], chunks that shall be answered from memory; none by default.
             own_rows: so many rows at the beginning are an autoencoder's: each chunk is told from its own memory alone.
+            remembered: so many chunks at the beginning are read and not predicted: logits begin after them.
             memories: of what comes before the text [B, K, M].
             own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
             read: False leaves all memories unread: what the model does without them.
@@ -118,22 +139,40 @@ class TextMemory(PreTrainedModel):
         """
         if (memories is not None or own_memories is not None) and not self.reads_given_memories:
             raise UsageError("this model cannot be given memories: leave them out, or take a memory model.")
-        parts, memory_BKM = [], None
-        if own_rows:
-            parts.append(self.reconstruct(input_ids[:own_rows]))
+        skipped = remembered * self.chunk_tokens
+        parts = [Predicted(self.reconstruct(input_ids[:own_rows, skipped:]))] if own_rows else []
         if own_rows < len(input_ids):
             marks, memories, own_memories = (x if x is None else x[own_rows:] for x in (marks, memories, own_memories))
-            predicted, memory_BKM = self.predict(input_ids[own_rows:], marks, memories, own_memories, read)
-            parts.append(predicted)
-        logits_BNV = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[-1]) for part in parts])
-        loss = None if labels is None else self.token_loss(logits_BNV, labels, weights)
+            parts.append(self.predict_rest(remembered, input_ids[own_rows:], marks, memories, own_memories, read))
+        logits_BNV = parts[0].logits
+        if len(parts) > 1:
+            logits_BNV = torch.cat([part.logits.to(parts[-1].logits) for part in parts])
+        loss = None
+        if labels is not None:
+            labels, weights = labels[:, skipped:], None if weights is None else weights[:, skipped:]
+            loss = self.token_loss(logits_BNV, labels, weights)
+            if self.training and (lesson := parts[-1].lesson) is not None:
+                loss = loss + weighted(lesson(labels[own_rows:]), labels, weights)
         # In training the loss alone is asked for: the logits of a batch are large.
         shown_BNV = None if self.training and loss is not None else logits_BNV
-        return MemoryOutput(loss=loss, logits=shown_BNV, memories=memory_BKM)
+        return MemoryOutput(loss=loss, logits=shown_BNV, memories=parts[-1].memories, opened=parts[-1].opened)
+
+    def predict_rest(
+        self,
+        remembered: int,
+        ids_BN: Tensor,
+        marks: Tensor | None,
+        memories: Tensor | None,
+        own_memories: Tensor | None,
+        read: bool,
+    ) -> Predicted:
+        """`predict` for the chunks after so many that are only read."""
+        predicted = self.predict(ids_BN, marks, memories, own_memories, read)
+        return predicted._replace(logits=predicted.logits[:, remembered * self.chunk_tokens :])
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """Logits [B, N, V], and the memories that were read; arguments as of `forward`."""
         raise TypeError(f"{type(self).__name__} has no predict")
 
@@ -190,6 +229,7 @@ class Generative(TextMemory):
         reads_chunks: whether it reads text chunk by chunk, so that its access to memory can be measured.
         reads_earlier: whether anything of earlier chunks reaches a token.
         reader_name: what tables call the way in which it reads earlier chunks.
+        files_memories: whether its reader can file those of a bank.
         has_base: whether the untouched language model that it was made over can be asked too.
         base_positions: how many tokens that one has room for; None: no end.
     """
@@ -198,6 +238,7 @@ class Generative(TextMemory):
     reads_chunks = True
     reads_earlier = True
     reader_name: str
+    files_memories = False
     has_base = False
     base_positions: int | None = None
 

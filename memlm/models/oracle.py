@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import TextMemory
+from memlm.models.model import Predicted, TextMemory
 from memlm.models.shapes import OracleShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import END, token_embedding
@@ -29,7 +29,7 @@ class Oracle(TextMemory, shape=OracleShape):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from those before it and the memory of them all; unread it is zeros."""
         memory_BM = self.encode(ids_BN)
         if not read:
@@ -42,4 +42,4 @@ class Oracle(TextMemory, shape=OracleShape):
             h_BTW = self.decoder(self.read(beside_BTX))
         else:
             h_BTW = self.decoder(x_BTW + self.read(memory_BM)[:, None])
-        return self.head(h_BTW), memory_BM[:, None]
+        return Predicted(self.head(h_BTW), memory_BM[:, None])

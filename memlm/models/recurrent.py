@@ -13,7 +13,7 @@ from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.chunks import RecurrentDecoding
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import chunked
+from memlm.models.model import Predicted, chunked
 from memlm.models.shapes import RecurrentShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import PAD, token_embedding
@@ -58,7 +58,7 @@ class RecurrentMemory(ChunkModel, shape=RecurrentShape):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from the carried memory and the earlier tokens of its chunk."""
         ids_BCT = chunked(ids_BN, self.chunk_tokens)
         B, C, _ = ids_BCT.shape
@@ -69,7 +69,7 @@ class RecurrentMemory(ChunkModel, shape=RecurrentShape):
         entry_E11W = self.read(memory_BCM).flatten(0, 1)[:, None, None]
         h_ETW = read_chunks(self.decoder, self.placing, "packed", x_ETW[:, None], entry_E11W, 1)
         h_BNW = h_ETW.unflatten(0, (B, C)).flatten(1, 2)[:, : ids_BN.shape[1]]
-        return self.head(h_BNW), memory_BCM[:, 1:]
+        return Predicted(self.head(h_BNW), memory_BCM[:, 1:])
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: the carried memory, and T + 1 entries."""

@@ -18,3 +18,10 @@ def token_loss(logits_BTV: Tensor, labels_BT: Tensor, weights_BT: Tensor | None 
         return total / (labels_N != IGNORED).sum().clamp(min=1)
     nats_N = F.cross_entropy(logits_NV, labels_N, ignore_index=IGNORED, reduction="none")
     return (nats_N * weights_BT.flatten()).sum()
+
+
+def weighted(nats_RT: Tensor, labels_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
+    """The same of nats that are known, of the last R of B rows."""
+    if weights_BT is None:
+        weights_BT = (labels_BT != IGNORED) / (labels_BT != IGNORED).sum().clamp(min=1)
+    return (nats_RT * weights_BT[len(labels_BT) - len(nats_RT) :]).sum()

@@ -1,10 +1,14 @@
 """What an objective gives, and what one is."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from memlm.nn.loss import IGNORED
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Batch:
         sources: which chunk of its window each chunk repeats [B, C], -1 for blanks. None: chunks that no window has.
         windows: which window each row is of [B]; None: row b is of window b.
         own_rows: so many rows at the beginning are told chunk by chunk from their own memories alone.
+        remembered: so many chunks at the beginning are read and not predicted.
+        holders: the number of the chunk that tells what is asked at each place [B, N], -1 where none does; None: it is
+            not known.
     """
 
     input_ids: Tensor
@@ -28,26 +35,52 @@ class Batch:
     sources: Tensor | None = None
     windows: Tensor | None = None
     own_rows: int = 0
+    remembered: int = 0
+    holders: Tensor | None = None
 
     def asked(self) -> dict[str, Any]:
         """The arguments of a model's forward pass that say what it is asked."""
-        return {"input_ids": self.input_ids, "marks": self.marks, "own_rows": self.own_rows}
+        return {name: getattr(self, name) for name in ("input_ids", "marks", "own_rows", "remembered")}
 
     def inputs(self) -> dict[str, Any]:
         """All arguments of a model's forward pass."""
         return self.asked() | {"labels": self.labels, "weights": self.weights}
 
+    def after(self, text_Bn: Tensor, chunks: int) -> "Batch":
+        """The same after `chunks` whole chunks of its windows [B, n] that are only remembered."""
+        text_Bn = text_Bn if self.windows is None else text_Bn[self.windows]
+        before = (text_Bn.shape[1], 0)
+        sources = None
+        if self.sources is not None:
+            later_BC = torch.where(self.sources < 0, self.sources, self.sources + chunks)
+            sources = torch.cat([same_chunks(len(text_Bn), chunks, text_Bn.device), later_BC], 1)
+        return replace(
+            self,
+            input_ids=torch.cat([text_Bn, self.input_ids], 1),
+            labels=F.pad(self.labels, before, value=IGNORED),
+            marks=None if self.marks is None else F.pad(self.marks, (chunks, 0)),
+            weights=None if self.weights is None else F.pad(self.weights, before),
+            sources=sources,
+            remembered=chunks,
+        )
 
-class Objective(Protocol):
-    """The protocol of an objective."""
+
+class Objective(ABC):
+    """Windows of text -> what is read and what is scored."""
 
     def window(self, tokens: int) -> int:
-        """How many consecutive tokens of text make an example of `tokens` tokens."""
-        ...
+        """How many consecutive tokens of text make an example of `tokens` tokens; by default all of them."""
+        return tokens
 
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    @abstractmethod
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Tokens [B, window] and T -> what is read and what is scored."""
-        ...
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int, remembered: int = 0) -> Batch:
+        """The same after so many chunks of the windows that are only remembered."""
+        n = remembered * chunk_tokens
+        batch = self.make(tokens_BW[:, n:], chunk_tokens)
+        return batch.after(tokens_BW[:, :n], remembered) if n else batch
 
 
 def same_chunks(rows: int, chunks: int, device: torch.device) -> Tensor:

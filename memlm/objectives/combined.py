@@ -9,7 +9,7 @@ from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch, Objective
 
 
-class Combined:
+class Combined(Objective):
     """The weighted sum of the parts' mean losses over the same windows of text.
 
     Args:
@@ -23,21 +23,26 @@ class Combined:
         """As much as the longest part needs."""
         return max(part.window(tokens) for part, _, _ in self.parts)
 
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """As `__call__` without chunks that are only remembered."""
+        return self(tokens_BW, chunk_tokens)
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int, remembered: int = 0) -> Batch:
         """The parts' rows one after the other, those of their own memories first.
 
         Each label weighs its part's weight over the part's scored labels.
         """
-        n, device = tokens_BW.shape[1], tokens_BW.device
+        before, device = remembered * chunk_tokens, tokens_BW.device
+        n = tokens_BW.shape[1] - before
         rows = torch.arange(len(tokens_BW), device=device)
         made = [
-            (part(tokens_BW[::share, : part.window(n)], chunk_tokens), weight, rows[::share])
+            (part(tokens_BW[::share, : before + part.window(n)], chunk_tokens, remembered), weight, rows[::share])
             for part, weight, share in self.parts
         ]
         made.sort(key=lambda part: not part[0].own_rows)
         marks, weights, sources = [], [], []
         for batch, weight, _ in made:
-            none = torch.zeros(len(batch.labels), n // chunk_tokens, dtype=torch.bool, device=device)
+            none = torch.zeros(len(batch.labels), remembered + n // chunk_tokens, dtype=torch.bool, device=device)
             marks.append(none if batch.marks is None else batch.marks)
             scored = batch.labels != IGNORED
             weights.append(scored * (weight / scored.sum().clamp(min=1)))
@@ -51,4 +56,5 @@ class Combined:
             None if any(source is None for source in sources) else torch.cat(sources),
             torch.cat([windows for *_, windows in made]),
             sum(batch.own_rows for batch in batches),
+            remembered,
         )

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from memlm.nn.vocabulary import END
-from memlm.objectives.batch import Batch
+from memlm.objectives.batch import Batch, Objective
 
 
-class Noise:
+class Noise(Objective):
     """Random tokens, all of them, from their own memory; as many as the window has, which seeds them.
 
     Args:
@@ -17,11 +17,7 @@ class Noise:
     def __init__(self, vocab_size: int):
         self.vocab_size = vocab_size
 
-    def window(self, tokens: int) -> int:
-        """As many as the example has."""
-        return tokens
-
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Tokens [B, W] -> as many random ones."""
         random_BW = torch.randint(END + 1, self.vocab_size, tokens_BW.shape, generator=seeded_by(tokens_BW))
         random_BW = random_BW.to(tokens_BW.device)

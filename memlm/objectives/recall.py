@@ -11,13 +11,13 @@ from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
-from memlm.objectives.batch import Batch
+from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.noise import seeded_by
 
 SYMBOLS = 64  # keys, and as many values, to draw from; more where an example tells more pairs
 
 
-class Recall:
+class Recall(Objective):
     """[k v k v ...] over all chunks but the last, then [k v ...] again for some of the keys; their values are scored.
 
     Args:
@@ -31,11 +31,7 @@ class Recall:
         """From how many tokens the values of an example of `tokens` tokens are drawn: 1 over it is chance."""
         return min(max(SYMBOLS, tokens // 2 - chunk_tokens // 2), self.room // 2)
 
-    def window(self, tokens: int) -> int:
-        """As many tokens of text as the example has; they seed it."""
-        return tokens
-
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Tokens [B, N] -> pairs and queries; the last chunk is marked."""
         rows, n = tokens_BW.shape
         chunks = n // chunk_tokens

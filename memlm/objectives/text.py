@@ -6,27 +6,23 @@ from torch import Tensor
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import PAD
-from memlm.objectives.batch import Batch, same_chunks
+from memlm.objectives.batch import Batch, Objective, same_chunks
 
 
-class Same:
+class Same(Objective):
     """x -> x: every token from those before it, or with `own` every chunk from its own memory."""
 
     def __init__(self, own: bool):
         self.own = own
 
-    def window(self, tokens: int) -> int:
-        """All of them."""
-        return tokens
-
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Input and labels are the same tokens."""
         chunks = -(-tokens_BW.shape[1] // chunk_tokens)
         sources = same_chunks(len(tokens_BW), chunks, tokens_BW.device)
         return Batch(tokens_BW, tokens_BW, sources=sources, own_rows=len(tokens_BW) if self.own else 0)
 
 
-class Copy:
+class Copy(Objective):
     """[h, h] -> the second half; its chunks are marked.
 
     With `blank` the second half is read as blanks, so that only memories can tell what was there; without, a chunk's
@@ -40,7 +36,7 @@ class Copy:
         """The first half."""
         return tokens // 2
 
-    def __call__(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """Read twice, or once and then blanks; scored once."""
         rows, half = tokens_BW.shape
         if half % chunk_tokens:

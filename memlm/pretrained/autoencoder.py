@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memlm.models.model import MemoryOutput
+from memlm.models.model import MemoryOutput, Predicted
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
@@ -69,10 +69,10 @@ class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
         memory_BM = self.encode(ids_BN)
-        return self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None]
+        return Predicted(self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None])
 
     def forward(
         self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, *args: Any, **asked: Any

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from memlm.errors import UsageError
 from memlm.models.memory_model import ReadsMemories
+from memlm.models.model import Predicted
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Head, Nowhere, Starts, Tokens
 from memlm.pretrained.over import OverBase
@@ -53,13 +54,13 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Predicted:
         """As of `TextMemory`; a text of one chunk that reads nothing is not even padded: sizes decide bits."""
         given = memories is not None and memories.shape[1] > 0 and read
         if given or not 0 < ids_BN.shape[1] <= self.chunk_tokens:
             return super().predict(ids_BN, marks, memories, own_memories, read)
         logits_BNV = self.base_logits(ids_BN, None if marks is None else marks[:, :1])
-        return logits_BNV, logits_BNV.new_zeros(len(ids_BN), 0, self.memory_dim)
+        return Predicted(logits_BNV, logits_BNV.new_zeros(len(ids_BN), 0, self.memory_dim))
 
     def base_logits(self, ids_BN: Tensor, marks_B1: Tensor | None = None) -> Tensor:
         """Logits [B, N, V] of the base by itself, each at the place of the token it predicts: as a text is read that

@@ -64,16 +64,13 @@ def _pointwise() -> StackConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftReader(ReaderConfig):
-    """A memory is T entries: the decoder's own word embeddings of the tokens that it holds."""
+class Recalling(ReaderConfig):
+    """Reads the tokens that a memory holds."""
 
-    kind: ClassVar[str] = "soft"
-    module: ClassVar[str] = "memlm.readers.soft:Soft"
     recalls: ClassVar[bool] = True
 
     bridge: str = "slots"  # one of BRIDGES: what unrolls a memory, as in its autoencoder ...
     unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
-    shift: bool = True  # each soft token is read beside the one before it
 
     def __post_init__(self) -> None:
         check_named("bridge", self.bridge, BRIDGES)
@@ -81,3 +78,38 @@ class SoftReader(ReaderConfig):
     def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
         """Its decoder of chunks, an autoencoder's."""
         return {"text": ("text", (chunk_tokens, memory_dim, self.bridge, self.unroll))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftReader(Recalling):
+    """A memory is T entries: the decoder's own word embeddings of the tokens that it holds."""
+
+    kind: ClassVar[str] = "soft"
+    module: ClassVar[str] = "memlm.readers.soft:Soft"
+
+    shift: bool = True  # each soft token is read beside the one before it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointerReader(Recalling):
+    """Memories are found by the words before a place, and what followed is copied; the newest few are read in full."""
+
+    kind: ClassVar[str] = "pointer"
+    module: ClassVar[str] = "memlm.readers.pointer:Pointer"
+
+    word_dim: int = 64  # numbers of a word before it becomes part of a key
+    key_dim: int = 64  # d
+    window: int = 3  # newest memories whose words the decoder reads before the tokens of a chunk
+    top: int = 16  # memories opened by finding; the newest two are open always
+    heads: int = 2  # ways of sharing among opened places
+    gate: int = 64  # width of the network that chooses between the language model and what is found
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("word_dim", "key_dim", "heads", "gate"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"the reader's {name} must be at least 1, not {getattr(self, name)}.")
+        if self.window < 0:
+            raise UsageError(f"window is a number of memories, 0 or more, not {self.window}.")
+        if self.top < 4:
+            raise UsageError(f"a pointer opens at least 4 memories, not {self.top}: each of its looks needs some.")

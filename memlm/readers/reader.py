@@ -9,7 +9,8 @@ by name. A new reader is a subclass in a file of its own and a config in `reader
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,18 +52,41 @@ class Queries:
         place: of each in its own chunk [R, Q].
         recent: the `Reader.recent` tokens of its chunk before each, the nearest first, padded [B, Q, n].
         hidden: index of a memory that none sees; positions do not change.
+        logp: of the recent tokens, the log-probability that the decoder alone gave each, 0 where there is none
+            [B, Q, n]; for `mix` and `lesson`, of readers that are told.
     """
 
     before: Tensor
     place: Tensor
     recent: Tensor
     hidden: int | None = None
+    logp: Tensor | None = None
 
     def sees(self, memories: int) -> Tensor:
         """Which of the first `memories` each entry sees: bool [R, Q, K]."""
         number_K = torch.arange(memories, device=self.before.device)
         seen_RQK = number_K < self.before[..., None]
         return seen_RQK if self.hidden is None else seen_RQK & (number_K != self.hidden)
+
+    def part(self, some: slice) -> "Queries":
+        """Some of them."""
+        logp = None if self.logp is None else self.logp[:, some]
+        parts = {"before": self.before[:, some], "place": self.place[:, some], "recent": self.recent[:, some]}
+        return replace(self, **parts, logp=logp)
+
+
+class Mixed(NamedTuple):
+    """A prediction with what memories say of it.
+
+    Args:
+        logits: [B, Q, V].
+        opened: numbers of the memories that were looked into [B, Q, k], if the reader chooses.
+        shares: how much of the probability comes from each [B, Q, k].
+    """
+
+    logits: Tensor
+    opened: Tensor | None = None
+    shares: Tensor | None = None
 
 
 class Reader(nn.Module):
@@ -71,10 +95,17 @@ class Reader(nn.Module):
     Attributes:
         vectors: S, entries of a memory in the decoder's sequence.
         recent: how many tokens before a place its queries are told.
+        told_logp: whether they are told how probable these were.
+        files: whether it files memories: `index`, and `index_words` and `words` for those of a bank.
+        window: how many of the newest memories have entries, made anew for each chunk; None: all have. A reader of a
+            window gives no residuals.
     """
 
     vectors = 0
     recent = 0
+    told_logp = False
+    files = False
+    window: int | None = None
 
     def __init__(self, config: ReaderConfig, sizes: Sizes):
         super().__init__()
@@ -89,17 +120,32 @@ class Reader(nn.Module):
         """Memories [B, K, M] -> their entries in the decoder's sequence [B, K, S, W]."""
         return memory_BKM.new_empty(*memory_BKM.shape[:2], 0, self._width)
 
-    def keep(self, memory_BKM: Tensor) -> Kept:
-        """Memories [B, K, M] -> what is kept of each for `residuals` and `mix`: tensors [B, K, ...]."""
+    def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
+        """Memories [B, K, M] -> what is kept of each for `residuals` and `mix`: tensors [B, K, ...].
+
+        `before` is what is kept of the memory before them, [B, 1, ...], where there is one.
+        """
         return ()
 
     def residuals(self, kept: Kept, queries: Queries) -> Sequence[Residual]:
         """For each block, what is added to its input: [B, Q, W] -> [B, Q, W]; none of them by default."""
         return ()
 
-    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries) -> Tensor:
+    def index(self, kept: Kept, newest_BwM: Tensor) -> Any:
+        """What finds among the many memories of one sequence without a look at each; None where nothing is gained.
+
+        `newest_BwM` are the newest of them, as many as the window has. It takes the place of what is kept of them in
+        `mix`, which then is given what is kept of later ones.
+        """
+        return None
+
+    def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: Any = None) -> Mixed:
         """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
-        return logits_BQV
+        return Mixed(logits_BQV)
+
+    def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
+        """What training minimises beside the loss: nats of each label [B, Q], weighed as the loss weighs them."""
+        return logits_BQV.new_zeros(labels_BQ.shape)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; of readers whose config `recalls`."""
@@ -115,6 +161,14 @@ def build_reader(config: ReaderConfig, sizes: Sizes) -> Reader:
 
 
 def recent_tokens(ids_BCT: Tensor, count: int) -> Tensor:
-    """Of every place the `count` tokens of its chunk before it, the nearest first: [B, C, T, count]; T may be cut."""
+    """Of every place what stands at the `count` places of its chunk before it, the nearest first: [B, C, T, count].
+
+    PAD, which is 0, before the first; T may be cut.
+    """
     shifted = [F.pad(ids_BCT, (i, 0), value=PAD)[..., : ids_BCT.shape[-1]] for i in range(1, count + 1)]
     return torch.stack(shifted, -1) if shifted else ids_BCT.new_empty(*ids_BCT.shape, 0)
+
+
+def logp_of(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities of tokens [...] by logits [..., V]."""
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)

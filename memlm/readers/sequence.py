@@ -5,6 +5,7 @@ same numbers (readers/placing.py).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -59,3 +60,35 @@ def read_chunks(
 
     h_EPW = decoder(x_BCPW.flatten(0, 1), layout, residuals=[of_chunks(give) for give in residuals])
     return h_EPW[:, m:].unflatten(0, (B, C)).flatten(1, 2)
+
+
+def read_windows(
+    decoder: Callable[..., Tensor],
+    placing: Placing,
+    form: Form,
+    x_BCTW: Tensor,
+    entry_BkSW: Tensor,
+    memories: int,
+    window: int,
+) -> Tensor:
+    """`read_chunks` of chunks that see the `window` newest memories alone: each is a sequence of its own after these.
+
+    Entries are those of the last k of so many memories, as far back as the first chunk sees.
+    """
+    (B, C), k, hidden = x_BCTW.shape[:2], entry_BkSW.shape[1], placing.hidden
+    read, c = [], 0
+    while c < C:
+        before = memories - C + 1 + c
+        seen = min(before, window)
+        alike = 1 if seen < window or hidden is not None else C - c  # chunks from here on that see as many
+        first = k - memories + before - seen
+        entry_XsSW = entry_BkSW.new_empty(B * alike, 0, *entry_BkSW.shape[2:])
+        if seen:
+            entry_BcSWs = entry_BkSW[:, first : first + seen + alike - 1].unfold(1, seen, 1)
+            entry_XsSW = entry_BcSWs.flatten(0, 1).movedim(-1, 1)
+        ablated = None if hidden is None or not before - seen <= hidden < before else hidden - before + seen
+        x_X1TW = x_BCTW[:, c : c + alike].flatten(0, 1)[:, None]
+        h_XTW = read_chunks(decoder, replace(placing, hidden=ablated), form, x_X1TW, entry_XsSW, seen)
+        read.append(h_XTW.unflatten(0, (B, alike)).flatten(1, 2))
+        c += alike
+    return torch.cat(read, 1)

@@ -47,6 +47,7 @@ class TrainConfig:
     data: Path = Path("data")  # a folder made by memlm prepare
     model: ModelShape = field(default_factory=AutoencoderShape)
     objective: str = "autoencode"  # autoencode, causal, copy, blank, recall, or several: causal+0.5*blank
+    context: int = 0  # chunks before an example that are read and not predicted: 1 to so many, drawn for each batch
     start: Path | None = None  # a run or saved folder to take weights from; a bare name: first, a run beside this one
     frozen: tuple[str, ...] = ()  # parts that are not trained, as parameters are named: encoder, reader.text, ...
     shrink_perturb: float = 0.0  # r of the decoder's blocks: W <- (1 - r) W + r W_init (Ash and Adams, 2020)
@@ -71,6 +72,8 @@ class TrainConfig:
         for name in ("steps", "batch", "accumulate", "eval_every", "eval_chunks", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.context < 0:
+            raise UsageError(f"context is a number of chunks, 0 or more, not {self.context}.")
         if self.max_seconds is not None and not 0 < self.max_seconds < inf:
             raise UsageError(f"max_seconds must be above 0, not {self.max_seconds}: leave it out for no end.")
         if not 0 <= self.seed < 2**63:

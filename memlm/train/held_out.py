@@ -56,9 +56,10 @@ def evaluate(
         batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
         with uncompiled():
             logits_BTV = model(**batch.asked(), **options).logits.float()
-        mask_BT = batch.labels != IGNORED
-        right_BT = (logits_BTV.argmax(-1) == batch.labels) & mask_BT
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        labels_BT = batch.labels[:, batch.remembered * chunk_tokens :]
+        mask_BT = labels_BT != IGNORED
+        right_BT = (logits_BTV.argmax(-1) == labels_BT) & mask_BT
+        loss = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum")
         nats += loss.item()
         right += right_BT.sum().item()
         whole += (right_BT | ~mask_BT).all(1).sum().item()

@@ -94,11 +94,12 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     accelerator = build_accelerator(config, out)
     corpus = Corpus.open(config.data)
     tokenizer = corpus.tokenizer  # now: DATA may be prepared anew while this run keeps what it has open
-    objective = build_objective(config.objective, corpus.vocab_size)
+    T = config.model.chunk_tokens
+    objective = build_objective(config.objective, corpus.vocab_size, config.context, T)
     window = objective.window(config.model.window_tokens)
     rank, world = accelerator.process_index, accelerator.num_processes
     # Their chunks are those of a grid over the stream, whether memories are read from disk or formed.
-    align = config.model.chunk_tokens if config.model.on_grid else 1
+    align = T if config.model.on_grid else 1
     share = {"rank": rank, "world": world}
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
     held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
@@ -133,11 +134,11 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
         ui.say(f"{out.name}: goes on from step {step}")
 
     with accelerator.main_process_first(), computing(accelerator.device, config.precision):
-        some = objective(torch.from_numpy(sampler.batch_at(0)), config.model.chunk_tokens)
+        some = objective(torch.from_numpy(sampler.batch_at(0)), T)
         memories = stream_memories(config, model, corpus, window, some, world)
 
     def inputs(number: int) -> Inputs:
-        batch = objective(torch.from_numpy(sampler.batch_at(number)), config.model.chunk_tokens)
+        batch = objective(torch.from_numpy(sampler.batch_at(number)), T)
         known = {"own_memories": memories.of(sampler.starts_at(number), batch)} if memories else {}
         return batch.inputs() | known
 
@@ -171,7 +172,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
                         optimizer.step()
                         optimizer.zero_grad()
             step += 1
-            tokens_seen += window * config.batch * world * config.accumulate
+            tokens_seen += (window - config.context * T) * config.batch * world * config.accumulate
             last = step == config.steps
             # ---------------------------------------------------------------------------------------------------
 
@@ -250,9 +251,9 @@ def _held_out(
     """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
     scores = {}
     for name, *_ in parse(config.objective):
-        objective = build_objective(name, vocab_size)
+        objective = build_objective(name, vocab_size, config.context, config.model.chunk_tokens)
         own = windows_NW[:, : objective.window(config.model.window_tokens)]
-        rows = max(1, min(256, _LOGITS // (config.model.window_tokens * vocab_size)))
+        rows = max(1, min(256, _LOGITS // (own.shape[1] * vocab_size)))
         with computing(device, config.precision):
             scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device, rows=rows))
     first = next(iter(scores.values()))

@@ -56,6 +56,7 @@ SMALL = {
         "chunks": 24,
         "config": ProbeConfig(decoder=StackConfig(kind="pointwise", width=8), batch=8),
     },
+    "far": {"seeds": (0,), "contexts": (1, 4, 8), "cost": (16, 32)},
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
 }
@@ -87,10 +88,27 @@ def small_language_model(options) -> dict:
     return {"curriculum": Curriculum(stages=stages), "context": 8, "examples": 3, "plain": 6, "rounds": 1}
 
 
+def small_plan() -> Curriculum:
+    """The memory model of the benchmark, small."""
+    few = StackConfig(kind="pointwise", width=4, layers=0)
+    stages = presets.memory().stages
+    first = replace(stages["autoencoder"].model, chunk_tokens=8, memory_dim=8, encoder=few, decoder=few)
+    reader = replace(stages["find"].model.reader, unroll=few, word_dim=4, key_dim=4)
+    shape = replace(stages["find"].model, encoder=first.encoder_shape, reader=reader, decoder=STACK, chunks=4)
+    models = {"autoencoder": first, "language": shape, "find": shape}
+    stages = {
+        name: replace(stage, model=models[name], steps=1, batch=4, context=min(2, stage.context))
+        for name, stage in stages.items()
+    }
+    return Curriculum(stages=stages)
+
+
 def run(name, options, **more):
     if name == "smollm2":
         options = replace(options, data=options.out.parent / "language-model" / "data")
         more = {**small_language_model(options), **more}
+    if name == "far":
+        more = {"plan": small_plan(), **more}
     if name == "probe":
         more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}
     report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})

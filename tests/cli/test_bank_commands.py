@@ -24,6 +24,7 @@ def place(tmp_path_factory) -> Path:
     save_model(model, tokenizer(), place / "auto")
     save_model(memory_model(model), tokenizer(), place / "reads")
     save_model(memory_model(model, "none"), tokenizer(), place / "alone")
+    save_model(memory_model(model, "pointer"), tokenizer(), place / "finds")
     save_model(autoencoder(1), tokenizer(), place / "other")
     save_model(model, tokenizer(299), place / "foreign")
     (place / "texts").mkdir()
@@ -112,6 +113,29 @@ def test_text_is_generated_from_memories(capsys):
     assert report["memories"] == len(Bank.open("bank"))
     assert main(call) == 0
     assert capsys.readouterr().out == f"{BEAR}{report['text']}\n"  # streamed, the same text
+
+
+def test_text_is_copied_from_memories_that_are_told(capsys, tmp_path, monkeypatch):
+    shutil.copytree("bank", tmp_path / "bank")
+    call = ["generate", "finds", "--memory", str(tmp_path / "bank"), "--prompt", "The sea was calm", "--json"]
+    assert main([*call, "--show-memories"]) == 0
+    report = told(capsys)
+    assert report["text"].startswith(", and a cold wind came from the north.\nThe sea was calm, and")
+    assert {row["document"] for row in report["copied"]} <= {"sea", "(this text)"}
+    assert any("cold wind" in row["passage"] for row in report["copied"])
+    monkeypatch.setattr("memlm.api.FILED", 1)  # the same from lists on disk, made once
+    for _ in range(2):
+        assert main([*call, "--show-memories"]) == 0
+        again = told(capsys)
+        assert again["ids"] == report["ids"]
+    (index,) = (tmp_path / "bank" / "index").iterdir()
+    assert main([*call[:-1], "--show-memories"]) == 0
+    assert "what it holds" in capsys.readouterr().out
+    (index / "key_Pd.npy").write_bytes(b"?")
+    assert main(call) == 2
+    assert f"{index} is damaged" in capsys.readouterr().err
+    assert main(["generate", "reads", "--memory", "bank", "--prompt", "x", "--show-memories"]) == 2
+    assert "does not choose" in capsys.readouterr().err
 
 
 def test_memories_and_the_seed_decide_what_is_generated(capsys):

@@ -41,7 +41,8 @@ def decode_alone(
     model: MemoryModel, chunk_BT: torch.Tensor, marked, memory_BKM: torch.Tensor | None, number: int
 ) -> torch.Tensor:
     """One chunk with its memories, laid out by hand."""
-    S, K = model.reader.vectors, number if memory_BKM is None else memory_BKM.shape[1]
+    S, known = model.reader.vectors, number if memory_BKM is None else memory_BKM.shape[1]
+    K = known if memory_BKM is None or model.reader.window is None else min(known, model.reader.window)
     scheme, most = model.placing.scheme, model.placing.most
     positions, number_of = [], []
     for j in range(K if S else 0):
@@ -63,17 +64,21 @@ def decode_alone(
     if memory_BKM is None:
         return model.head(model.decoder(x_BTW, Layout(torch.tensor(positions), mask)))
     kept = model.reader.keep(memory_BKM)
-    recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in (1, 2)] for t in range(T)]
+    recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in range(1, 10)] for t in range(T)]
     recent_BTn = torch.stack([torch.stack(some, -1) for some in recent], 1)[..., : model.reader.recent]
-    queries = Queries(torch.full((1, T), K), torch.arange(T)[None], recent_BTn)
+    queries = Queries(torch.full((1, T), known), torch.arange(T)[None], recent_BTn)
 
     def only_tokens(give):
         return lambda h: torch.cat([torch.zeros_like(h[:, :m]), give(h[:, m:])], 1)
 
     residuals = [only_tokens(give) for give in model.reader.residuals(kept, queries)]
-    x_BPW = torch.cat([model.reader.entries(memory_BKM).flatten(1, 2), x_BTW], 1)
+    x_BPW = torch.cat([model.reader.entries(memory_BKM[:, known - K :]).flatten(1, 2), x_BTW], 1)
     h_BTW = model.decoder(x_BPW, Layout(torch.tensor(positions), mask), residuals=residuals)[:, m:]
-    return model.reader.mix(model.head(h_BTW), h_BTW, kept, queries)
+    logits_BTV = model.head(h_BTW)
+    own_BT = logits_BTV.log_softmax(-1).gather(-1, chunk_BT[..., None])[..., 0]
+    logp = [[own_BT[:, t - i] if t >= i else 0 * own_BT[:, 0] for i in range(1, 10)] for t in range(T)]
+    logp_BTn = torch.stack([torch.stack(some, -1) for some in logp], 1)[..., : model.reader.recent]
+    return model.reader.mix(logits_BTV, h_BTW, kept, replace(queries, logp=logp_BTn)).logits
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if isinstance(s, MemoryShape)], ids=ident)
@@ -114,9 +119,9 @@ def test_the_future_and_padding_change_nothing(shape, data):
 
 @pytest.mark.parametrize("shape", READING, ids=ident)
 def test_a_memory_reaches_every_later_chunk_and_only_those(shape):
-    model, x = build(shape), ids(1, 4 * T)
+    model, x = build(shape), ids(16, 4 * T)
     changed = x.clone()
-    changed[:, T : 2 * T] = ids(1, T, seed=9)
+    changed[:, T : 2 * T] = ids(16, T, seed=9)
     before, after = (model(z).logits.unflatten(1, (4, T)) for z in (x, changed))
     same = [torch.equal(before[:, c], after[:, c]) for c in range(4)]
     assert same == [True, False, False, False]
@@ -172,7 +177,8 @@ def test_every_weight_that_is_there_learns_and_is_saved_to_the_bit(shape, tmp_pa
     model = build(shape).train()
     x = ids(2, 3 * T)
     marks = torch.tensor([[False, True, True]] * 2)
-    model(x, labels=x, marks=marks).loss.backward()
+    own_rows = int("itself" in shape.meets)  # what teaches to recall, where tokens are copied and not read
+    model(x, labels=x, marks=marks, own_rows=own_rows).loss.backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None]
     assert not idle
     model.eval().save_pretrained(tmp_path)

@@ -5,6 +5,7 @@ import torch
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED, token_loss
+from memlm.objectives.facts import Facts
 from memlm.objectives.names import NAMES, parse
 from memlm.objectives.registry import build_objective
 
@@ -24,7 +25,7 @@ def text(window: int, rows: int = 1) -> torch.Tensor:
 
 
 def test_every_objective_is_here():
-    assert set(NAMES) == set(EXPECTED) | {"recall", "noise"}
+    assert set(NAMES) == set(EXPECTED) | {"recall", "noise", "facts", "quote"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -61,11 +62,73 @@ def test_recall_tells_pairs_and_asks_for_some_of_them():
     assert batch.sources is None
 
 
-@pytest.mark.parametrize("name", ["recall", "noise"])
-def test_what_is_random_is_drawn_from_the_window_alone(name):
-    objective, windows = build_objective(name, V), torch.randint(0, V, (4, 16))
-    assert torch.equal(objective(windows, 4).input_ids, objective(windows, 4).input_ids)
-    assert not torch.equal(objective(windows, 4).input_ids, objective(windows + 1, 4).input_ids)
+@pytest.mark.parametrize("kind", [(2, False), (3, False), (3, True)])
+def test_facts_are_told_in_every_remembered_chunk_and_asked_for_afterwards(kind):
+    T, K, length = 8, 6, kind[0]
+    text = torch.randint(2, V, (16, 8 * T))
+    batch = Facts(V, kind)(text, T, remembered=K)
+    assert batch.remembered == K
+    for row, ids, labels, holders in zip(text, batch.input_ids, batch.labels, batch.holders, strict=True):
+        changed = (ids[: K * T] != row[: K * T]).view(K, T)
+        assert (changed.sum(1) <= length + 2).all()  # in each chunk one fact, the rest is the text
+        assert labels[: K * T].eq(X).all()
+        asked = labels[K * T :].ne(X).nonzero()[:, 0].view(-1, 2) + K * T
+        assert len(asked) == 2 * (T // (length + 2))
+        for first, second in asked.tolist():
+            question, told = ids[first - length : second + 1].tolist(), int(holders[first])
+            chunk = ids[told * T : (told + 1) * T].tolist()
+            windows = [chunk[i : i + length + 2] for i in range(T - length - 1)]
+            assert labels[[first, second]].tolist() == question[length:]
+            differing = min(sum(a != b for a, b in zip(w, question, strict=True)) for w in windows)
+            assert differing == kind[1]
+
+
+def test_facts_of_a_context_have_different_keys_of_the_whole_vocabulary():
+    batch = Facts(V, (2, False))(torch.full((4, 65 * 4), 2), 4, remembered=64)
+    keys = batch.input_ids[:, : 64 * 4].view(4, 64, 4)[..., :2]  # where a chunk has room for its fact alone
+    assert all(len(set(map(tuple, row.tolist()))) == 64 for row in keys)
+    assert set(range(2, V)) == set(batch.input_ids.unique().tolist())
+
+
+def test_a_quotation_goes_on_as_the_text_did():
+    T, K = 8, 9
+    text = torch.randint(2, V, (5, 15 * T))
+    batch = build_objective("quote", V)(text, T, remembered=K)
+    told = text[:, : K * T]
+    assert torch.equal(batch.input_ids[:, : K * T], told)
+    for row, ids, labels, holders in zip(told, batch.input_ids, batch.labels, batch.holders, strict=True):
+        for quote, asked, where in zip(*(x[K * T :].view(2, 3 * T) for x in (ids, labels, holders)), strict=True):
+            (start,) = [i for i in range(K * T - 23) if torch.equal(row[i : i + 24], quote)]
+            assert asked[:8].eq(X).all()
+            assert torch.equal(asked[8:], quote[8:])
+            assert where[8:].tolist() == [(start + i) // T for i in range(8, 24)]
+
+
+def test_after_a_context_only_the_end_is_scored_and_chunks_know_where_they_come_from():
+    inner, lengths = "causal+0.5*blank", set()
+    objective = build_objective(inner, V, context=5, chunk_tokens=2)
+    assert objective.window(8) == 18
+    for seed in range(40):
+        windows = torch.randint(2, V, (3, 18), generator=torch.Generator().manual_seed(seed))
+        batch = objective(windows, 2)
+        lengths.add(K := batch.remembered)
+        plain = build_objective(inner, V)(windows[:, 10:], 2)
+        assert torch.equal(batch.input_ids[:, : 2 * K], windows[[0, 1, 2, 0, 1, 2]][:, 10 - 2 * K : 10])
+        assert torch.equal(batch.input_ids[:, 2 * K :], plain.input_ids)
+        assert torch.equal(batch.labels[:, 2 * K :], plain.labels)
+        assert batch.labels[:, : 2 * K].eq(X).all()
+        torch.testing.assert_close(batch.weights[:, 2 * K :], plain.weights)
+        chunks = windows[batch.windows].view(6, 9, 2)
+        for ids, sources, own in zip(batch.input_ids.view(6, -1, 2), batch.sources, chunks, strict=True):
+            assert all(s < 0 or torch.equal(chunk, own[s]) for chunk, s in zip(ids, sources.tolist(), strict=True))
+    assert lengths == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(("name", "T"), [("recall", 4), ("noise", 4), ("facts", 8), ("quote", 8)])
+def test_what_is_random_is_drawn_from_the_window_alone(name, T):
+    objective, windows = build_objective(name, V), torch.randint(0, V, (4, T * T))
+    assert torch.equal(objective(windows, T).input_ids, objective(windows, T).input_ids)
+    assert not torch.equal(objective(windows, T).input_ids, objective(windows + 1, T).input_ids)
 
 
 def test_noise_is_every_token_but_the_special_ones():
@@ -131,7 +194,16 @@ def test_what_names_no_objective_is_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    ("name", "tokens", "chunk"), [("copy", 6, 2), ("blank", 6, 2), ("recall", 9, 3), ("recall", 8, 8)]
+    ("name", "tokens", "chunk"),
+    [
+        ("copy", 6, 2),
+        ("blank", 6, 2),
+        ("recall", 9, 3),
+        ("recall", 8, 8),
+        ("facts", 8, 4),
+        ("facts", 12, 12),
+        ("quote", 16, 8),
+    ],
 )
 def test_what_does_not_fit_the_chunks_is_refused(name, tokens, chunk):
     objective = build_objective(name, V)

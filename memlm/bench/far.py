@@ -1,0 +1,257 @@
+"""A memory model that finds among thousands of memories: facts, quotations and next tokens by how much was read, beside
+a table of word pairs, a decoder without memories and one that reads all tokens; and what a context costs it.
+
+(The preset `memory`, three seeds. Facts and quotations: objectives/facts.py; nothing of the held-out books was trained
+on.)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from memlm import presets, ui
+from memlm.bench.form import Options, Report
+from memlm.bench.serving import Serving
+from memlm.bench.timing import in_turn
+from memlm.cpu import tune_cpu
+from memlm.data.corpus import Corpus
+from memlm.decoding.cached import Prompt
+from memlm.loading import build_model, load_model
+from memlm.measure.bootstrap import ratio
+from memlm.measure.reading import PlaceScores, score_places
+from memlm.models.memory_model import MemoryModel
+from memlm.models.model import Generative
+from memlm.models.shapes import FullContextShape, MemoryShape
+from memlm.nn.loss import IGNORED
+from memlm.objectives.batch import Batch, Objective
+from memlm.objectives.facts import Facts, Quote
+from memlm.objectives.registry import build_objective
+from memlm.objectives.text import Same
+from memlm.readers.config import NoReader
+from memlm.train.config import Curriculum
+from memlm.train.curriculum import train_curriculum
+from memlm.train.loop import train
+from memlm.train.start import freeze
+
+SEEDS = (0, 1, 2)
+CONTEXTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # memories
+READ = 64  # of them at most to the decoder that reads all tokens
+COST = (1024, 65_536, 1_048_576)  # tokens of a context that is served
+FULL_CHUNKS = 16  # of the plain transformer's training examples
+ASKING, PREDICTED = 16, 8  # chunks of questions after a context, and of next tokens
+EXAMPLES = 24  # contexts of a length, at most
+STEPS = (4, 1024)  # memories before a training step that is timed
+WRITTEN = 64  # tokens after a context, whose time is taken
+
+Questions = dict[str, Callable[[int], Objective]]  # V -> what is asked
+QUESTIONS: Questions = {
+    "facts": lambda V: Facts(V, (2, False), seed=0),
+    "facts-3": lambda V: Facts(V, (3, False), seed=0),
+    "facts-changed": lambda V: Facts(V, (3, True), seed=0),
+    "quote": lambda V: Quote(V, seed=0),
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A trained model of each seed, and how many chunks there were before what it learnt to predict."""
+
+    models: list[Generative]
+    trained_chunks: int
+
+
+def run(
+    options: Options,
+    *,
+    plan: Curriculum | None = None,
+    seeds: Sequence[int] = SEEDS,
+    contexts: Sequence[int] = CONTEXTS,
+    cost: Sequence[int] = COST,
+) -> Report:
+    """Train what is not trained yet, beside the data, and ask it."""
+    tune_cpu()
+    corpus = options.corpus()
+    plan = plan or presets.memory()
+    sides = _trained(options, plan, seeds)
+    found, first = sides["memory"], cast(MemoryModel, sides["memory"].models[0])
+    rows = [*_questions(found, corpus, contexts), *_next_tokens(sides, corpus, contexts)]
+    served, ratios = _cost(first, plan.stages[plan.last].frozen, cost, corpus)
+    alone = {row[3]: row[4] for row in rows if row[0] == "causal" and row[2] == "memory"}
+    none = next(row[4] for row in rows if row[0] == "causal" and row[2] == "none")
+    for chunks in alone:
+        ratios[f"next tokens after {chunks:,} memories / a decoder without memories"] = alone[chunks] / none
+    return Report(
+        name="far",
+        columns=("task", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks", "examples", "tokens"),
+        rows=rows,
+        ratios=ratios,
+        setting=(
+            f"preset memory, seeds {', '.join(map(str, seeds))}; chunks of {first.chunk_tokens} tokens in "
+            f"{first.memory_dim} numbers, vocabulary {corpus.vocab_size}; data {options.data.name} "
+            f"({corpus.hash[:12]}), held-out books; stages "
+            + ", ".join(f"{name}: {c.steps} steps" for name, c in plan.stages.items())
+        ),
+        device="cpu",
+        notes=[
+            "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise), "
+            f"values of 2; all of the vocabulary, chance {1 / (corpus.vocab_size - 2):.2%}. quote: 8 tokens of a "
+            "passage are given, the next 16 asked. found: the memory that holds the answer is among those opened.",
+            "memory: with what it remembers; table: the token after the latest place of the last two tokens; none: a "
+            "decoder of the same size that reads no memory; full: the same, which reads all tokens. Both are trained "
+            f"on as many tokens as the memory model's decoder, full with {FULL_CHUNKS} chunks at once.",
+            "causal: nats a token of the same chunks at every context, from all places of the books; intervals over "
+            "examples of all seeds, 95 %.",
+            *(f"{name}: {told}" for name, told in served.items()),
+        ],
+        told={"seeds": list(seeds)},
+        raw={"served": served},
+    )
+
+
+def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[str, Side]:
+    """The models, trained where they are not there yet."""
+    place = options.data.with_name(f"{options.data.name}-runs")
+    if options.seconds is not None:
+        plan = plan.each(max_seconds=options.seconds)
+    shape = cast(MemoryShape, plan.stages[plan.last].model)
+    language = plan.stages["language"]
+    chunks = cast(MemoryShape, language.model).chunks
+    none = replace(language, model=replace(shape, chunks=chunks, reader=NoReader()), start=None, frozen=())
+    full = FullContextShape(chunks=FULL_CHUNKS, chunk_tokens=shape.chunk_tokens, decoder=shape.decoder)
+    wide = replace(none, model=full, batch=max(1, none.batch * chunks // FULL_CHUNKS))
+    others = {"none": none, "full": wide}
+    sides = {"memory": Side([], plan.stages[plan.last].context), "none": Side([], 0), "full": Side([], FULL_CHUNKS - 1)}
+    for seed in seeds:
+        ui.say(f"seed {seed}")
+        train_curriculum(plan.each(data=options.data, seed=seed), place / f"memory-{seed}", resume=True)
+        for name, config in others.items():
+            train(replace(config, data=options.data, seed=seed), place / f"{name}-{seed}", resume=True)
+        for name, side in sides.items():
+            side.models.append(cast(Generative, load_model(place / f"{name}-{seed}")).eval())
+    return sides
+
+
+def _questions(side: Side, corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """Rows of what is told once in a context and asked after it."""
+    T, V = side.models[0].chunk_tokens, corpus.vocab_size
+    stream_N = np.asarray(corpus.valid.tokens).astype(np.int64)
+    for K in (K for K in contexts if K >= 4):
+        window = (K + ASKING) * T
+        if window > len(stream_N):
+            continue
+        count = min(EXAMPLES, len(stream_N) // window)
+        starts = np.linspace(0, len(stream_N) - window, count).astype(int)
+        text_BW = torch.from_numpy(stream_N[starts[:, None] + np.arange(window)])
+        for task, make in QUESTIONS.items():
+            batch = make(V)(text_BW, T, K)
+            shuffled_B = np.roll(np.arange(count), 1)
+            ui.say(f"{task} among {K:,} memories")
+            scores = [score_places(model, batch, "own", shuffled_B, model.device) for model in side.models]
+            for metric, sides in (("token_accuracy", scores), ("found", scores)):
+                yield _row(task, metric, "memory", K, sides, side.trained_chunks)
+            yield _row(task, "token_accuracy", "table", K, [_table(batch, T)], 0)
+
+
+def _table(batch: Batch, chunk_tokens: int) -> PlaceScores:
+    """What a table of word pairs says: the token after the latest place of the last two tokens."""
+    right_BN = np.zeros(batch.labels.shape, bool)
+    for row, (ids, labels) in enumerate(zip(batch.input_ids.tolist(), batch.labels.tolist(), strict=True)):
+        after: dict[tuple[int, int], int] = {}
+        for n in range(2, len(ids)):
+            pair = ids[n - 2], ids[n - 1]
+            right_BN[row, n] = labels[n] != IGNORED and after.get(pair) == labels[n]
+            if n < batch.remembered * chunk_tokens:
+                after[pair] = ids[n]
+    return PlaceScores(np.zeros(right_BN.shape), right_BN, (batch.labels != IGNORED).numpy())
+
+
+def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """Rows of the loss of the same chunks after ever longer contexts."""
+    T = sides["memory"].models[0].chunk_tokens
+    ends = _ends(corpus, (max(contexts) + PREDICTED) * T, PREDICTED * T)
+    stream_N = np.asarray(corpus.valid.tokens)
+    for K in (0, *contexts):
+        room_e = [end for end, first in ends if end - first >= (K + PREDICTED) * T]
+        if len(room_e) < 2:  # no book is that long
+            return
+        windows = np.stack([stream_N[end - (K + PREDICTED) * T : end] for end in room_e]).astype(np.int64)
+        batch = Same(own=False)(torch.from_numpy(windows), T, K)
+        asked = {"none": sides["none"], "full": sides["full"]} if not K else {"memory": sides["memory"]}
+        if 0 < K <= READ:
+            asked["full"] = sides["full"]
+        for name, side in asked.items():
+            ui.say(f"next tokens after {K:,} memories: {name}")
+            shuffled_B = np.roll(np.arange(len(windows)), 1)
+            scores = [score_places(model, batch, "own", shuffled_B, model.device) for model in side.models]
+            yield _row("causal", "cross_entropy", name, K, scores, side.trained_chunks)
+
+
+def _ends(corpus: Corpus, most: int, least: int) -> list[tuple[int, int]]:
+    """Where examples end, and where their documents begin: the same ones at every context that has room."""
+    found = []
+    for first, end in pairwise(corpus.valid.documents.tolist()):
+        start = min(first + most, end - 1)
+        found += [(int(e), first) for e in np.linspace(start, end - 1, EXAMPLES) if e - first >= least]
+    return found
+
+
+def _row(
+    task: str, metric: str, memory: str, chunks: int, scores: Sequence[PlaceScores], trained: int
+) -> tuple[Any, ...]:
+    """A figure of all seeds' examples together."""
+    parts_B2 = np.concatenate([s.sums(metric, np.ones(s.scored_BN.shape), 1) for s in scores])
+    figure, asked = ratio(parts_B2, 0, share=metric != "cross_entropy"), int(parts_B2[:, 1].sum())
+    return task, metric, memory, chunks, figure["value"], figure["value_ci"], trained, len(parts_B2), asked
+
+
+def _cost(
+    model: MemoryModel, frozen: tuple[str, ...], cost: Sequence[int], corpus: Corpus
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What contexts cost to read, to keep and to go on from, and a training step; and the ratios that were asked."""
+    T, V, shape = model.chunk_tokens, corpus.vocab_size, cast(MemoryShape, model.config.read_shape())
+    full = cast(Generative, build_model(FullContextShape(chunk_tokens=T, decoder=shape.decoder), V, 0).eval())
+    stream_N = torch.from_numpy(
+        np.resize(np.asarray(corpus.train.tokens), max(*cost, (STEPS[-1] + PREDICTED) * T)).astype(np.int64)
+    )
+    told: dict[str, Any] = {}
+    times: dict[tuple[str, int], tuple[float, float, int]] = {}
+    for tokens in cost:
+        for name, one in (("memory", model), ("full", full)):
+            if name == "full" and tokens > COST[1]:
+                continue  # hours
+            ui.say(f"{tokens:,} tokens, {name}")
+            serving = Serving(partial(one.decoding, Prompt(stream_N[None, :tokens], [tokens])), WRITTEN)
+            reading = in_turn({"read": serving.prefill}, rounds=1)["read"]
+            writing = in_turn({"write": serving.go_on}, rounds=3)["write"]
+            times[name, tokens] = reading[0], median(writing) / WRITTEN, serving.cache_bytes
+            read, write, kept = times[name, tokens]
+            told[f"{tokens:,} tokens, {name}"] = f"read in {read:.2f} s, {1000 * write:.2f} ms a token, {kept:,} bytes"
+    ratios = {}
+    short, *longer = (n for n in cost if ("memory", n) in times)
+    for tokens, most in zip(longer, (1.5, 3), strict=False):
+        what = f"time per token after {tokens:,} tokens / after {short:,} (asked, at most {most})"
+        ratios[what] = times["memory", tokens][1] / times["memory", short][1]
+    both = max(n for n in cost if ("full", n) in times)
+    names = ("time to read", "time per token", "bytes kept")
+    for what, ours, theirs in zip(names, times["memory", both], times["full", both], strict=True):
+        ratios[f"{what}, {both:,} tokens, full context / memory"] = theirs / ours
+    steps = {}
+    for K in STEPS:
+        objective = build_objective("causal", V)
+        batch = objective(stream_N[None, : (K + PREDICTED) * T].expand(2, -1), T, K).inputs()
+        trained = cast(MemoryModel, build_model(shape, V, 0)).train()
+        freeze(trained, frozen, fresh_embedding=False)
+
+        def step(trained: MemoryModel = trained, batch: dict[str, Any] = batch) -> None:
+            trained(**batch).loss.backward()
+
+        steps[K] = median(in_turn({"step": step}, rounds=3, warm_up=1)["step"])
+    told["a training step of 2 x 8 chunks"] = ", ".join(f"after {K:,} memories {s:.3f} s" for K, s in steps.items())
+    ratios["training step after 1,024 memories / after 4 (asked, at most 2)"] = steps[STEPS[1]] / steps[STEPS[0]]
+    return told, ratios

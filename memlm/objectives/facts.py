@@ -1,0 +1,137 @@
+"""What a reader of long contexts is asked: facts that a text tells once, and passages of it that are quoted.
+
+A fact is a key of two or three tokens and a value of two, `k1 k2 v1 v2`, all drawn uniformly from the whole vocabulary,
+so that nothing but the text itself tells a value. One is written over each remembered chunk, at a random place; the
+chunks that are predicted ask for some of them, many at once.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memlm.errors import UsageError
+from memlm.nn.loss import IGNORED
+from memlm.nn.vocabulary import END, PAD
+from memlm.objectives.batch import Batch, Objective
+from memlm.objectives.noise import seeded_by
+
+VALUE = 2  # tokens of a value
+KINDS = ((2, False), (2, False), (3, False), (3, True))  # tokens of a key, and whether one of them is asked otherwise
+
+
+class Facts(Objective):
+    """Every remembered chunk tells a fact; the others ask `T // (key + value)` each; values are scored.
+
+    Without chunks that are only remembered all but the last one tell.
+
+    Args:
+        vocab_size: V; the special tokens are left out.
+        kind: tokens of a key, and whether one of them is changed in the question; None: drawn for each batch.
+        seed: of what is drawn; None: the windows themselves seed it.
+    """
+
+    def __init__(self, vocab_size: int, kind: tuple[int, bool] | None = None, seed: int | None = None):
+        self.first, self.room, self.kind, self.seed = END + 1, vocab_size - END - 1, kind, seed
+
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """As `__call__` without chunks that are only remembered."""
+        return self(tokens_BW, chunk_tokens)
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int, remembered: int = 0) -> Batch:
+        """Tokens [B, C * T] -> facts and questions."""
+        T, C = chunk_tokens, tokens_BW.shape[1] // chunk_tokens
+        K = remembered or C - 1
+        generator = seeded_by(tokens_BW) if self.seed is None else torch.Generator().manual_seed(self.seed)
+        length, changed = self.kind or KINDS[int(torch.randint(len(KINDS), (), generator=generator))]
+        size = length + VALUE
+        if size > T or C <= K or K < 1:
+            raise UsageError(f"facts need two chunks at least, of {size} tokens or more: change the model's chunks.")
+        each, rows = T // size, len(tokens_BW)
+        fact_BKF = torch.stack([self._facts(K, length, generator) for _ in range(rows)])
+        place_BK = torch.randint(T - size + 1, (rows, K), generator=generator) + T * torch.arange(K)
+        place_BKF = place_BK[..., None] + torch.arange(size)
+        device = tokens_BW.device
+        told_Bn = tokens_BW[:, : K * T].scatter(1, place_BKF.flatten(1).to(device), fact_BKF.flatten(1).to(device))
+
+        asked_BA = torch.stack([_some(K, each * (C - K), generator) for _ in range(rows)])
+        question_BAF = fact_BKF.gather(1, asked_BA[..., None].expand(-1, -1, size))
+        answer_BAF = question_BAF.clone()
+        answer_BAF[..., :length] = IGNORED
+        if changed:
+            at_BA1 = torch.randint(length, (*asked_BA.shape, 1), generator=generator)
+            other = torch.randint(1, self.room, at_BA1.shape, generator=generator)
+            old_BA1 = question_BAF.gather(2, at_BA1) - self.first
+            question_BAF = question_BAF.scatter(2, at_BA1, (old_BA1 + other) % self.room + self.first)
+        holder_BAF = asked_BA[..., None].expand_as(answer_BAF)
+        return _asked(told_Bn, question_BAF, answer_BAF, holder_BAF, each, T, remembered)
+
+    def _facts(self, count: int, length: int, generator: torch.Generator) -> Tensor:
+        """Facts [count, length + VALUE] whose keys all differ."""
+        keys = torch.randint(self.room**length, (2 * count + 8,), generator=generator).unique()
+        if len(keys) < count:
+            raise UsageError(f"the vocabulary is too small for {count} facts with different keys: take fewer chunks.")
+        keys = keys[torch.randperm(len(keys), generator=generator)[:count]]
+        parts = [keys // self.room**i % self.room for i in range(length)]
+        values = torch.randint(self.room, (count, VALUE), generator=generator)
+        return torch.cat([torch.stack(parts, 1), values], 1) + self.first
+
+
+class Quote(Objective):
+    """Passages of the remembered chunks, each in chunks of its own: its first tokens are told, the next are scored.
+
+    Without chunks that are only remembered the last few quote those before them.
+    """
+
+    told, asked = 8, 16  # tokens of a passage
+
+    def __init__(self, vocab_size: int, seed: int | None = None):
+        self.seed = seed
+
+    def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
+        """As `__call__` without chunks that are only remembered."""
+        return self(tokens_BW, chunk_tokens)
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int, remembered: int = 0) -> Batch:
+        """Tokens [B, C * T] -> the same, the chunks after the remembered ones in the place of what stood there."""
+        T, C, size = chunk_tokens, tokens_BW.shape[1] // chunk_tokens, self.told + self.asked
+        each = -(-size // T)  # chunks of a passage
+        K = remembered or max(1, C - each)
+        if each > C - K:
+            raise UsageError(f"a quotation needs {each} chunks of its own: change the model's chunks.")
+        text_Bn, rows, count = tokens_BW[:, : K * T], len(tokens_BW), (C - K) // each
+        generator = seeded_by(tokens_BW) if self.seed is None else torch.Generator().manual_seed(self.seed)
+        room = max(0, K * T - size)
+        place_BA1 = torch.randint(room + 1, (rows, count, 1), generator=generator)
+        place_BAS = (place_BA1 + torch.arange(size)).clamp(max=K * T - 1).to(tokens_BW.device)
+        passage_BAS = text_Bn.gather(1, place_BAS.flatten(1)).unflatten(1, (count, size))
+        answer_BAS = passage_BAS.clone()
+        answer_BAS[..., : self.told] = IGNORED
+        batch = _asked(text_Bn, passage_BAS, answer_BAS, place_BAS // T, 1, each * T, remembered)
+        rest = (0, tokens_BW.shape[1] - batch.labels.shape[1])  # less than a passage has room in
+        filled = {"input_ids": PAD, "labels": IGNORED, "holders": -1}
+        return replace(batch, **{name: F.pad(getattr(batch, name), rest, value=fill) for name, fill in filled.items()})
+
+
+def _asked(
+    text_Bn: Tensor, ids_BAF: Tensor, labels_BAF: Tensor, holders_BAF: Tensor, each: int, tokens: int, remembered: int
+) -> Batch:
+    """A text, and after it questions, `each` of them at the beginning of every `tokens` places."""
+
+    def after(before_Bn: Tensor, x_BAF: Tensor, fill: int) -> Tensor:
+        x_BCN = x_BAF.to(before_Bn.device).unflatten(1, (-1, each)).flatten(2)
+        return torch.cat([before_Bn, F.pad(x_BCN, (0, tokens - x_BCN.shape[2]), value=fill).flatten(1)], 1)
+
+    return Batch(
+        after(text_Bn, ids_BAF, PAD),
+        after(torch.full_like(text_Bn, IGNORED), labels_BAF, IGNORED),
+        remembered=remembered,
+        holders=after(torch.full_like(text_Bn, -1), holders_BAF, -1),
+    )
+
+
+def _some(of: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` numbers below `of`, each as often as any other, or once more."""
+    rounds = [torch.randperm(of, generator=generator) for _ in range(-(-count // of))]
+    return torch.cat(rounds)[:count]

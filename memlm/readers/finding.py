@@ -1,0 +1,243 @@
+"""Which memories are opened for a prediction: those that hold the words before it.
+
+A place p of a memory scores s q.k_p + `PAIR` [its second word agrees], and counts only where the word before it is the
+query's; a memory scores as its best place. Opened are the newest `LAST`, the best `top - EARLIER`, and of the rest the
+best by the queries of one and two words ago, one and two places on; what is left goes to the newest.
+
+`open_all` looks at every place, for batches and gradients; `PlaceIndex` files places by the word before them, then by
+the one before that, so that a look reads one list of a thousandth of the places, from disk where they are many. Both
+open the same memories, but for what 8 bits of a key round away.
+
+Suffixes as in readers/pointer.py.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memlm.readers.reader import Kept, Queries
+
+LOOKS = 3  # queries, each a word earlier than the one before it
+EARLIER = 4  # memories that are left to the looks of earlier words
+LAST = 2  # newest memories, which are always open
+PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
+FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
+UNIT = 254  # 8 bits of a key: its numbers up to a half, in so many parts of one
+_SORTED = 2**20  # places whose keys are put in order at a time
+
+
+@torch.no_grad()
+def open_all(
+    look: Callable[[int], Tensor], recent_BQn: Tensor, words_BKT: Tensor, queries: Queries, top: int
+) -> Tensor:
+    """Numbers of the memories that are opened [B, Q, k].
+
+    Args:
+        look: how many words ago -> s q.k of every place [B, Q, P], `FAR` where it is not seen.
+        recent_BQn: the words before each prediction, the nearest first.
+        words_BKT: of the memories.
+        queries: what each sees.
+        top: memories that are opened beside the newest.
+    """
+    K, many = words_BKT.shape[1], top + LAST
+    number_K = torch.arange(K, device=words_BKT.device)
+    if many >= K:
+        return number_K.expand(*recent_BQn.shape[:2], K)
+    age_RQK, unseen_RQK = queries.before[..., None] - 1 - number_K, ~queries.sees(K)
+    newest_RQK = (FAR - age_RQK).double()  # what fills places that no memory is found for
+    best_BQK = torch.maximum(_best(look(0), recent_BQn, words_BKT), newest_RQK)
+    best_BQK = best_BQK.masked_fill(age_RQK < LAST, math.inf).masked_fill(unseen_RQK, -math.inf)
+    own_BQk = best_BQK.topk(many - EARLIER, -1)[1]
+    best_BQK = newest_RQK.expand_as(best_BQK)
+    for ago in range(1, LOOKS):
+        best_BQK = torch.maximum(best_BQK, _best(look(ago), recent_BQn, words_BKT, ago) - ago)
+    best_BQK = best_BQK.masked_fill(unseen_RQK, -math.inf)  # a look of words ago sees a place beyond what is seen
+    return best_BQK.scatter(-1, own_BQk, math.inf).topk(many, -1)[1]
+
+
+def _best(score_BQP: Tensor, recent_BQn: Tensor, words_BKT: Tensor, ago: int = 0) -> Tensor:
+    """The best place of each memory [B, Q, K] that is after the same word, `ago` places on."""
+    flat_BP = F.pad(words_BKT.flatten(1), (2, 0))
+    first_BQP = recent_BQn[..., ago, None] == flat_BP[:, None, 1:-1]
+    second_BQP = recent_BQn[..., ago + 1, None] == flat_BP[:, None, :-2]
+    score_BQP = (score_BQP + PAIR * second_BQP).masked_fill(~first_BQP | (score_BQP < FAR / 2), -math.inf)
+    score_BQP = F.pad(score_BQP, (ago, 0), value=-math.inf)[..., : score_BQP.shape[-1]]
+    best_BQK = score_BQP.unflatten(-1, words_BKT.shape[1:]).amax(-1)
+    return ranked(best_BQK, torch.arange(best_BQK.shape[-1], device=best_BQK.device))
+
+
+def ranked(score: Tensor, number: Tensor) -> Tensor:
+    """Scores to a 64th, and the newer memory of two that are equal: what is opened depends on no rounding."""
+    return (64 * score).round().double() / 64 + number / 2**32
+
+
+def taken(words_BP: Tensor, place: Tensor) -> Tensor:
+    """The words at places [B, ...], 0 at those before the first."""
+    rows = torch.arange(len(words_BP), device=place.device).view(-1, *[1] * (place.ndim - 1))
+    inside = place.clamp(0, words_BP.shape[1] - 1)
+    return words_BP[rows, inside].masked_fill(place < 0, 0).long()
+
+
+@dataclass(frozen=True)
+class PlaceIndex:
+    """The places of one sequence's memories, filed by the words before them; all of it may be on disk.
+
+    Args:
+        words_KT: int32.
+        key_Pd: int8, keys in `UNIT` parts of one, in the order of the lists.
+        place_P: int32 or int64, the place that each is of.
+        second_P: int32, the word before the word before it.
+        start_V: int64 [V + 1]; the list of word w is [start[w], start[w + 1]).
+        newest_kM: float32, the newest memories.
+    """
+
+    words_KT: Tensor
+    key_Pd: Tensor
+    place_P: Tensor
+    second_P: Tensor
+    start_V: Tensor
+    newest_kM: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        words_KT: Tensor,
+        key_of: Callable[[Tensor], Tensor],
+        vocab_size: int,
+        newest_kM: Tensor,
+        folder: Path | None = None,
+    ) -> Self:
+        """File the places of memories.
+
+        Args:
+            words_KT: what they recall.
+            key_of: numbers of places [n] -> their keys [n, d], of unit length.
+            vocab_size: V.
+            newest_kM: the newest of them.
+            folder: where it is written; None: it is not.
+        """
+        flat_P = words_KT.flatten()
+        first_P, second_P = F.pad(flat_P, (1, 0))[:-1], F.pad(flat_P, (2, 0))[:-2]
+        place_P = (first_P.long() * vocab_size + second_P).argsort(stable=True)
+        place_P = place_P[flat_P[place_P] > 0]
+        size = len(place_P), key_of(place_P[:1]).shape[1]
+        key_Pd: Any = np.empty(size, np.int8)
+        if folder is not None:
+            key_Pd = np.lib.format.open_memmap(folder / "key_Pd.npy", "w+", np.int8, size)
+        for start in range(0, len(place_P), _SORTED):
+            some = slice(start, start + _SORTED)
+            key_Pd[some] = rounded(key_of(place_P[some])).numpy()
+        start_V = F.pad(torch.bincount(first_P[place_P], minlength=vocab_size).cumsum(0), (1, 0))
+        small = place_P.int() if flat_P.numel() < 2**31 else place_P
+        second_P = second_P[place_P].int()
+        made = cls(words_KT.int(), torch.from_numpy(key_Pd), small, second_P, start_V, newest_kM.float())
+        if folder is not None:
+            for name in vars(made).keys() - {"key_Pd"}:
+                np.save(folder / f"{name}.npy", getattr(made, name).numpy())
+        return made
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Memory-mapped: a look reads what it needs."""
+        paths = {name: folder / f"{name}.npy" for name in cls.__dataclass_fields__}
+        arrays = {name: np.load(path, mmap_mode="c", allow_pickle=False) for name, path in paths.items()}
+        return cls(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def __len__(self) -> int:
+        """K, how many memories."""
+        return len(self.words_KT)
+
+    @property
+    def last(self) -> Kept:
+        """What is kept of the last one, as far as the keys after it need it: words [1, 1, T]."""
+        return (self.words_KT[None, -1:].long(),)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it."""
+        return sum(array.nbytes for array in vars(self).values())
+
+    def list_of(self, first: int, second: int, query_d: Tensor) -> tuple[Tensor, Tensor]:
+        """Places after the word `first`, and q.k of each with `PAIR` where the second word agrees: two [n]."""
+        a, b = self.start_V[first : first + 2].tolist()
+        second_n = self.second_P[a:b]
+        score_n = self.key_Pd[a:b].float() @ query_d / UNIT
+        c, d = torch.searchsorted(second_n, torch.tensor([second, second + 1], dtype=second_n.dtype)).tolist()
+        score_n[c:d] += PAIR
+        return self.place_P[a:b].long(), score_n
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Memories that came after an index was made, few: words [K, T], and keys [P, d]."""
+
+    words_KT: Tensor
+    key_Pd: Tensor
+
+
+def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, top: int) -> Tensor:
+    """`open_all` for one prediction of one sequence, which sees all memories: their numbers [k].
+
+    Args:
+        index: of all but the last memories.
+        tail: these.
+        queries_nd: of no, one and two words ago, times s.
+        recent_n: the words before the prediction, the nearest first.
+        top: memories that are opened beside the newest.
+    """
+    (K, T), many = index.words_KT.shape, top + LAST
+    K += len(tail.words_KT)
+    if many >= K:
+        return torch.arange(K)
+    recent = recent_n.tolist()
+    found = dict.fromkeys(range(K - 1, K - 1 - LAST, -1))
+    _fill(found, _look(index, tail, queries_nd[0], recent[:2], 0, many * T), many - EARLIER, K)
+    earlier: dict[int, float] = {}
+    for ago in range(1, LOOKS):
+        for number, score in _look(index, tail, queries_nd[ago], recent[ago : ago + 2], ago, many * T).items():
+            earlier[number] = max(score - ago, earlier.get(number, -math.inf))
+    _fill(found, earlier, many, K)
+    return torch.tensor(list(found))
+
+
+def _look(index: PlaceIndex, tail: Tail, query_d: Tensor, words: list[int], ago: int, most: int) -> dict[int, float]:
+    """Scores of the memories whose places are after the same word, `ago` places on; all that may be opened."""
+    T = index.words_KT.shape[1]
+    place_n, score_n = index.list_of(words[0], words[1], query_d)
+    if len(tail.words_KT):
+        flat_P = torch.cat([index.words_KT.flatten()[-2:], tail.words_KT.flatten()])
+        here = ((flat_P[1:-1] == words[0]) & (flat_P[2:] > 0)).nonzero()[:, 0]
+        more = tail.key_Pd[here] @ query_d + PAIR * (flat_P[here] == words[1])
+        place_n, score_n = torch.cat([place_n, here + index.words_KT.numel()]), torch.cat([score_n, more])
+    if len(score_n) > most:  # of equal ones all
+        some = (score_n >= score_n.topk(most)[0][-1] - 1 / 32).nonzero()[:, 0]
+        place_n, score_n = place_n[some], score_n[some]
+    number_n = (place_n + ago) // T
+    found: dict[int, float] = {}
+    for number, score in zip(number_n.tolist(), ranked(score_n, number_n).tolist(), strict=True):
+        if number < len(index.words_KT) + len(tail.words_KT):  # the last words look beyond what there is
+            found[number] = max(score, found.get(number, -math.inf))
+    return found
+
+
+def _fill(found: dict[int, None], score: dict[int, float], many: int, memories: int) -> None:
+    """Fill `found` up to `many`: the best first, then the newest."""
+    for number in sorted(score, key=score.__getitem__, reverse=True):
+        if len(found) == many:
+            return
+        found.setdefault(number)
+    newest = iter(range(memories - 1, -1, -1))
+    while len(found) < many:
+        found.setdefault(next(newest))
+
+
+def rounded(key_Pd: Tensor) -> Tensor:
+    """Keys in 8 bits."""
+    return (key_Pd * UNIT).round().clamp(-127, 127).to(torch.int8)

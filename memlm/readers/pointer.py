@@ -1,0 +1,338 @@
+"""Ours for long contexts: finds memories by the words before a place, and copies the words that followed.
+
+    read   the decoder reads the words of the newest memories before the tokens of a chunk, as if they were its text
+    words  w_p = what a memory recalls at its place p; the words before p go on into the memory before it
+    key    k_p = norm(A [e(w_p-1) ... e(w_p-4)])
+    query  q   = norm(B [e(w_1) ... e(w_4)]), w_i the i-th word before the prediction: of words alone
+    find   memory m scores max_p s q.k_p + 5 [w_p-2 = w_2] over its places p with w_p-1 = w_1; opened are the newest
+           `LAST`, the best by this query, and some of the best by the queries of one and two words ago, one and two
+           places on (one changed word hides its own look alone)
+    share  of an opened place p, in head i: c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
+           row, to 8] + sum of R_i[j, w_j] over those of the 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i)
+           log(1 + age), where x, y, z are linear in the hidden state, age counts memories, and s is a learned scale
+    mix    p = (share of nothing) p_LM + the shares of places, summed by word: one softmax over nothing and the heads
+
+Nothing of the language model is touched, so that it can be trained alone and stay frozen. What each part is worth, and
+what was left out: LOG.md. Kin: pointer sentinels (arXiv 1609.07843), continuous caches (1612.04426), kNN-LM
+(1911.00172).
+
+Suffixes beside those of reader.py: P = K T places, n words before one (the nearest first), d numbers of a key, k opened
+memories, J = k T opened places, H heads.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memlm.memory.chunk_decoder import ChunkDecoder
+from memlm.readers.config import PointerReader
+from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, open_all, open_indexed, taken
+from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
+
+WORDS = 4  # n of a key
+MATCH = 8  # words before a place that are compared with those before the prediction
+STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
+INDEXED = 2**14  # places of a sequence from which on they are put into lists
+SCORES = 2**25  # of places at a time while evaluating: what bounds memory
+
+WordsAt = Callable[[Tensor], Tensor]  # places [B, ...] -> the words that stand there
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Memories that are open for each query: their numbers, the words of their places and those before each, and s q.k,
+    `FAR` where nothing is to be seen."""
+
+    number_BQk: Tensor
+    words_BQJ: Tensor
+    before_BQJm: Tensor
+    near_BQJ: Tensor
+
+    @property
+    def seen_BQJ(self) -> Tensor:
+        """Which places are to be seen."""
+        return self.near_BQJ > FAR / 2
+
+
+class Pointer(Reader):
+    """keep: words and keys of every place. mix: what is opened, copied. See the file's head."""
+
+    recent = max(MATCH, WORDS + LOOKS - 1)
+    told_logp = files = True
+
+    def __init__(self, config: PointerReader, sizes: Sizes):
+        super().__init__(config, sizes)
+        words = cast(nn.Embedding, sizes.words)
+        V, W, H, D = words.num_embeddings, sizes.width, config.heads, config.word_dim
+        self.top, self.window = config.top, config.window
+        self.vectors = sizes.chunk_tokens if config.window else 0
+        self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
+        self.text = ChunkDecoder(sizes.chunk_tokens, sizes.memory_dim, config.bridge, config.unroll, V)
+        self.embed = nn.Embedding(V, D)
+        self.key = nn.Linear(WORDS * D, config.key_dim, bias=False)
+        self.query = nn.Linear(WORDS * D, config.key_dim, bias=False)
+        self.scale = nn.Parameter(torch.tensor(math.log(12.0) / STEP))
+        self.head_scale = nn.Parameter(torch.linspace(1.0, 0.3, H) / STEP)
+        self.pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
+        self.length = nn.Parameter(torch.zeros(H, MATCH + 1))
+        self.rare = nn.Parameter(torch.zeros(H, WORDS, V))
+        self.likely = nn.Parameter(torch.zeros(H))
+        self.age = nn.Parameter(torch.zeros(H))
+        self.by_hidden = nn.Linear(W, 3 * H, bias=False)
+        features = W + 12 * H + 3 + WORDS
+        self.gate = nn.Linear(features, H + 1)
+        self.gate_in, self.gate_out = nn.Linear(features, config.gate), nn.Linear(config.gate, H + 1)
+        self.lesson_gate = nn.Linear(W + 2, 1)
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Queries as keys, nearer words count more, the longest match first; and nothing is copied."""
+        D = self.embed.embedding_dim
+        nn.init.normal_(self.embed.weight)
+        for i in range(WORDS):
+            self.key.weight[:, i * D : (i + 1) * D] *= 0.7**i
+        self.query.weight.copy_(self.key.weight)
+        for layer in (self.by_hidden, self.gate, self.gate_out, self.lesson_gate):
+            nn.init.zeros_(layer.weight)
+        for layer in (self.gate, self.gate_out):
+            nn.init.zeros_(layer.bias)
+        self.length[0] = torch.arange(MATCH + 1).clamp(max=3) / STEP
+        self.gate.bias[0] = 12.0
+        nn.init.constant_(self.lesson_gate.bias, -3.0)
+
+    def entries(self, memory_BKM: Tensor) -> Tensor:
+        """The decoder's own vectors for the words of the newest memories [B, K, T, W]."""
+        if not self.window:
+            return super().entries(memory_BKM)
+        return self._words[0](self.words(memory_BKM))
+
+    @torch.no_grad()
+    def words(self, memory_BKM: Tensor) -> Tensor:
+        """What memories recall [B, K, T], the likeliest token of every place."""
+        parts = memory_BKM.flatten(0, 1).split(1024)
+        return torch.cat([self.text(part).argmax(-1) for part in parts]).unflatten(0, memory_BKM.shape[:2])
+
+    def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
+        """Words [B, K, T], and the key of every place [B, K, T, d]."""
+        return self.keep_words(self.words(memory_BKM), before)
+
+    def keep_words(self, words_BKT: Tensor, before: Kept = ()) -> Kept:
+        """The same of memories whose words are known."""
+        flat_BP = words_BKT.flatten(1)
+        earlier_Bn = before[0].flatten(1)[:, -WORDS:] if before else flat_BP[:, :0]
+        flat_BP = torch.cat([flat_BP.new_zeros(len(flat_BP), WORDS - earlier_Bn.shape[1]), earlier_Bn, flat_BP], 1)
+        before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
+        return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
+
+    def index(self, kept: Kept, newest_BwM: Tensor) -> PlaceIndex | None:
+        """The places of one sequence's memories in lists, where there are many."""
+        if len(kept[0]) != 1 or kept[0].numel() < INDEXED:
+            return None
+        return self.index_words(kept[0][0], newest_BwM[0])
+
+    @torch.no_grad()
+    def index_words(self, words_KT: Tensor, newest_kM: Tensor, folder: Path | None = None) -> PlaceIndex:
+        """The same of words, in memory or in a folder."""
+        flat_1P, ago_n = words_KT.reshape(1, -1), torch.arange(1, WORDS + 1)
+
+        def key_of(place_n: Tensor) -> Tensor:
+            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n), self.key)[0]
+
+        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM, folder)
+
+    def mix(
+        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
+    ) -> Mixed:
+        """Log-probabilities of the mixture; the model's own logits, to the bit, where no memory is seen."""
+        (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
+        if index is None and not P:
+            return Mixed(logits_BQV)
+        at_once = 1 if index else max(1, SCORES // (B * P))
+        if self.training or at_once >= Q:
+            return self._mix(logits_BQV, h_BQW, kept, queries, index)
+        some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
+        parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
+        return Mixed(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+
+    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
+        logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
+        kept = self._without_hidden(kept, queries)
+        words_at = _words_at(kept, index)
+        recent_BQn = self._recent(words_at, T, queries)
+        opened = self._opened(recent_BQn, words_at, kept, queries, index)
+        nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, logp_BQV, queries)
+        p_BQV = (nothing_BQ[..., None] + logp_BQV).exp()
+        share_BQJ = share_BQHJ.exp().sum(2).to(p_BQV)
+        p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQJ)
+        mixed_BQV = p_BQV.clamp_min(torch.finfo(p_BQV.dtype).tiny).log()
+        mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
+        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1))
+
+    def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
+        """-log p of labels by the scores of all places alone, with a gate of their own [B, Q].
+
+        It teaches keys where to look, in plain text too: what is opened is no function that has a gradient.
+        """
+        if not kept[0].shape[1]:
+            return logits_BQV.new_zeros(labels_BQ.shape)
+        label_BQ1 = labels_BQ.clamp(min=0)[..., None]
+        own_BQ = logits_BQV.log_softmax(-1).gather(-1, label_BQ1)[..., 0]
+        kept = self._without_hidden(kept, queries)
+        recent_BQn = self._recent(_words_at(kept), kept[0].shape[2], queries)
+        score_BQP = self._scores(recent_BQn, kept, queries)
+        lse_BQ1 = score_BQP.logsumexp(-1, keepdim=True)
+        best_BQ1 = score_BQP.amax(-1, keepdim=True) / self._sharpness()
+        none_BQ1 = best_BQ1 < -1  # no memory is seen
+        told = torch.cat([h_BQW, 4 * best_BQ1, lse_BQ1 / 8], -1).masked_fill(none_BQ1, 0)
+        gate_BQ = self.lesson_gate(told)[..., 0].masked_fill(none_BQ1[..., 0], FAR)
+        share_BQP = (score_BQP - lse_BQ1).masked_fill(kept[0].flatten(1)[:, None] != label_BQ1, -math.inf)
+        copied_BQ = F.pad(share_BQP, (0, 1), value=-60.0).logsumexp(-1)
+        return -torch.logaddexp(F.logsigmoid(-gate_BQ) + own_BQ, F.logsigmoid(gate_BQ) + copied_BQ)
+
+    def recall(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, T, V]."""
+        return self.text(memory_BM)
+
+    def _without_hidden(self, kept: Kept, queries: Queries) -> Kept:
+        """What is kept without a memory that is hidden, whose words are part of the keys after it."""
+        if queries.hidden is None:
+            return kept
+        number_K = torch.arange(kept[0].shape[1], device=kept[0].device)
+        return self.keep_words(kept[0].masked_fill((number_K == queries.hidden)[:, None], 0))
+
+    def _recent(self, words_at: WordsAt, T: int, queries: Queries) -> Tensor:
+        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it."""
+        ago_n = torch.arange(1, self.recent + 1, device=queries.recent.device)
+        at_RQn = queries.before[..., None] * T + queries.place[..., None] - ago_n
+        own_RQn = ago_n <= queries.place[..., None]
+        earlier_BQn = words_at(at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1))
+        return torch.where(own_RQn, queries.recent, earlier_BQn)
+
+    def _scores(self, recent_BQn: Tensor, kept: Kept, queries: Queries, ago: int = 0) -> Tensor:
+        """s q.k of every place [B, Q, P], the query without the nearest `ago` words; `FAR` where it is not seen."""
+        T, key_BPd = kept[0].shape[2], kept[1].flatten(1, 2)
+        score_BQP = self._unit(recent_BQn[..., ago:], self.query) @ key_BPd.mT * self._sharpness()
+        seen_RQP = queries.sees(kept[0].shape[1]).repeat_interleave(T, -1)
+        return score_BQP.masked_fill(~(seen_RQP & (kept[0].flatten(1) > 0)[:, None]), FAR)
+
+    def _opened(
+        self, recent_BQn: Tensor, words_at: WordsAt, kept: Kept, queries: Queries, index: PlaceIndex | None
+    ) -> Opened:
+        T, device = kept[0].shape[2], recent_BQn.device
+        if index is None:
+            score_BQP = self._scores(recent_BQn, kept, queries)
+
+            def look(ago: int) -> Tensor:
+                return self._scores(recent_BQn, kept, queries, ago) if ago else score_BQP
+
+            number_BQk = open_all(look, recent_BQn, kept[0], queries, self.top)
+            place_BQJ = _places(number_BQk, T)
+            near_BQJ = score_BQP.gather(2, place_BQJ)
+        else:
+            recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
+            query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
+            tail = Tail(kept[0][0], kept[1][0].flatten(0, 1))
+            number_BQk = open_indexed(index, tail, query_1Ld[0], recent_BQn[0, 0], self.top)[None, None].to(device)
+            place_BQJ = _places(number_BQk, T)
+            before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
+            near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
+        words_BQJ = words_at(place_BQJ)
+        before_BQJm = words_at(place_BQJ[..., None] - torch.arange(1, MATCH + 1, device=device))
+        return Opened(number_BQk, words_BQJ, before_BQJm, near_BQJ.masked_fill(words_BQJ == 0, FAR))
+
+    def _shares(
+        self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
+    ) -> tuple[Tensor, Tensor]:
+        """Log share of nothing [B, Q], and of each opened place in each head [B, Q, H, J]."""
+        words_BQJ, near_BQJ, before_BQJm = opened.words_BQJ, opened.near_BQJ, opened.before_BQJm
+        T = words_BQJ.shape[-1] // opened.number_BQk.shape[-1]
+        assert queries.logp is not None
+        seen_BQJ = opened.seen_BQJ
+        none_BQ1 = ~seen_BQJ.any(-1, keepdim=True)
+        recent_BQ1m = recent_BQn[..., None, :MATCH]
+        agree_BQJm = (before_BQJm == recent_BQ1m) & (recent_BQ1m > 0)
+        agree_BQJn = agree_BQJm[..., :WORDS]
+        pattern_BQJ = (agree_BQJn * 2 ** torch.arange(WORDS, device=words_BQJ.device)).sum(-1)
+        length_BQJ = agree_BQJm.int().cumprod(-1).sum(-1)
+        rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
+        scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
+        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(min=0).float().log1p()
+
+        score_BQHJ = near_BQJ[:, :, None] * (STEP * self.head_scale)[:, None] * scale_BQH1.exp()
+        table_HBQJ = self.pattern[:, pattern_BQJ] + self.length[:, length_BQJ]
+        score_BQHJ = score_BQHJ + STEP * table_HBQJ.permute(1, 2, 0, 3)
+        score_BQHJ = score_BQHJ + torch.einsum("hbqn,bqjn->bqhj", rare_HBQn, agree_BQJn.to(logp_BQV.dtype))
+        likely_BQ1J = logp_BQV.gather(-1, words_BQJ)[:, :, None]
+        score_BQHJ = score_BQHJ + (STEP * self.likely[:, None] + likely_BQH1) * likely_BQ1J
+        aged_BQ1J = age_BQk.repeat_interleave(T, -1)[:, :, None]
+        score_BQHJ = score_BQHJ - (STEP * self.age[:, None] + older_BQH1) * aged_BQ1J
+        score_BQHJ = score_BQHJ.masked_fill(~seen_BQJ[:, :, None], FAR)
+
+        lse_BQH, (best_BQH, at_BQH) = score_BQHJ.logsumexp(-1), score_BQHJ.max(-1)
+        said_BQH = words_BQJ.gather(-1, at_BQH)
+        same_BQHJ = score_BQHJ.masked_fill(words_BQJ[:, :, None] != said_BQH[..., None], FAR)
+        agree_BQHn = agree_BQJn.gather(2, at_BQH[..., None].expand(-1, -1, -1, WORDS)).to(logp_BQV.dtype)
+        entropy_BQ1 = -(logp_BQV.exp() * logp_BQV).sum(-1, keepdim=True)
+        features = [
+            h_BQW,
+            best_BQH / 8,
+            lse_BQH / 8,
+            logp_BQV.gather(-1, said_BQH) / 4,
+            entropy_BQ1 / 4,
+            logp_BQV.amax(-1, keepdim=True),
+            (queries.before.clamp(min=1).float().log() / 4)[..., None].expand_as(entropy_BQ1),
+            agree_BQHn.flatten(2),
+            near_BQJ.gather(2, at_BQH) / self._sharpness(),
+            same_BQHJ.logsumexp(-1) - lse_BQH,
+            (rare_HBQn.permute(1, 2, 0, 3) * agree_BQHn).sum(-1),
+            length_BQJ.gather(2, at_BQH) / 8,
+            age_BQk.gather(2, at_BQH // T) / 4,
+            queries.logp[..., :WORDS] / 4,
+        ]
+        x_BQX = torch.cat(features, -1).masked_fill(none_BQ1, 0)
+        mix_BQX = self.gate(x_BQX) + self.gate_out(F.gelu(self.gate_in(x_BQX))) + F.pad(lse_BQH, (1, 0))
+        log_BQX = mix_BQX.log_softmax(-1)
+        nothing_BQ = log_BQX[..., 0].masked_fill(none_BQ1[..., 0], 0)
+        return nothing_BQ, log_BQX[..., 1:, None] + score_BQHJ - lse_BQH[..., None]
+
+    def _sharpness(self) -> Tensor:
+        """What a cosine is multiplied by."""
+        return (STEP * self.scale).exp()
+
+    def _unit(self, before_BNn: Tensor, layer: nn.Linear) -> Tensor:
+        """norm(A [e(w_1) ... e(w_n)]) [B, N, d]."""
+        before_BNn, V = before_BNn[..., :WORDS], self.embed.num_embeddings
+        if before_BNn[..., 0].numel() < V:
+            return F.normalize(layer(self.embed(before_BNn).flatten(-2)), dim=-1)
+        # Of many, a sum of what each word adds at each of n places before, looked up.
+        table_nVd = torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
+        ids = before_BNn + V * torch.arange(WORDS, device=before_BNn.device)
+        summed = F.embedding_bag(ids.flatten(0, 1), table_nVd.flatten(0, 1), mode="sum")
+        return F.normalize(summed, dim=-1).unflatten(0, before_BNn.shape[:2])
+
+
+def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
+    """What words stand at places, 0 at those before the first: of what is kept, or of an index and what came after."""
+    flat_BP = kept[0].flatten(1)
+    if index is None:
+        return lambda place: taken(flat_BP, place)
+    base_1P = index.words_KT.view(1, -1)
+    P = base_1P.shape[1]
+
+    def at(place: Tensor) -> Tensor:
+        words = taken(base_1P, place)
+        return torch.where(place < P, words, taken(flat_BP, place - P)) if flat_BP.shape[1] else words
+
+    return at
+
+
+def _places(number_BQk: Tensor, T: int) -> Tensor:
+    """The places of memories [B, Q, k T]."""
+    return (number_BQk[..., None] * T + torch.arange(T, device=number_BQk.device)).flatten(2)
