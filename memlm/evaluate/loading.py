@@ -139,11 +139,22 @@ def _beside(file: Path, data: Any) -> Any:
     if not path.is_file():
         raise UsageError(f"{file} wants {data} beside it, which is not there: make it, or mend data_files.")
     if path.suffix in (".json", ".jsonl"):
-        told = np.fromfile(path, np.uint8)  # Arrow's reader of JSON recurses without a limit, and ends the process
-        opened = np.isin(told, list(b"[{")).astype(np.int64) - np.isin(told, list(b"]}"))
-        if opened.cumsum().max(initial=0) > 10 * _DEEPEST:
-            raise UsageError(f"{path} is nested deeper than {10 * _DEEPEST} times: mend the data.")
+        _refuse_fatal(path)
     return str(path)
+
+
+def _refuse_fatal(path: Path) -> None:
+    """Arrow's reader of JSON ends the process at `null` in the place of an object, and recurses without a limit."""
+    told = path.read_bytes()
+    byte_N = np.frombuffer(told, np.uint8)
+    opened_N = np.isin(byte_N, list(b"[{")).astype(np.int8) - np.isin(byte_N, list(b"]}")).astype(np.int8)
+    if opened_N.cumsum(dtype=np.int64).max(initial=0) > 10 * _DEEPEST:
+        raise UsageError(f"{path} is nested deeper than {10 * _DEEPEST} times: mend the data.")
+    rows = told.splitlines() if path.suffix == ".jsonl" else [told]
+    allowed = (b"{",) if path.suffix == ".jsonl" else (b"{", b"[")
+    for number, row in enumerate(rows, 1):
+        if row.strip() and not row.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(allowed):
+            raise UsageError(f"{path}:{number} is no JSON object: mend the data.")
 
 
 def _registered(manager: TaskManager, name: str) -> dict[str, Task]:

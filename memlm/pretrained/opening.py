@@ -93,7 +93,8 @@ def open_pretrained(
     folder = _transformer_folder(name, place) if sentence else place
     check_folder(folder)
     config = _config(name, folder)
-    kind: Kind = "sentence" if sentence else _kind(config)
+    with refusing(f"{name} has a config that tells no architecture"):
+        kind: Kind = "sentence" if sentence else _kind(config)
     if head and kind != "causal":
         raise _no_causal(name, config)
     with torch.device("meta"), hf.quiet(), refusing(f"{name} cannot be made from its config"):  # counts its weights
@@ -139,7 +140,7 @@ def untrained(trained: Pretrained, seed: int) -> Pretrained:
 
 def _kind(config: hf.PreTrainedConfig) -> Kind:
     """What a model was trained as, by the class that it was saved from, else by what its architecture is used for."""
-    saved_as = (config.architectures or [""])[0]
+    saved_as = str((config.architectures or [""])[0])
     causal = config.model_type in hf.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = config.model_type in hf.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if saved_as.endswith(("ForCausalLM", "LMHeadModel")) or (causal and not masked):

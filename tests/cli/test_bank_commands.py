@@ -168,7 +168,7 @@ WRONG = {
     "two of a name in folders": ("encode auto texts again --out {out}", 2, "two documents 'sea'"),
     "no batch": ("encode auto texts --batch 0 --out {out}", 2, "batch must be at least 1"),
     "bank exists": ("encode auto texts --out bank", 2, "exists already"),
-    "place below a file": ("encode auto texts --out empty.txt/bank", 1, "cannot be written"),
+    "place below a file": ("encode auto texts --out empty.txt/bank", 2, "empty.txt is no folder"),
     "append to nothing": ("encode auto texts --append --out {out}", 2, "is not there"),
     "append by another encoder": ("encode other rows.jsonl --append --out bank", 2, "another encoder"),
     "append what is there": ("encode auto texts --append --out bank", 2, "two documents 'bär'"),

@@ -189,6 +189,7 @@ WRONG = {
     "task twice": (["READING", "--tasks", "TASK,TASK"], "the task tiny is asked for twice"),
     "lists in lists": (["READING", "--tasks", "DEEP"], "nested deeper than 100"),
     "data in data": (["READING", "--tasks", "ABYSS"], "nested deeper than 1000"),
+    "no object": (["READING", "--tasks", "NULL"], "tiny.jsonl:1 is no JSON object"),
     "one document": (["READING", "--tasks", "ALONE"], "one has no interval"),
     "empty answer": (["READING", "--tasks", "ANSWERLESS"], "empty answer in document 1"),
     "too long an answer": (["CAUSAL", "--tasks", "LONG"], "the model has room for 61"),
@@ -216,6 +217,7 @@ def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
         "BROKEN": write_task(tmp_path / "broken", "task: [tiny\nof: it: all"),
         "DEEP": write_task(tmp_path / "deep", "[" * 100_000),
         "ABYSS": write_task(tmp_path / "abyss"),
+        "NULL": write_task(tmp_path / "null"),
         "ALONE": write_task(tmp_path / "alone", lines=LINES[:1]),
         "NAMELESS": write_task(tmp_path / "nameless", YAML.replace("task: tiny", "tusk: tiny")),
         "FIELD": write_task(tmp_path / "field", YAML.replace("doc_to_target: answer", "doc_to_target: '{{no.such}}'")),
@@ -224,6 +226,7 @@ def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
         "ANSWERLESS": write_task(tmp_path / "answerless", lines=[LINES[0], LINES[0] | {"choices": ["", " a"]}]),
         "LONG": write_task(tmp_path / "long", lines=[LINES[0] | {"choices": [" ships" * 90, " a"]}] * 3),
     }
+    (tmp_path / "null" / "tiny.jsonl").write_text("null")
     (tmp_path / "abyss" / "tiny.jsonl").write_text("[" * 100_000)
     (tmp_path / "brokendata" / "tiny.jsonl").write_text('{"context": \n')
     argv, expected = WRONG[name]
