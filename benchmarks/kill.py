@@ -39,8 +39,6 @@ for _module in ("prepare", "train", "encode", "measure", "report"):
     __import__(f"memlm.cli.{_module}")
 for _module in ("train.loop", "api", "bank.opening", "measure.run", "report.page", "data.prepare", "report.plots"):
     __import__(f"memlm.{_module}")
-import matplotlib.backends.backend_agg
-import matplotlib.pyplot
 
 PAGE = os.sysconf("SC_PAGESIZE")
 SMALL = (
@@ -48,7 +46,7 @@ SMALL = (
 )
 TRAIN = f"train slots --data data --steps 40 --eval-every 10 --eval-chunks 16 --checkpoint-every 4 --keep 2 {SMALL}"
 MEASURE = "measure run --data data --chunks 16 --probe.steps 20 --probe.train-chunks 64 --no-access --device cpu"
-WORDS = "the sea was calm and a cold wind came from north over hills where old men told long stories of ships".split()
+WORDS = ["the", "sea", "was", "calm", "and", "a", "cold", "wind", "came", "from", "north", "over", "hills", "where", "old", "men", "told", "long", "stories", "of", "ships"]
 
 
 def sha256(*files: Path) -> str:

@@ -69,7 +69,7 @@ def main():
     for length, changed in ((2, False), (3, False), (3, True)):
         for K in a.contexts:
             g = np.random.default_rng([7, length, changed, K, 0])
-            filler = book if K * T < len(book) else stream
+            filler = book if len(book) > K * T else stream
             st = int(g.integers(0, max(1, len(filler) - K * T)))
             text, f = told_facts(filler[st : st + K * T].reshape(K, T), length, V, g)
             asked = g.choice(K, min(a.asks, K), replace=False)

@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 import torch
-from variants import CopyReader, ReaderConfig, before, quantise
 from torch.nn import functional as F
 from trial import HERE, asked_facts, recents, told_facts
+from variants import CopyReader, ReaderConfig, before, quantise
 
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus

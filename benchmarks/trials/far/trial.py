@@ -9,9 +9,8 @@ One line of results.jsonl a run. Memories stand for the words they recall; --ae 
 import argparse
 import json
 import math
-import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,7 @@ def fact_batch(stream, lm, B, K, length, changed, g, n, asks, collide):
     q_all, pos_all = [], []
     for b in range(B):
         text, f = told_facts(np.asarray(stream[st[b] : st[b] + K * T], dtype=np.int64).reshape(K, T), length, lm.vocab, g, collide)
-        asked = g.choice(K, min(asks, K), replace=False) if K >= asks else g.choice(K, asks)
+        asked = g.choice(K, min(asks, K), replace=False) if asks <= K else g.choice(K, asks)
         q, pos, labels = asked_facts(f, asked, T, lm.vocab, g, changed)
         q_all.append(q), pos_all.append(pos.reshape(-1)), words.append(text), lab.append(labels.reshape(-1))
         where.append(np.repeat(asked, 2))
@@ -255,7 +254,7 @@ def eval_facts(reader, lm, fillers, contexts, asks, seed, n, kinds=((2, False), 
             found, right, exact = [], [], []
             for d in range(draws if K < 16384 else 1):
                 g = np.random.default_rng([seed, length, changed, K, d])
-                filler = next(f for f in fillers if K * T <= len(f))  # the book, all held-out books, else books trained on
+                filler = next(f for f in fillers if len(f) >= K * T)  # the book, all held-out books, else books trained on
                 st = int(g.integers(0, max(1, len(filler) - K * T)))
                 text = np.resize(filler[st : st + K * T], K * T).astype(np.int64).reshape(K, T)
                 text, f = told_facts(text, length, lm.vocab, g)
@@ -371,7 +370,7 @@ def main():
     docs, recall = corpus.valid.documents, recalling(a.ae)
     for b in a.books:
         book = np.asarray(corpus.valid.tokens[docs[b] : docs[b + 1] - 1] if b >= 0 else corpus.valid.tokens)
-        contexts = [K for K in a.contexts if K * lm.T < len(book) * 0.9]
+        contexts = [K for K in a.contexts if len(book) * 0.9 > K * lm.T]
         t = time.time()
         part = {"book": corpus.valid.names[b] if b >= 0 else "all held out", "next": eval_next(reader, lm, book, contexts, a.chunks, n, a.full, recall)}
         part["facts"] = eval_facts(reader, lm, (book, held, stream), [K for K in a.facts_contexts if b == a.books[-1]], a.eval_asks, 7, n, draws=2 if a.full else 1, recall=recall)

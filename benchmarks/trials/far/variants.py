@@ -11,7 +11,7 @@ Shape suffixes: B sequences, K memories, T words of one, N queries, n words befo
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -185,7 +185,7 @@ class CopyReader(nn.Module):
     def open(self, score_BNKT: Tensor, before_BNn: Tensor, kept: Kept, seen_N: Tensor | None = None) -> Tensor:
         """Which memories are opened [B, N, k]."""
         K, c = score_BNKT.shape[2], self.config
-        if K <= c.top + c.last:
+        if c.top + c.last >= K:
             return torch.arange(K, device=score_BNKT.device).expand(*score_BNKT.shape[:2], K)
         def listed(score_BNKT, ago):
             if not c.listed:
