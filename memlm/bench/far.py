@@ -120,9 +120,10 @@ def run(
             "memory: with what it remembers; table: the token after the latest place of the last two tokens; none: a "
             "decoder of the same size that reads no memory; full: the same, which reads all tokens. Both are trained "
             f"on as many tokens as the memory model's decoder, full with {FULL_CHUNKS} chunks at once.",
-            "causal: nats a token of the same chunks of a book at every context, the chunk before its own last "
-            f"{PREDICTED} included; settings were chosen on austen-persuasion (LOG.md, 20), nothing on the others. "
-            "Intervals over examples of all seeds, 95 %.",
+            "causal: nats a token of the same chunks of a book, the first after so many memories; "
+            "causal-seen: of tokens that follow the same two tokens in the context too, causal-new: of the others "
+            "(which these are depends on the context). Settings were chosen on austen-persuasion (LOG.md, 20), nothing on "
+            "the others. Intervals over examples of all seeds, 95 %.",
             *(f"{name}: {told}" for name, told in served.items()),
         ],
         told={"seeds": list(seeds)},
@@ -197,13 +198,22 @@ def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]
         ends_B = np.linspace(first + (room[-1] + PREDICTED) * T, end - 1, EXAMPLES).astype(int)
         for K in room:
             windows_BN = stream_N[ends_B[:, None] + np.arange(-(K + PREDICTED) * T, 0)].astype(np.int64)
-            batch = Same(own=False)(torch.from_numpy(windows_BN), T, K)
+            batch, seen_BN = Same(own=False)(torch.from_numpy(windows_BN), T, K), _seen(windows_BN, T * K)
             asked = ["none", "full"] if not K else ["memory", "full"] if K <= READ else ["memory"]
             for side in asked:
                 ui.say(f"{name}: next tokens after {K:,} memories, {side}")
                 models, trained = sides[side].models, sides[side].trained_chunks
                 scores = [score_places(model, batch, "own", np.arange(EXAMPLES), model.device) for model in models]
                 yield _row("causal", name, "cross_entropy", side, K, scores, trained)
+                if K:
+                    yield _row("causal-seen", name, "cross_entropy", side, K, [s.at(seen_BN) for s in scores], trained)
+                    yield _row("causal-new", name, "cross_entropy", side, K, [s.at(~seen_BN) for s in scores], trained)
+
+
+def _seen(windows_BN: np.ndarray, context: int) -> np.ndarray:
+    """Whether each token follows the same two tokens somewhere in the context too: bool [B, N]."""
+    codes_BN = np.pad(windows_BN[:, :-2] << 40 | windows_BN[:, 1:-1] << 20 | windows_BN[:, 2:], ((0, 0), (2, 0)))
+    return np.stack([np.isin(codes, codes[2:context]) for codes in codes_BN])
 
 
 def _row(

@@ -116,5 +116,5 @@ def test_it_is_saved_to_the_bit(tmp_path):
 def test_impossible_shapes_are_refused():
     with pytest.raises(UsageError, match="begins"):
         RecurrentShape(encoder=EncoderShape(chunk_tokens=T, stack=MIXER))
-    with pytest.raises(UsageError, match="at least one chunk"):
+    with pytest.raises(UsageError, match="chunks must be at least 1"):
         RecurrentShape(chunks=0, encoder=SHAPES[0].encoder)
