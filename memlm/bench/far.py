@@ -120,10 +120,10 @@ def run(
             "memory: with what it remembers; table: the token after the latest place of the last two tokens; none: a "
             "decoder of the same size that reads no memory; full: the same, which reads all tokens. Both are trained "
             f"on as many tokens as the memory model's decoder, full with {FULL_CHUNKS} chunks at once.",
-            "causal: nats a token of the same chunks of a book, the first after so many memories; causal-seen: of tokens "
-            "that follow the same two tokens in the context too, causal-new: of the others (which these are depends on "
-            "the context). Settings were chosen on austen-persuasion (LOG.md, 20), nothing on the others. Intervals over "
-            "examples of all seeds, 95 %.",
+            "causal: nats a token of the same chunks of a book, the first after so many memories; causal-seen: of "
+            "tokens that follow the same two tokens in the context too, causal-new: of the others (which these are "
+            "depends on the context). Settings were chosen on austen-persuasion (LOG.md, 20), nothing on the others. "
+            "Intervals over examples of all seeds, 95 %.",
             *(f"{name}: {told}" for name, told in served.items()),
         ],
         told={"seeds": list(seeds)},
