@@ -28,6 +28,7 @@ from memlm.measure.brought import as_vectors, read_texts, read_vectors
 from memlm.measure.run import _done
 from memlm.presets import memory_curriculum, slots
 from memlm.pretrained.opening import open_pretrained
+from memlm.pretrained.places import weights_of
 from memlm.records import to_dict
 from memlm.report.leaderboard import write_leaderboard
 from memlm.report.page import make_report, render
@@ -93,7 +94,25 @@ def targets(place: Path, data: Path) -> dict[str, Target]:
         add(folder, names, lambda folder=folder: open_pretrained(str(folder)))
     _add_report(place, add)
     _add_tasks(place / "tasks", add)
+    _add_gguf(place / "gguf", add)
     return found
+
+
+def _add_gguf(folder: Path, add: Callable[..., None]) -> None:
+    """The header of a GGUF file, where its reader is installed."""
+    if not find_spec("gguf"):
+        return
+    from gguf import GGUFWriter
+
+    folder.mkdir()
+    writer = GGUFWriter(str(folder / "tiny.gguf"), "llama")
+    writer.add_context_length(256)
+    writer.add_token_list(["a", "b", "naïve"])
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((4, 32), np.float32))
+    for write in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{write}_to_file")()
+    writer.close()
+    add(folder, ["tiny.gguf"], lambda: weights_of(folder / "tiny.gguf"))
 
 
 def _add_tasks(folder: Path, add: Callable[..., None]) -> None:

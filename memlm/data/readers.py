@@ -168,9 +168,9 @@ def _read_parquet(path: Path, name: str, column: str) -> Iterator[Document]:
         raise told(error) from None
     with file:
         _refuse_without(column, file.schema_arrow.names, str(path))  # before anything is read
-        batches = guarded(file.iter_batches(batch_size=64, columns=[column]), (Exception,), told)
-        rows = ({column: text} for batch in batches for text in batch.column(0).to_pylist())
-        yield from table_documents(name, rows, column, f"{path}, row ")
+        batches = file.iter_batches(batch_size=64, columns=[column])
+        rows = ({column: text} for batch in batches for text in batch.column(0).to_pylist())  # bytes that are no UTF-8
+        yield from table_documents(name, guarded(rows, (Exception,), told), column, f"{path}, row ")
 
 
 SUFFIXES = {

@@ -164,11 +164,11 @@ def _difference(then: Any, now: dict[str, Any]) -> str:
     then = then if isinstance(then, dict) else {}
     if then.get("data") != now["data"]:
         return f"the data were {str(then.get('data'))[:12]} (SHA-256), and are {now['data'][:12]}"
-    before, after = then.get("models") or {}, now["models"]
-    if before.keys() != after.keys():
-        return f"of {', '.join(before) or 'nothing'}"
+    before, after = then.get("models"), now["models"]
+    if not isinstance(before, dict) or before.keys() != after.keys():
+        return f"of {', '.join(before) if before and isinstance(before, dict) else 'nothing'}"
     if changed := next((name for name in after if after[name] != before[name]), None):
-        return f"{changed} was {before[changed][:12]} (SHA-256), and is {after[changed][:12]}"
+        return f"{changed} was {str(before[changed])[:12]} (SHA-256), and is {after[changed][:12]}"
     return "with other settings"
 
 

@@ -102,16 +102,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     """De-quantise a GGUF file into a folder of fp32 weights: slow once, seconds from then on."""
     if not importlib.util.find_spec("gguf"):
         raise UsageError("reading GGUF files needs the package gguf: pip install 'memlm[pretrained]'.")
-    from gguf import GGUFReader
-
-    with refusing(f"{gguf} is damaged or cut short", ": fetch it again"):
-        tensors = GGUFReader(gguf).tensors
-    weights = Counter[str]()
-    for tensor in tensors:
-        weights[tensor.tensor_type.name] += int(tensor.n_elements)
-    if not weights:
-        raise UsageError(f"{gguf} holds no weights, only a vocabulary: name the file that has them.")
-    (kind, _), *_ = weights.most_common(1)
+    kind = weights_of(gguf)
     ui.say(f"converting {gguf.name} to a folder of safetensors, once")
     with refusing(f"{gguf} cannot be read by transformers"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -126,6 +117,19 @@ def _convert(gguf: Path, folder: Path) -> None:
             model.save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
         write_json(scratch / _ORIGIN, {"weights": told})
+
+
+def weights_of(gguf: Path) -> str:
+    """How most weights of a GGUF file are kept (`Q4_1`), by its header; UsageError where it is damaged or has none."""
+    from gguf import GGUFReader
+
+    with refusing(f"{gguf} is damaged or cut short", ": fetch it again"):
+        weights = Counter[str]()
+        for tensor in GGUFReader(gguf).tensors:
+            weights[tensor.tensor_type.name] += int(tensor.n_elements)
+    if not weights:
+        raise UsageError(f"{gguf} holds no weights, only a vocabulary: name the file that has them.")
+    return weights.most_common(1)[0][0]
 
 
 def _from_hub(name: str) -> tuple[Path, str]:
