@@ -5,13 +5,9 @@ state.json, of a bank's memories in meta.json, of all else in sha256.json. What 
 is parsed only, and that is told. Nothing is changed but by `clean`.
 """
 
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from memlm.bank.bank import Bank
@@ -27,8 +23,6 @@ from memlm.train.curriculum import load_curriculum
 from memlm.train.loop import load_config
 from memlm.train.start import refuse_changed
 from memlm.train.tracking import read_metrics
-
-_DAY = 24 * 3600.0
 
 
 @dataclass(kw_only=True)
@@ -70,7 +64,7 @@ def examine(path: Path) -> Finding:
         UsageError: nothing is there, and no writer has left anything, or it is a link to nothing.
     """
     found, place = _examine(Path(path)), followed(path)
-    found.leftovers = [_told(one) for one in _left(found)]
+    found.leftovers = [one.told() for one in _left(found)]
     found.held_by = holder(place)
     if not place.exists() and not found.leftovers:
         raise UsageError(f"{path} is not there: name what memlm wrote.")
@@ -86,7 +80,7 @@ def clean(path: Path) -> list[str]:
     left = _left(_examine(Path(path)))
     with held(path):
         for one in left:
-            if _may_go(one):
+            if one.removable:
                 remove(one.path)
     return [str(one.path) for one in left if not one.path.exists()]
 
@@ -287,49 +281,3 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Callable[[Path, Finding], None]], ...]
     ("model", ("model.safetensors",), _model),
     ("run", ("config.json", "checkpoints"), _run),
 )
-
-
-def _may_go(left: Leftover) -> bool:
-    """If its writer has ended; where that is not known, if nothing of it has changed for a day."""
-    if left.owner is not None and left.owner.here:
-        return not left.owner.alive
-    return time.time() - max((stat.st_mtime for stat in _stats(left.path)), default=0) > _DAY
-
-
-def _stats(path: Path) -> Iterator[os.stat_result]:
-    for one in (path, *path.rglob("*")):
-        with suppress(FileNotFoundError):  # its writer lives
-            yield one.lstat()
-
-
-def _told(left: Leftover) -> dict[str, Any]:
-    owner = left.owner
-    return {
-        "path": str(left.path),
-        "bytes": sum(info.st_size for info in _stats(left.path) if S_ISREG(info.st_mode)),
-        "owner": f"process {owner.pid} on {owner.host}" if owner else "an earlier memlm",
-        "ended": not owner.alive if owner and owner.here else None,
-        "removable": _may_go(left),
-    }
-
-
-def lines(found: Finding, depth: int = 0) -> Iterator[str]:
-    """A finding for people."""
-    pad = "  " * depth
-    by = f", written by memlm {found.memlm}" if found.memlm else ""
-    kind = {"nothing": "nothing of memlm's", "folder": "a folder of these"}.get(found.kind, found.kind)
-    yield f"{pad}{found.path}: {kind}{by}" + (f"; {found.next}" if found.next else "")
-    if found.checked and not found.problems:
-        sources = sorted({by for by in found.checked.values() if by})
-        parsed = sum(by is None for by in found.checked.values())
-        told = [f"{len(found.checked) - parsed} files by SHA-256 ({', '.join(sources)})"] if sources else []
-        yield f"{pad}  whole: " + ", ".join([*told, *([f"{parsed} parsed only"] if parsed else [])])
-    yield from (f"{pad}  {problem}" for problem in found.problems)
-    for part in found.parts:
-        yield from lines(part, depth + 1)
-    if found.held_by:
-        yield f"{pad}  is being written by {found.held_by}"
-    for left in found.leftovers:
-        state = {None: "", True: ", which has ended", False: ", which is running"}[left["ended"]]
-        what = "--clean removes it" if left["removable"] else "it stays"
-        yield f"{pad}  left: {left['path']} ({left['bytes']:,} bytes) of {left['owner']}{state}: {what}"

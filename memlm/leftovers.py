@@ -5,21 +5,26 @@
 NAME/.commit                     whole; its files are being moved into NAME, which cannot be renamed over
 """
 
+import atexit
 import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from memlm.owners import OWNER, Owner, me, owner_in
 
 _LEFT = re.compile(rf"\.((?P<name>.*)\.)?({OWNER}~\w+|[a-z0-9_]{{8}}|\d+)\.(partial|old)")  # ... and as 0.2 named it
 _DECIDED = ".commit"
+_DAY = 24 * 3600.0
 _LIST = ".names"  # in it: what the folder shall hold
 _NOT_A_USERS = re.compile(rf"lost\+found|\.(.*\.)?lock|\{_DECIDED}|{_LEFT.pattern}")
 
@@ -30,10 +35,50 @@ class Leftover(NamedTuple):
     path: Path
     owner: Owner | None
 
+    @property
+    def removable(self) -> bool:
+        """If its writer has ended; where that is not known, if nothing of it has changed for a day."""
+        if self.owner is not None and self.owner.here:
+            return not self.owner.alive
+        return time.time() - max((stat.st_mtime for stat in self._stats()), default=0) > _DAY
+
+    def told(self) -> dict[str, Any]:
+        """What it is and whose, as JSON."""
+        owner = self.owner
+        return {
+            "path": str(self.path),
+            "bytes": sum(stat.st_size for stat in self._stats() if S_ISREG(stat.st_mode)),
+            "owner": f"process {owner.pid} on {owner.host}" if owner else "an earlier memlm",
+            "ended": not owner.alive if owner and owner.here else None,
+            "removable": self.removable,
+        }
+
+    def _stats(self) -> Iterator[os.stat_result]:
+        inside = (os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names)
+        for one in (self.path, *inside):
+            with suppress(FileNotFoundError):  # its writer lives
+                yield os.lstat(one)
+
 
 def scratch(path: Path, kind: str = "partial") -> Path:
-    """A new folder beside `path` that tells whose it is."""
-    return Path(tempfile.mkdtemp(prefix=f".{short(path.name)}.{me()}~", suffix=f".{kind}", dir=path.parent))
+    """A new folder beside `path` that tells whose it is; gone when this process ends, whatever a signal met."""
+    _PLACES.add(path.parent)  # first: a signal may come between any two steps
+    new = path.parent / f".{short(path.name)}.{me()}~{secrets.token_hex(4)}.{kind}"
+    new.mkdir(0o700)
+    return new
+
+
+_PLACES: set[Path] = set()  # where this process has made such folders
+
+
+@atexit.register
+def tidy_own() -> None:
+    """What this process has not removed, since a signal met the removal itself."""
+    for place in _PLACES:
+        for one in _listed(place):
+            if (left := _LEFT.fullmatch(one.name)) and owner_in(one.name) == me():
+                _take_back(one, place / left["name"])
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def short(name: str) -> str:
@@ -61,12 +106,17 @@ def tidy(path: Path) -> None:
     for left, owner in leftovers(path):
         if owner is None or (owner.alive and owner != me()):
             continue
-        if left.suffix == ".old" and (left / "old").exists() and not path.exists():
-            (left / "old").rename(path)
+        _take_back(left, path)
         if not owner.alive:
             remove(left)
     if is_decided(path):
         move_out(path)
+
+
+def _take_back(left: Path, path: Path) -> None:
+    """End a replacement in two steps that went no further than its first."""
+    if left.suffix == ".old" and (left / "old").exists() and not path.exists():
+        (left / "old").rename(path)
 
 
 def remove(path: Path) -> None:

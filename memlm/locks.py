@@ -4,6 +4,7 @@ Of a folder NAME it is the file .NAME.lock beside it, since NAME itself may be e
 point, or where the parent cannot be written, NAME/.lock. Whoever takes it puts right what killed writers left.
 """
 
+import atexit
 import errno
 import inspect
 import os
@@ -41,30 +42,28 @@ def held(path: Path) -> Iterator[None]:
         return
     path = followed(path)
     lock = lock_of(path)
-    made = [folder for folder in lock.parents if not folder.exists()]
-    with told(path, every=True):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = _taken(lock, path)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS) or lock.exists() or not path.exists():
-                raise
-            file = None  # what is there can be read and not written: whoever tries that is told
-    if file is None:
-        yield
-        return
-    try:
-        with told(path, every=True):
-            tidy(path)
-        yield
-    finally:
-        with suppress(OSError):
-            os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
-            lock.unlink()  # while it is held: whoever waits for this file sees that it has no name any more
-        os.close(file)
+    made, files = [folder for folder in lock.parents if not folder.exists()], list[int]()
+
+    def give_up() -> None:
+        _give_up(lock, files)
         with suppress(OSError):
             for folder in made:
                 folder.rmdir()  # if nothing was written there
+
+    atexit.register(give_up)  # if a signal meets the end of this block
+    try:
+        with told(path, every=True):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _take(lock, path, files)
+                tidy(path)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EROFS) or lock.exists() or not path.exists():
+                    raise  # else what is there can be read and not written: whoever tries that is told
+        yield
+    finally:
+        give_up()
+        atexit.unregister(give_up)
 
 
 def one_writer(function: Callable[P, R]) -> Callable[P, R]:
@@ -105,21 +104,39 @@ def holder(path: Path) -> str | None:
     return None
 
 
-def _taken(lock: Path, path: Path) -> int:
+def _take(lock: Path, path: Path, files: list[int]) -> None:
+    """Hold a lock by an open file, which is put into `files`."""
     while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _lock(file):
-            by = _words(file)
-            os.close(file)
+        files.append(os.open(lock, os.O_RDWR | os.O_CREAT, 0o666))
+        if not _lock(files[0]):
+            by = _words(files[0])
+            os.close(files.pop())
             raise UsageError(f"{path} is being written by {by}: wait until it has ended, or name another place.")
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), lock.stat()):
-                break
-        os.close(file)  # it was given up, and its name with it, between the two steps
-    os.ftruncate(file, 0)
-    os.lseek(file, 0, os.SEEK_SET)
-    os.write(file, f"{me()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
-    return file
+        if _is_at(files[0], lock):
+            break
+        os.close(files.pop())  # it was given up, and its name with it, between the two steps
+    os.ftruncate(files[0], 0)
+    os.lseek(files[0], 0, os.SEEK_SET)
+    os.write(files[0], f"{me()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+
+
+def _give_up(lock: Path, files: list[int]) -> None:
+    """Take a lock's file away that we hold, or, where a signal met the taking, nobody; begun anew it goes on."""
+    with suppress(OSError):
+        file = files[0] if files else os.open(lock, os.O_RDWR)
+        if _is_at(file, lock) and (files or _lock(file)):
+            os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
+            lock.unlink()  # while it is held: whoever waits for this file sees that it has no name any more
+        os.close(file)
+    files.clear()
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int) -> bool:

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import DONE, IN_SPITE, KILLED, SENTENCE, faulty
+from faults import DONE, IN_SPITE, KILLED, SENTENCE, STOPPED, faulty
 
 from memlm import files
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, write_text
-from memlm.leftovers import leftovers
+from memlm.leftovers import leftovers, remove
 from memlm.locks import held, holder, lock_of, mend
 from memlm.owners import me
 
@@ -73,6 +73,30 @@ def test_a_folder_is_old_or_new_whatever_call_fails(tmp_path, way, how):
     assert seen == {"old", "new"}
     assert n > 15
     assert (KILLED if how == "kill" else SENTENCE) in ends
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_call_a_signal_meets_nothing_is_left_over(tmp_path, way):
+    def replaced() -> None:
+        WAYS[way]()
+        write(path, "new")
+        write_text(path.with_name("page"), "new")
+        remove(path.with_name("gone"))
+
+    path, ends, seen = tmp_path / "bank", [], set()
+    for n in range(150):
+        write(path, "old")
+        write(tmp_path / "gone", "old")
+        ends.append(faulty(replaced, n, "signal"))
+        mend(path)
+        seen.add(read(path))
+        assert {one.name for one in tmp_path.iterdir()} <= {"bank", "page", "gone"}, n
+        assert not leftovers(path)
+        if ends[-1] == DONE:
+            break
+    assert set(ends) == {STOPPED, IN_SPITE, DONE}  # in spite: it was a call that failed anyway
+    assert len(ends) > 40
+    assert seen == {"old", "new"}
 
 
 @pytest.mark.parametrize("how", ["kill", "once", "on"])
