@@ -125,7 +125,8 @@ def _give_up(lock: Path, files: list[int]) -> None:
     with suppress(OSError):
         file = files[0] if files else os.open(lock, os.O_RDWR)
         if _is_at(file, lock) and (files or _lock(file)):
-            os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
+            with suppress(OSError):
+                os.ftruncate(file, 0)  # where an open file keeps its name, it says of nobody that he holds it
             lock.unlink()  # while it is held: whoever waits for this file sees that it has no name any more
         os.close(file)
     files.clear()
