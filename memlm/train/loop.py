@@ -68,11 +68,9 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         WorkError: the loss is no number or has diverged; a damaged checkpoint; a full disk.
     """
     out = Path(out)
-    done = _done(config, out, resume)
-    if done is None:
-        with held(out):
-            done = _done(config, out, resume) or _train(config, out)  # what another process did meanwhile is seen
-    return done
+    _done(config, out, resume)  # refuses before anything is made
+    with held(out):  # of a run that has ended, too: a kill may have left something
+        return _done(config, out, resume) or _train(config, out)  # what another process did meanwhile is seen
 
 
 def _done(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | None:
