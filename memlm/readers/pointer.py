@@ -140,12 +140,13 @@ class Pointer(Reader):
     @torch.no_grad()
     def index_words(self, words_KT: Tensor, newest_kM: Tensor, folder: Path | None = None) -> PlaceIndex:
         """The same of words, in memory or in a folder."""
+        words_KT, device = words_KT.cpu(), self.embed.weight.device  # lists are read by the CPU
         flat_1P, ago_n = words_KT.reshape(1, -1), torch.arange(1, WORDS + 1)
 
         def key_of(place_n: Tensor) -> Tensor:
-            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n), self.key)[0]
+            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n).to(device), self.key)[0].cpu()
 
-        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM, folder)
+        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM.cpu(), folder)
 
     def mix(
         self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
@@ -329,7 +330,7 @@ def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
     P = base_1P.shape[1]
 
     def at(place: Tensor) -> Tensor:
-        words = taken(base_1P, place)
+        words = taken(base_1P, place.cpu()).to(place.device)
         return torch.where(place < P, words, taken(flat_BP, place - P)) if flat_BP.shape[1] else words
 
     return at
