@@ -239,10 +239,10 @@ class Pointer(Reader):
         else:
             recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
             query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
-            tail = Tail(kept[0][0], kept[1][0].flatten(0, 1))
-            number_BQk = open_indexed(index, tail, query_1Ld[0], recent_BQn[0, 0], WORDS, self.top)[None, None].to(
-                device
-            )
+            tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
+            number_BQk = open_indexed(index, tail, query_1Ld[0].cpu(), recent_BQn[0, 0].cpu(), WORDS, self.top)[
+                None, None
+            ].to(device)
             place_BQJ = _places(number_BQk, T)
             before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
