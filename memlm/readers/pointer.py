@@ -155,7 +155,7 @@ class Pointer(Reader):
         (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
-        at_once = 1 if index else max(1, SCORES // (B * P))
+        at_once = 1 if index is not None else max(1, SCORES // (B * P))
         if self.training or at_once >= Q:
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
@@ -240,9 +240,8 @@ class Pointer(Reader):
             recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
             query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
-            number_BQk = open_indexed(index, tail, query_1Ld[0].cpu(), recent_BQn[0, 0].cpu(), WORDS, self.top)[
-                None, None
-            ].to(device)
+            query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
+            number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
             place_BQJ = _places(number_BQk, T)
             before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
