@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from memlm.ranges import Count
 from memlm.readers.config import ReaderConfig
 from memlm.readers.reader import Mixed, Reader, Sizes
 
@@ -22,7 +23,7 @@ class EverythingReader(ReaderConfig):
     kind: ClassVar[str] = "everything"
     module: ClassVar[str] = "tiny_readers:Everything"
 
-    key_width: int = 4
+    key_width: Count = 4
 
 
 class Everything(Reader):

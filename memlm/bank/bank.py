@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILES = {"memories.npy", "chunks.npy", "meta.json"}
+INDEX = "index"  # a folder that may stand beside them (bank/filing.py), and goes when the bank changes
 FORMAT = 1  # of BANK; a change of it makes banks ask to be made anew
 
 

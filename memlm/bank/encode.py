@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from memlm import __version__, ui
-from memlm.bank.bank import FILES, FORMAT, Bank, Entry, Meta, chunk_rows
+from memlm.bank.bank import FILES, FORMAT, INDEX, Bank, Entry, Meta, chunk_rows
 from memlm.bank.chunks import DocumentText, Fill, batches, read_chunks
 from memlm.bank.digest import sha256_rows, tokenizer_sha256
 from memlm.bank.memories import Memories, Origin
@@ -77,7 +77,7 @@ def encode_documents(
             raise UsageError(
                 f"{out} was made with dtype {old.meta.dtype} and fill {old.meta.fill}: leave --dtype and --fill out."
             )
-        if others := sorted(entries(out) - FILES):
+        if others := sorted(entries(out) - FILES - {INDEX}):
             raise UsageError(f"{out} holds {others[0]}, which is not the bank's: move it elsewhere first.")
     before = sha256_file(out / "meta.json") if old is not None else None
     kept = old.meta.model if old is not None else None

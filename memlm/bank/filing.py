@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from memlm import ui
-from memlm.bank.bank import Bank
-from memlm.errors import UsageError
+from memlm.bank.bank import INDEX, Bank
+from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_json
 from memlm.memory.encoder import fingerprint
 from memlm.readers.finding import PlaceIndex
@@ -18,6 +18,7 @@ from memlm.readers.finding import PlaceIndex
 if TYPE_CHECKING:
     from memlm.models.memory_model import ReadsMemories
 
+FORMAT = 1  # of an index; a change of it makes banks be filed anew
 _BATCH = 4096  # memories whose words are recalled at a time
 
 
@@ -27,11 +28,10 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
 
     Raises:
         UsageError: what is there is damaged.
-        WorkError: it cannot be written.
     """
     reader: Any = model.reader  # one that files
-    made_of = [fingerprint(reader, ""), *(entry.memories_sha256 for entry in bank.documents)]
-    folder = bank.path / "index" / sha256_json(made_of)[:32]
+    made_of = [FORMAT, fingerprint(reader, ""), *(entry.memories_sha256 for entry in bank.documents)]
+    folder = bank.path / INDEX / sha256_json(made_of)[:32]
     if not folder.exists():
         words_KT = np.empty((len(bank), model.chunk_tokens), np.int32)
         with ui.progress(unit="memories") as bar:
@@ -42,9 +42,16 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
                 bar.advance(task, len(memory_nM))
         words_KT[np.arange(model.chunk_tokens) >= bank.held()[:, None]] = 0
         newest_kM = bank.memories(slice(max(0, len(bank) - (reader.window or 0)), None))
-        with atomic_folder(folder) as scratch:
-            reader.index_words(torch.from_numpy(words_KT), newest_kM, scratch)
+        try:
+            with atomic_folder(folder, replace=True) as scratch:  # another process may have made it meanwhile
+                reader.index_words(torch.from_numpy(words_KT), newest_kM, scratch)
+        except WorkError as error:
+            ui.say(f"{str(error).rstrip('.')}; the memories of {bank.path} are filed for this call alone.")
+            return reader.index_words(torch.from_numpy(words_KT), newest_kM)
     try:
-        return PlaceIndex.open(folder)
+        index = PlaceIndex.open(folder)
+        if len(index) != len(bank) or not len(index.place_P) == len(index.key_Pd) == len(index.second_P):
+            raise ValueError
+        return index
     except (OSError, ValueError, EOFError):
         raise UsageError(f"{folder} is damaged: remove it, and it is made anew.") from None

@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from memlm import presets, ui
+from memlm.bench import figure
 from memlm.bench.form import Options, Report
 from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn
@@ -34,6 +39,7 @@ from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.registry import build_objective
 from memlm.objectives.text import Same
 from memlm.readers.config import NoReader
+from memlm.report.figures import SERIES, STYLE
 from memlm.train.config import Curriculum
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train
@@ -88,7 +94,7 @@ def run(
         if memory == "memory":
             what = f"{text}: next tokens after {chunks:,} memories / a decoder without memories"
             ratios[what] = value / nats[text, "cross_entropy", "none", 0]
-    return Report(
+    report = Report(
         name="far",
         columns=(
             *(
@@ -129,6 +135,38 @@ def run(
         told={"seeds": list(seeds)},
         raw={"served": served},
     )
+    report.figure = _plot(rows, options.out / "far.png")
+    return report
+
+
+def _plot(rows: Sequence[tuple[Any, ...]], path: Path) -> str:
+    """Values right, and nats of next tokens against those of a decoder without memories, over memories."""
+    with rc_context(STYLE):
+        drawn = Figure(figsize=(7.6, 3.2), layout="constrained")
+        right, nats = drawn.subplots(1, 2)
+        right.set(xscale="log", xlabel="memories", ylabel="right, %", title="asked after so many memories")
+        nats.set(xscale="log", xlabel="memories", ylabel="nats a token", title="next tokens (dotted: no memories)")
+        for axes in (right, nats):
+            axes.grid(axis="both")
+            axes.xaxis.set_major_locator(FixedLocator([1, 4, 16, 64, 256, 1024, 4096, 16384]))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    lines: dict[tuple[Any, str, str], dict[int, float]] = {}
+    for task, text, metric, memory, chunks, value, *_ in rows:
+        if metric == "token_accuracy" and (memory == "memory" or task == "facts-changed"):
+            lines.setdefault((right, f"{task}{', a table' if memory == 'table' else ''}", memory), {})[chunks] = (
+                100 * value
+            )
+        if task == "causal" and memory == "memory":
+            lines.setdefault((nats, text, memory), {})[chunks] = value
+    for axes in (right, nats):
+        own = [(name, memory, line) for (of, name, memory), line in lines.items() if of is axes]
+        for (name, memory, line), colour in zip(own, SERIES, strict=False):
+            axes.plot([*line], [*line.values()], "o--" if memory == "table" else "o-", color=colour, label=name, ms=4)
+            if axes is nats:
+                axes.axhline(next(r[5] for r in rows if r[0] == "causal" and r[1] == name), color=colour, ls=":", lw=1)
+        axes.legend(frameon=False, fontsize=7)
+    return figure.save(drawn, path)
 
 
 def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[str, Side]:

@@ -34,14 +34,15 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
     """Measure what a memory model with any reader, or a recurrent one, gets from its memories on held-out text.
 
     Returns rows, flat and of JSON values:
-    `task` (causal, copy, blank, recall, needle), `mode` (`teacher-forced`: earlier tokens of the chunk are the true
-    ones; `free-running`: the model's own; `both`: it reads blanks, so that the two are one), `metric`
-    (cross_entropy in nats a token, bits_per_byte, token_accuracy, exact_match of whole examples, chunk_match),
-    `memory` (`own`, `none`, `other`; `gain`: how much better `own` is than `none`, above 0 where memory helps),
-    `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform guess among all values that
-    are drawn from), `chance_told` (among those told), `examples` and `tokens` that were scored, `chunk_tokens`,
-    `chunks` of an example, `memories_min`, `memories_mean`, `memories_max` (how many the scored tokens could read),
-    `model`, `kind`, `reader`, `note`, `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
+    `task` (causal, facts, quote, copy, blank, recall, needle), `mode` (`teacher-forced`: earlier tokens of the chunk
+    are the true ones; `free-running`: the model's own; `both`: it reads blanks, so that the two are one), `metric`
+    (cross_entropy in nats a token, bits_per_byte, token_accuracy, exact_match of whole examples, chunk_match, found:
+    the memory that tells was opened), `memory` (`own`, `none`, `other`; `gain`: how much better `own` is than `none`,
+    above 0 where memory helps), `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform
+    guess among all values that are drawn from), `chance_told` (among those told), `examples` and `tokens` that were
+    scored, `chunk_tokens`, `chunks` of an example, `memories_min`, `memories_mean`, `memories_max` (how many the
+    scored tokens could read), `model`, `kind`, `reader`, `trained_chunks` (of its longest training examples), `note`,
+    `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
     A task that does not fit has one row without value whose `note` says why.
 
     Raises:

@@ -11,6 +11,7 @@ from memlm.nn.config import StackConfig
 from memlm.ranges import Checked, Count, Natural, Pair, Whole
 from memlm.train.config import OptimConfig
 
+LONG = 64  # chunks of an example beyond which nothing is attributed and no half of it copied: each chunk has its cost
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
@@ -84,7 +85,9 @@ class MeasureConfig(Checked):
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
     access: bool = True  # of models that read memories: what they get from them
     access_examples: Pair = 512  # of every task, at most
-    access_chunks: Pair | None = None  # C of an example; the model's own if not given
+    access_chunks: Pair | None = (
+        None  # C of an example; the model's own if not given. Beyond 64 nothing is copied freely
+    )
     free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
     attribution: Natural = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
     seed: Natural = 0
@@ -113,7 +116,7 @@ class MeasureConfig(Checked):
 
     @property
     def attribution_config(self) -> AttributionConfig | None:
-        """The part that attributes tokens to memories; None: nothing is."""
-        if not self.attribution:
+        """The part that attributes tokens to memories, hiding one after the other; None: nothing is."""
+        if not self.attribution or (self.access_chunks or 0) > LONG:
             return None
         return AttributionConfig(texts=self.attribution, chunks=self.access_chunks, seed=self.seed, device=self.device)

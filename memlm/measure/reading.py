@@ -120,7 +120,10 @@ def score_places(
 
     `shuffled_B`: of each example, the one whose memories it gets under `other`.
     """
-    (rows, N), skipped = batch.input_ids.shape, batch.remembered * model.chunk_tokens
+    rows, N = batch.input_ids.shape
+    # Chunks before the first that is scored need not be predicted.
+    remembered = int((batch.labels != IGNORED).any(0).int().argmax()) // model.chunk_tokens
+    skipped = remembered * model.chunk_tokens
     step = max(1, LOGITS // (N * model.config.vocab_size))
     nats_BN, right_BN, found_BN = torch.zeros(rows, N), *torch.zeros(2, rows, N, dtype=torch.bool)
     chosen = False
@@ -129,7 +132,7 @@ def score_places(
         part = slice(i, i + step)
         marks_BC = None if batch.marks is None else batch.marks[part].to(device)
         ids_BN, own_BN = batch.input_ids[part].to(device), others_BN[part].to(device)
-        out = predicted(model, ids_BN, marks_BC, memory, own_BN, batch.remembered)
+        out = predicted(model, ids_BN, marks_BC, memory, own_BN, remembered)
         labels_Bn, rest = batch.labels[part, skipped:].to(device), (part, slice(skipped, None))
         scored_Bn = labels_Bn != IGNORED
         assert out.logits is not None

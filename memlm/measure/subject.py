@@ -76,6 +76,7 @@ class Subject:
             "chunk_tokens": self.model.chunk_tokens,
             **{key: told.get(key) for key in self.keys},
             "vocab_size": self.corpus.vocab_size,
+            "trained_chunks": self.model.config.trained_chunks,
             **origin(self.corpus, self.seed, self.device),
         }
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from memlm.errors import UsageError
+from memlm.measure.config import LONG
 from memlm.measure.subject import Makers
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import END
@@ -66,16 +67,23 @@ def _far(objective: type[Facts | Quote], *kind: tuple[int, bool]) -> Callable[[T
     return make
 
 
+def _refuse_long(half_BW: Tensor, chunk_tokens: int) -> None:
+    if half_BW.shape[1] > LONG // 2 * chunk_tokens:
+        raise UsageError(f"of texts of more than {LONG} chunks quotations are asked (quote), and no copies of a half.")
+
+
 _OF_COPIES = ("token_accuracy", "exact_match", "chunk_match", "cross_entropy")
 
 
 def copy(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """The second half, which repeats the first, shown token by token."""
+    _refuse_long(tokens_BW, chunk_tokens)
     return Task(Copy(blank=False)(tokens_BW, chunk_tokens), _OF_COPIES)
 
 
 def blank(tokens_BW: Tensor, chunk_tokens: int, vocab_size: int, seed: int) -> Task:
     """The first half, at the places of blanks."""
+    _refuse_long(tokens_BW, chunk_tokens)
     return Task(Copy(blank=True)(tokens_BW, chunk_tokens), _OF_COPIES)
 
 

@@ -31,6 +31,7 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     shape_class: ClassVar[type]
     vocab_size: int = 1024
     shape: dict[str, Any] | None = None
+    trained_chunks: int | None = None  # of the longest examples that it was trained on; None: it is not known
 
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":

@@ -13,7 +13,7 @@ Suffixes as in readers/pointer.py.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,6 +96,7 @@ class PlaceIndex:
         second_P: int32, the word before the word before it.
         start_V: int64 [V + 1]; the list of word w is [start[w], start[w + 1]).
         newest_kM: float32, the newest memories.
+        looked: what the last looks found.
     """
 
     words_KT: Tensor
@@ -104,6 +105,7 @@ class PlaceIndex:
     second_P: Tensor
     start_V: Tensor
     newest_kM: Tensor
+    looked: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -139,16 +141,16 @@ class PlaceIndex:
         second_P = second_P[place_P].int()
         made = cls(words_KT.int(), torch.from_numpy(key_Pd), small, second_P, start_V, newest_kM.float())
         if folder is not None:
-            for name in vars(made).keys() - {"key_Pd"}:
+            for name in (name for name in ARRAYS if name != "key_Pd"):
                 np.save(folder / f"{name}.npy", getattr(made, name).numpy())
         return made
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Memory-mapped: a look reads what it needs."""
-        paths = {name: folder / f"{name}.npy" for name in cls.__dataclass_fields__}
-        arrays = {name: np.load(path, mmap_mode="c", allow_pickle=False) for name, path in paths.items()}
-        return cls(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        paths = [folder / f"{name}.npy" for name in ARRAYS]
+        arrays: list[Any] = [torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)) for path in paths]
+        return cls(*arrays)
 
     def __len__(self) -> int:
         """K, how many memories."""
@@ -162,18 +164,31 @@ class PlaceIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of it."""
-        return sum(array.nbytes for array in vars(self).values())
+        return sum(getattr(self, name).nbytes for name in ARRAYS)
 
-    def list_of(self, first: int, second: int, query_d: Tensor) -> tuple[Tensor, Tensor]:
-        """Places after the word `first`, and q.k of each with `PAIR` where the second word agrees: two [n]."""
-        a, b = self.start_V[first : first + 2].tolist()
-        second_n = self.second_P[a:b]
-        key_nc = self.key_Pd[a:b]
-        score_n = (key_nc & 15).float() @ query_d[::2] + (key_nc >> 4).float() @ query_d[1::2]
-        score_n = (score_n - 8 * query_d.sum()) / UNIT
-        c, d = torch.searchsorted(second_n, torch.tensor([second, second + 1], dtype=second_n.dtype)).tolist()
-        score_n[c:d] += PAIR
-        return self.place_P[a:b].long(), score_n
+    def look(self, words: tuple[int, ...], query_d: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The best places after the first of these words, and q.k of each with `PAIR` where the second agrees: two [n].
+
+        At least `most` where there are as many, and of equal ones all. The query is made of the words: what they found
+        is remembered, since the look of a word ago was the look of the prediction before.
+        """
+        if words not in self.looked:
+            a, b = self.start_V[words[0] : words[0] + 2].tolist()
+            key_nc, second_n, place_n = self.key_Pd[a:b], self.second_P[a:b], self.place_P[a:b]
+            score_n = (key_nc & 15).float() @ query_d[::2] + (key_nc >> 4).float() @ query_d[1::2]
+            score_n = (score_n - 8 * query_d.sum()) / UNIT
+            c, d = torch.searchsorted(second_n, torch.tensor([words[1], words[1] + 1], dtype=second_n.dtype)).tolist()
+            score_n[c:d] += PAIR
+            if len(score_n) > most:
+                some = (score_n >= score_n.topk(most)[0][-1] - 1 / 32).nonzero()[:, 0]
+                place_n, score_n = place_n[some], score_n[some]
+            while len(self.looked) >= LOOKS:
+                del self.looked[next(iter(self.looked))]
+            self.looked[words] = place_n.long(), score_n
+        return self.looked[words]
+
+
+ARRAYS = [name for name in PlaceIndex.__dataclass_fields__ if name != "looked"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ class Tail:
     key_Pd: Tensor
 
 
-def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, top: int) -> Tensor:
+def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, words: int, top: int) -> Tensor:
     """`open_all` for one prediction of one sequence, which sees all memories: their numbers [k].
 
     Args:
@@ -192,6 +207,7 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
         tail: these.
         queries_nd: of no, one and two words ago, times s.
         recent_n: the words before the prediction, the nearest first.
+        words: so many of them make a query.
         top: memories that are opened beside the newest.
     """
     (K, T), many = index.words_KT.shape, top + LAST
@@ -200,33 +216,32 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
         return torch.arange(K)
     recent = recent_n.tolist()
     found = dict.fromkeys(range(K - 1, K - 1 - LAST, -1))
-    _fill(found, _look(index, tail, queries_nd[0], recent[:2], 0, many * T), many - EARLIER, K)
+    looks = [tuple(recent[ago : ago + words]) for ago in range(LOOKS)]
+    _fill(found, _look(index, tail, queries_nd[0], looks[0], 0, many * T), many - EARLIER, K)
     earlier: dict[int, float] = {}
     for ago in range(1, LOOKS):
-        for number, score in _look(index, tail, queries_nd[ago], recent[ago : ago + 2], ago, many * T).items():
+        for number, score in _look(index, tail, queries_nd[ago], looks[ago], ago, many * T).items():
             earlier[number] = max(score - ago, earlier.get(number, -math.inf))
     _fill(found, earlier, many, K)
     return torch.tensor(list(found))
 
 
-def _look(index: PlaceIndex, tail: Tail, query_d: Tensor, words: list[int], ago: int, most: int) -> dict[int, float]:
+def _look(
+    index: PlaceIndex, tail: Tail, query_d: Tensor, words: tuple[int, ...], ago: int, most: int
+) -> dict[int, float]:
     """Scores of the memories whose places are after the same word, `ago` places on; all that may be opened."""
     T = index.words_KT.shape[1]
-    place_n, score_n = index.list_of(words[0], words[1], query_d)
+    place_n, score_n = index.look(words, query_d, most)
     if len(tail.words_KT):
         flat_P = torch.cat([index.words_KT.flatten()[-2:], tail.words_KT.flatten()])
         here = ((flat_P[1:-1] == words[0]) & (flat_P[2:] > 0)).nonzero()[:, 0]
         more = tail.key_Pd[here] @ query_d + PAIR * (flat_P[here] == words[1])
         place_n, score_n = torch.cat([place_n, here + index.words_KT.numel()]), torch.cat([score_n, more])
-    if len(score_n) > most:  # of equal ones all
-        some = (score_n >= score_n.topk(most)[0][-1] - 1 / 32).nonzero()[:, 0]
-        place_n, score_n = place_n[some], score_n[some]
     number_n = (place_n + ago) // T
-    found: dict[int, float] = {}
-    for number, score in zip(number_n.tolist(), ranked(score_n, number_n).tolist(), strict=True):
-        if number < len(index.words_KT) + len(tail.words_KT):  # the last words look beyond what there is
-            found[number] = max(score, found.get(number, -math.inf))
-    return found
+    there = number_n < len(index.words_KT) + len(tail.words_KT)  # the last words look beyond what there is
+    number_n, score_n = number_n[there], ranked(score_n, number_n)[there]
+    order_n = score_n.argsort()  # of a memory's places the best is taken last
+    return dict(zip(number_n[order_n].tolist(), score_n[order_n].tolist(), strict=True))
 
 
 def _fill(found: dict[int, None], score: dict[int, float], many: int, memories: int) -> None:

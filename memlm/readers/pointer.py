@@ -140,12 +140,13 @@ class Pointer(Reader):
     @torch.no_grad()
     def index_words(self, words_KT: Tensor, newest_kM: Tensor, folder: Path | None = None) -> PlaceIndex:
         """The same of words, in memory or in a folder."""
+        words_KT, device = words_KT.cpu(), self.embed.weight.device  # lists are read by the CPU
         flat_1P, ago_n = words_KT.reshape(1, -1), torch.arange(1, WORDS + 1)
 
         def key_of(place_n: Tensor) -> Tensor:
-            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n), self.key)[0]
+            return self._unit(taken(flat_1P, place_n[None, :, None] - ago_n).to(device), self.key)[0].cpu()
 
-        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM, folder)
+        return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM.cpu(), folder)
 
     def mix(
         self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
@@ -154,7 +155,7 @@ class Pointer(Reader):
         (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
-        at_once = 1 if index else max(1, SCORES // (B * P))
+        at_once = 1 if index is not None else max(1, SCORES // (B * P))
         if self.training or at_once >= Q:
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
@@ -238,8 +239,9 @@ class Pointer(Reader):
         else:
             recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
             query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
-            tail = Tail(kept[0][0], kept[1][0].flatten(0, 1))
-            number_BQk = open_indexed(index, tail, query_1Ld[0], recent_BQn[0, 0], self.top)[None, None].to(device)
+            tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
+            query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
+            number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
             place_BQJ = _places(number_BQk, T)
             before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
@@ -327,7 +329,7 @@ def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
     P = base_1P.shape[1]
 
     def at(place: Tensor) -> Tensor:
-        words = taken(base_1P, place)
+        words = taken(base_1P, place.cpu()).to(place.device)
         return torch.where(place < P, words, taken(flat_BP, place - P)) if flat_BP.shape[1] else words
 
     return at

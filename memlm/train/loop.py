@@ -208,6 +208,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     if not row:  # resumed from a checkpoint that was the last one
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
+        model.config.trained_chunks = config.context + config.model.window_tokens // T
         save_model(model, tokenizer, out / "model")
         write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
     accelerator.wait_for_everyone()

@@ -60,7 +60,7 @@ SMALL = {
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
 }
-FIGURES = {"slots", "frontier", "memory"}
+FIGURES = {"slots", "frontier", "memory", "far"}
 
 
 @pytest.fixture

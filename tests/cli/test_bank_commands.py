@@ -136,6 +136,11 @@ def test_text_is_copied_from_memories_that_are_told(capsys, tmp_path, monkeypatc
     (index,) = (tmp_path / "bank" / "index").iterdir()
     assert main([*call[:-1], "--show-memories"]) == 0
     assert "what it holds" in capsys.readouterr().out
+    assert main(["encode", "finds", "rows.jsonl", "--out", str(tmp_path / "bank"), "--append"]) == 0
+    assert not (tmp_path / "bank" / "index").exists()  # of another bank now
+    assert main(call) == 0
+    (index,) = (tmp_path / "bank" / "index").iterdir()
+    capsys.readouterr()
     (index / "key_Pd.npy").write_bytes(b"?")
     assert main(call) == 2
     assert f"{index} is damaged" in capsys.readouterr().err

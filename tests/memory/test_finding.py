@@ -40,7 +40,7 @@ def test_lists_open_what_a_look_at_every_place_opens(tail, tmp_path):
         looks = torch.stack([recent_11n[0, 0, ago : ago + 4] for ago in range(3)])[None]
         query_Ld = reader._unit(looks, reader.query)[0] * reader._sharpness()
         rest = Tail(words[K - tail :], key_1KTd[0, K - tail :].flatten(0, 1))
-        found = open_indexed(PlaceIndex.open(folder), rest, query_Ld, recent_11n[0, 0], reader.top)
+        found = open_indexed(PlaceIndex.open(folder), rest, query_Ld, recent_11n[0, 0], 4, reader.top)
         assert sorted(found.tolist()) == sorted(expected.tolist())
 
 
