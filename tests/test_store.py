@@ -94,7 +94,7 @@ def test_whatever_call_a_signal_meets_nothing_is_left_over(tmp_path, way):
         assert not leftovers(path)
         if ends[-1] == DONE:
             break
-    assert set(ends) == {STOPPED, IN_SPITE, DONE}  # in spite: it was a call that failed anyway
+    assert {STOPPED, DONE} <= set(ends) <= {STOPPED, IN_SPITE, DONE}  # in spite: a call that failed anyway
     assert len(ends) > 40
     assert seen == {"old", "new"}
 
