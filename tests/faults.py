@@ -35,6 +35,7 @@ def faulty(work: Callable[[], object], n: int, how: str) -> int:
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
         atexit._clear()  # of whoever called
         atexit.register(tidy_own)
         code = _end_of(work, broken(n, how), n)
