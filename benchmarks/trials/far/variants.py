@@ -1,4 +1,4 @@
-"""A copy head with every alternative that was tried behind an option; reader.py is what was chosen, without them.
+"""A copy head with every alternative that was tried behind an option; memlm/readers/pointer.py is what was chosen.
 
     keys    k_p = norm(A [e(w_1) ... e(w_n)]), the n words before place p of a memory
     query   q   = norm(A [e(w_1) ... e(w_n)] + Q h), the n words before the place that is predicted, and its hidden state
