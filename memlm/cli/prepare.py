@@ -9,11 +9,12 @@ import tyro
 from memlm.cli.parsing import parse
 from memlm.data.corpora import CORPORA
 from memlm.data.prepare import Prepare, prepare
+from memlm.data.split import HELD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call(Prepare):
-    """Turn text into a tokenizer and packed tokens, with whole documents held out."""
+    """Turn text into a tokenizer and packed tokens, in three parts: one to train on, one to tune on, one to test on."""
 
     source: Annotated[
         str,
@@ -34,11 +35,12 @@ def main(argv: list[str]) -> None:
     if call.json:
         print(json.dumps({"path": str(corpus.path), **corpus.meta}, ensure_ascii=False))
         return
-    train, valid = corpus.meta["train"], corpus.meta["valid"]
-    names = valid["names"]
-    held = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    train = corpus.meta["train"]
     print(
         f"{corpus.path}: {train['tokens']:,} tokens of {train['documents']:,} documents to train on "
-        f"({train['bytes'] / train['tokens']:.2f} bytes a token, vocabulary {corpus.vocab_size})\n"
-        f"held out: {valid['tokens']:,} tokens of {valid['documents']:,} documents ({held}; {valid['how']})"
+        f"({train['bytes'] / train['tokens']:.2f} bytes a token, vocabulary {corpus.vocab_size})"
     )
+    for part in HELD:
+        told = corpus.meta[part]
+        names = ", ".join(told["names"][:5]) + (f" and {len(told['names']) - 5} more" if len(told["names"]) > 5 else "")
+        print(f"to {part}: {told['tokens']:,} tokens of {told['documents']:,} documents ({names}; {told['how']})")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from memlm.arrays import read_npy
+from memlm.data.split import PARTS, Part
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_file
 from memlm.locks import mend
@@ -16,16 +17,17 @@ from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FORMAT = 1  # of DATA; a change of it makes prepared folders ask to be made anew
+_SAMPLED = 2**20  # chunks that a sample is drawn of, evenly spread
+FORMAT = 2  # of DATA; a change of it makes prepared folders ask to be made anew
 
 
 @dataclass(frozen=True)
 class TokenStream:
-    """The documents of one side, one after the other."""
+    """The documents of one part, one after the other."""
 
     tokens: np.ndarray  # uint16 or uint32 [n], memory-mapped; one end token after every document
     documents: np.ndarray  # int64 [documents + 1]; document i is tokens[documents[i] : documents[i + 1]]
-    names: tuple[str, ...] = ()  # of the documents; empty where they are not kept (the training side)
+    names: tuple[str, ...] = ()  # of the documents; empty where they are not kept (those that train)
 
     def __len__(self) -> int:
         """How many tokens there are."""
@@ -48,8 +50,7 @@ class Corpus:
         self.vocab_size: int = meta["vocab_size"]  # how many token ids there are
         self.end_id: int = meta["end_id"]  # the token after every document, which also begins a text
         self.pad_id: int = meta["pad_id"]  # the token of padding
-        self.train = self._stream("train", ())  # the tokens to train on
-        self.valid = self._stream("valid", tuple(meta["valid"]["names"]))  # and those held out
+        self.train, self.tune, self.test = (self._stream(part) for part in PARTS)  # what each is for: data/split.py
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = False) -> Self:
@@ -105,17 +106,21 @@ class Corpus:
         starts = stream.documents[document] + (chosen - first[document]) * length
         return Windows(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
 
-    def sides(self, length: int, train: int, held: int) -> tuple[np.ndarray, np.ndarray]:
-        """Chunks of the training side and held-out ones, int64 [n, T], so many at most.
+    def sample(self, part: Part, length: int, limit: int) -> Windows:
+        """Chunks of a part in an order that is drawn once: fewer are the first of more, whatever the limit.
 
-        Raises:
-            UsageError: no document of a side has `length` tokens.
+        UsageError where no document has `length` tokens.
         """
-        limits = (self.train, train), (self.valid, held)
-        learnt, asked = (self.chunks(stream, length, limit=limit).tokens for stream, limit in limits)
-        return learnt, asked
+        windows = self.chunks(self.part(part), length, limit=_SAMPLED)
+        order = np.random.default_rng(0).permutation(len(windows.tokens))[:limit]
+        return Windows(windows.tokens[order], windows.document[order])
 
-    def _stream(self, name: str, names: tuple[str, ...]) -> TokenStream:
+    def part(self, name: Part) -> TokenStream:
+        """The documents of a part, by its name."""
+        return {"train": self.train, "tune": self.tune, "test": self.test}[name]
+
+    def _stream(self, name: Part) -> TokenStream:
+        names = tuple(self.meta[name].get("names", ()))
         tokens = np.memmap(self.path / f"{name}.bin", dtype=self.meta["dtype"], mode="r")
         documents = read_npy(self.path / f"{name}.docs.npy", mapped=True)
         whole = documents.dtype == np.int64 and documents.ndim == 1 and len(documents) > 1 and documents[0] == 0

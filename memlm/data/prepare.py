@@ -1,4 +1,4 @@
-"""A source becomes a folder DATA: tokenizer, packed tokens, held-out documents, and data.json that tells it all.
+"""A source becomes a folder DATA: tokenizer, packed tokens in three parts, and data.json that tells it all.
 
 Two passes over the text, neither of which holds it: the first counts, splits and gathers a sample for the tokenizer;
 the second tokenises and writes. The same source, settings and seed give the same bytes.
@@ -6,6 +6,7 @@ the second tokenises and writes. The same source, settings and seed give the sam
 
 from array import array
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice, tee
 from pathlib import Path
@@ -17,7 +18,7 @@ from memlm import __version__
 from memlm.data.corpus import FORMAT, Corpus
 from memlm.data.packing import TokenWriter
 from memlm.data.sources import Source, open_source
-from memlm.data.split import by_name, choose, cut_at, draw, split
+from memlm.data.split import HELD, PARTS, Ends, Part, divide, draw, split
 from memlm.errors import UsageError
 from memlm.files import atomic_folder, read_json, sha256_file, sha256_json, write_json
 from memlm.leftovers import entries
@@ -48,8 +49,10 @@ class Prepare(Checked):
     out: Path  # the folder to make
     vocab_size: Count = 1024  # tokens of the byte-level BPE that is trained
     tokenizer: Path | None = None  # train none: a tokenizer.json, a folder with one, or a causal LM's own, by name
-    hold_out: tuple[str, ...] = ()  # documents to hold out, by name; else the corpus' own choice, else a draw
-    valid_fraction: ShareWithin = 0.05  # of the text to hold out by the draw; a long document is cut
+    tune: tuple[str, ...] = ()  # documents that settings are chosen on, by name; else the corpus' own, else a draw
+    test: tuple[str, ...] = ()  # documents that reported figures alone read, the same way
+    tune_fraction: ShareWithin = 0.05  # of the text, by the draw; a long document is cut
+    test_fraction: ShareWithin = 0.05  # of the text, by the draw; a long document is cut
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet, Hugging Face)
     split: str = "train"  # which split of a Hugging Face data set
     subset: str | None = None  # which configuration of a Hugging Face data set
@@ -57,6 +60,13 @@ class Prepare(Checked):
     seed: Natural = 0  # of the draw
     sample_bytes: Count = 32 << 20  # of text that the tokenizer learns from, spread over the documents that train
     overwrite: bool = False  # replace a data set that is already there
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if both := sorted(set(self.tune) & set(self.test)):
+            raise UsageError(f"{both[0]} cannot both tune and test: name it once.")
+        if self.tune_fraction + self.test_fraction >= 1:
+            raise UsageError("tune_fraction and test_fraction must leave text to train on: make them smaller.")
 
 
 def prepare(config: Prepare) -> Corpus:
@@ -77,8 +87,7 @@ def _prepare(config: Prepare, tokenizer: "Tokenizer | None") -> Corpus:
     fingerprint = source.fingerprint()
     # One hash for everything that decides the result: content and settings, no paths.
     decides = {"source": fingerprint, "tokenizer": tokenizer and tokenizer.to_str()}
-    decides |= {} if config.hold_out or source.hold_out else {"drawn": "by size"}  # by documents until 0.2
-    request = sha256_json([FORMAT, source.hold_out, _settings(config) | decides])
+    request = sha256_json([FORMAT, source.held, _settings(config) | decides])
     if _taken(config.out) and not config.overwrite:
         if read_json(config.out / "data.json")["request"] != request:
             raise UsageError(
@@ -124,7 +133,8 @@ def _taken(out: Path) -> bool:
 def _settings(config: Prepare) -> dict[str, Any]:
     """The settings that data.json tells: all but where it is written."""
     told = {key: value for key, value in asdict(config).items() if key not in ("out", "overwrite")}
-    return {**told, "tokenizer": config.tokenizer and str(config.tokenizer), "hold_out": list(config.hold_out)}
+    named = {part: list(getattr(config, part)) for part in HELD}
+    return {**told, "tokenizer": config.tokenizer and str(config.tokenizer), **named}
 
 
 def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer | None") -> dict[str, Any]:
@@ -132,22 +142,20 @@ def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer 
     sample = Sample(config.sample_bytes)
     survey = _survey(config, source, sample if tokenizer is None else None)
     if tokenizer is None:
-        texts = sample.texts(without=survey.held_out())
+        texts = sample.texts(without=survey.held())
         say(f"training a tokenizer of {config.vocab_size} tokens on {sum(map(len, texts)) / 1e6:.1f}M characters")
         tokenizer = train_tokenizer(texts, config.vocab_size)
-    names = config.hold_out or source.hold_out
-    documents = islice(source, config.max_documents)
-    parts = by_name(documents, names) if names else split(documents, survey.shares, survey.characters)
+    parts = split(islice(source, config.max_documents), survey.ends, survey.characters)
     tokenizer.save(str(folder / "tokenizer.json"))
     exact = None if config.tokenizer is None else Exact(tokenizer, str(config.tokenizer))  # one of ours is
     told = _pack(tokenizer, parts, folder, sum(survey.characters), exact)
-    told["valid"]["how"] = (
-        "named" if config.hold_out
-        else "the corpus' own choice" if source.hold_out
-        else "the tail of the only document" if len(survey.characters) == 1
-        else f"a draw of {config.valid_fraction:g} of the text, seed {config.seed}"
-    )  # fmt: skip
-    names = ["tokenizer.json", "train.bin", "train.docs.npy", "valid.bin", "valid.docs.npy"]
+    for part in HELD:
+        told[part]["how"] = (
+            "named" if getattr(config, part)
+            else "the corpus' own choice" if PARTS.index(part) in survey.named
+            else f"a draw of {getattr(config, f'{part}_fraction'):g} of the text, seed {config.seed}"
+        )  # fmt: skip
+    names = ["tokenizer.json", *(f"{part}.{kind}" for part in PARTS for kind in ("bin", "docs.npy"))]
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
     vocab_size = len(token_bytes(tokenizer))
     return {
@@ -166,55 +174,57 @@ def _build(config: Prepare, source: Source, folder: Path, tokenizer: "Tokenizer 
 
 @dataclass
 class _Survey:
-    """What the first pass counts of every document; and, of a draw, which share of its end is held out."""
+    """What the first pass counts of every document, which part it is named for, and so where its parts end."""
 
     characters: "array[int]"
-    bytes: "array[int]"
-    draws: "array[float]"
-    shares: dict[int, float]
+    named: "array[int]"  # numbers in PARTS, 0 where it is not named
+    ends: Ends
 
-    def held_out(self) -> list[tuple[int, int]]:
-        """Held-out spans of the characters of all documents, one after the other."""
-        ends = np.cumsum(np.asarray(self.characters, np.int64))
-        spans = []
-        for number, share in sorted(self.shares.items()):
-            size, end = self.characters[number], int(ends[number])
-            spans.append((end - size + (0 if share == 1 else cut_at(size, share)), end))
+    def held(self) -> list[tuple[int, int]]:
+        """Spans of the characters of all documents, one after the other, that do not train."""
+        spans, begin = [], 0
+        for number, size in enumerate(self.characters):
+            train, begin = begin + self.ends.cut(number, size)[0], begin + size
+            if train < begin:
+                spans.append((train, begin))
         return spans
 
 
 def _survey(config: Prepare, source: Source, sample: Sample | None) -> _Survey:
-    """The first pass: count the text, check the names to hold out or draw documents, sample the text that trains."""
-    told, trained, names = _Survey(array("q"), array("q"), array("d"), {}), 0, config.hold_out or source.hold_out
-    unknown, first_names = dict.fromkeys(config.hold_out), []
+    """The first pass: count the text, sample it, and settle which part each document is of."""
+    asked: dict[Part, tuple[str, ...]] = {part: getattr(config, part) for part in HELD}
+    # The corpus' own choice holds where it is not contradicted: a document that the user names elsewhere is there.
+    part_of = {name: part for part in HELD if not asked[part] for name in source.held.get(part, ())}
+    part_of |= {name: part for part in HELD for name in asked[part]}
+    unknown, first_names = dict.fromkeys(name for part in HELD for name in asked[part]), []
+    characters, sizes, named, draws = array("q"), array("q"), array("b"), array("d")
     with progress(unit="characters", total_known=False) as bar:
         task = bar.add_task("reading", total=None)
-        documents = islice(source, config.max_documents)
-        for number, (document, held) in enumerate(by_name(documents, names)):
-            trained += not (names and held)
+        for number, document in enumerate(islice(source, config.max_documents)):
             unknown.pop(document.name, None)
             if number < 20:
                 first_names.append(document.name)
-            characters = size = 0
+            length = size = 0
             for piece in document.pieces:
-                characters, size = characters + len(piece), size + _bytes(piece)
+                length, size = length + len(piece), size + _bytes(piece)
                 bar.update(task, advance=len(piece))
-                if sample is not None and not (names and held):
+                if sample is not None:
                     sample.offer(piece)
-            told.characters.append(characters)
-            told.bytes.append(size)
-            told.draws.append(draw(config.seed, number, document.name))
-    count = len(told.characters)
+            characters.append(length)
+            sizes.append(size)
+            named.append(PARTS.index(part_of.get(document.name, "train")))
+            draws.append(draw(config.seed, number, document.name))
+    count = len(sizes)
     if unknown:
         some = ", ".join(first_names) + (f" and {count - 20} more" if count > 20 else "")
         raise UsageError(f"{config.source} has no document {', '.join(unknown)} to hold out; there are {some}.")
-    if not trained or (config.hold_out and count == 1):
+    if all(named):
         raise UsageError(f"{config.source}: every document is held out and none is left to train on.")
-    if not names:
-        told.shares = choose(told.draws, told.bytes, config.valid_fraction)
-        if any(share < 1 and told.characters[number] < 2 for number, share in told.shares.items()):
-            raise UsageError(f"{config.source} holds hardly a character: too little to train on and to hold out.")
-    return told
+    fractions: dict[Part, float] = {part: getattr(config, f"{part}_fraction") for part in HELD}
+    survey = _Survey(characters, named, divide(named, draws, sizes, fractions))
+    if any(0 < end < 1 and characters[number] < len(PARTS) for number, end in enumerate(survey.ends.train_D)):
+        raise UsageError(f"{config.source} holds hardly a character: too little to train on and to hold out.")
+    return survey
 
 
 def _bytes(piece: str) -> int:
@@ -223,41 +233,38 @@ def _bytes(piece: str) -> int:
 
 def _pack(
     tokenizer: "Tokenizer",
-    parts: Iterable[tuple[Document, bool]],
+    parts: Iterable[tuple[Document, Part]],
     folder: Path,
     characters: int,
     exact: Exact | None,
 ) -> dict[str, dict[str, Any]]:
-    """The second pass: tokenise and write; returns the counts of both sides."""
-    labelled, ahead = tee((document, held, piece) for document, held in parts for piece in document.pieces)
+    """The second pass: tokenise and write; returns the counts of every part."""
+    labelled, ahead = tee((document, part, piece) for document, part in parts for piece in document.pieces)
     dtype, end = token_dtype(len(token_bytes(tokenizer))), end_id(tokenizer)
     assert end is not None  # load_tokenizer refuses others
     counted = ("documents", "tokens", "characters", "bytes")
-    told: dict[str, dict[str, Any]] = {side: dict.fromkeys(counted, 0) for side in ("train", "valid")}
-    told["valid"]["names"], current = [], None
-    with (
-        TokenWriter(folder, "train", dtype, end) as train,
-        TokenWriter(folder, "valid", dtype, end) as valid,
-        progress(unit="characters") as bar,
-    ):
+    told: dict[str, dict[str, Any]] = {part: dict.fromkeys(counted, 0) for part in PARTS}
+    told |= {part: {**told[part], "names": []} for part in HELD}
+    with ExitStack() as stack:
+        writers = {part: stack.enter_context(TokenWriter(folder, part, dtype, end)) for part in PARTS}
+        bar = stack.enter_context(progress(unit="characters"))
         task = bar.add_task("tokenising", total=characters)
-        writer = train
+        current, writer = None, writers["train"]
         arrays = tokenise_pieces(tokenizer, (piece for _, _, piece in ahead))
-        for (document, held, piece), ids in zip(labelled, arrays, strict=True):
+        for (document, part, piece), ids in zip(labelled, arrays, strict=True):
             if document is not current:
                 if current is not None:
                     writer.end_document()
-                current, writer = document, valid if held else train
-                if held:
-                    told["valid"]["names"].append(document.name)
+                current, writer = document, writers[part]
+                if part in HELD:
+                    told[part]["names"].append(document.name)
             if exact is not None:
                 exact.check(piece, ids, document.name)
             writer.append(ids)
-            counts = told["valid" if held else "train"]
-            counts["characters"] += len(piece)
-            counts["bytes"] += _bytes(piece)
+            told[part]["characters"] += len(piece)
+            told[part]["bytes"] += _bytes(piece)
             bar.update(task, advance=len(piece))
         writer.end_document()
-        for side, of in (("train", train), ("valid", valid)):
-            told[side] |= {"documents": of.documents, "tokens": of.tokens}
+        for part, of in writers.items():
+            told[part] |= {"documents": of.documents, "tokens": of.tokens}
     return told

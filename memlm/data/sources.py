@@ -4,12 +4,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from memlm.data.corpora import CORPORA
 from memlm.data.hub import HubDataset
 from memlm.data.readers import COMPRESSED, SUFFIXES, kind_of, read_file, title_of
+from memlm.data.split import Part
 from memlm.errors import UsageError
 from memlm.files import sha256_file, sha256_json
 from memlm.tokens.pieces import Document
@@ -23,7 +24,7 @@ class Source:
     name: str  # as the user named it
     documents: Callable[[], Iterator[Document]]  # begins a new pass over the documents
     identity: Callable[[], object]  # a JSON value that changes if the documents do: content hashes, no times, no places
-    hold_out: tuple[str, ...] = ()  # the names of the documents that are held out by default
+    held: dict[Part, tuple[str, ...]] = field(default_factory=dict)  # the documents that tune and test by default
 
     def __iter__(self) -> Iterator[Document]:
         documents = self.documents()
@@ -46,7 +47,7 @@ def open_source(source: str, *, column: str = "text", split: str = "train", subs
     """
     if source in CORPORA:
         corpus = CORPORA[source]
-        return _files(source, corpus.folder(), column, corpus.hold_out)
+        return _files(source, corpus.folder(), column, corpus.held)
     path = Path(source)
     if source.startswith("~"):
         with suppress(RuntimeError):  # there is no such user, or the user has no home
@@ -69,7 +70,7 @@ def open_source(source: str, *, column: str = "text", split: str = "train", subs
 _KINDS = f"{', '.join(SUFFIXES)}, also {', '.join(COMPRESSED)} of them"
 
 
-def _files(name: str, root: Path, column: str, hold_out: tuple[str, ...] = ()) -> Source:
+def _files(name: str, root: Path, column: str, held: dict[Part, tuple[str, ...]] | None = None) -> Source:
     """A file, or every readable file of a folder in the order of their names; what is left out of it is named."""
     files, left_out = ({title_of(Path(root.name)): root}, []) if root.is_file() else _walk(root)
     if not files:
@@ -81,7 +82,7 @@ def _files(name: str, root: Path, column: str, hold_out: tuple[str, ...] = ()) -
         name=name,
         documents=lambda: (document for title, path in files.items() for document in read_file(path, title, column)),
         identity=lambda: [column, *([title, kind_of(path), sha256_file(path)] for title, path in files.items())],
-        hold_out=hold_out,
+        held=held or {},
     )
 
 

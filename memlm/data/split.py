@@ -1,44 +1,78 @@
-"""Which text is held out: documents by name, or a share of the text by a draw, of which a long document is cut.
+"""Which text trains, which tunes and which tests: whole documents by name, or shares of the text by a draw.
 
-Documents are drawn in the order of a hash of (seed, index, name). They are held out whole until their text is the
-share that was asked for; one that would make it too much gives its tail alone. So it is text that is counted, not
-documents: one that is nine times as long as all others together does not become the held-out side.
+Documents are drawn in the order of a hash of (seed, index, name), first those that test, then those that tune. They are
+taken whole until their text is the share that was asked for; one that would make it too much gives its end alone. So it
+is text that is counted, not documents: one that is nine times as long as all others together does not become a part by
+itself. Of the only document the end tests, what is before it tunes, and the rest trains (docs/protocol.md, Parts).
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, get_args
 
 import numpy as np
 
 from memlm.tokens.pieces import Document
 
+Part = Literal["train", "tune", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+HELD: tuple[Part, ...] = ("tune", "test")  # what is not trained on
+
 _NEAR = 0.1  # of the share: what is near enough to it without a cut
 _MARGIN = 10_000  # characters within which a paragraph's end is looked for, at most
 
 
-def by_name(documents: Iterable[Document], names: Iterable[str]) -> Iterator[tuple[Document, bool]]:
-    """Pair every document with whether it is held out, while they stream by; the last is if none was before it."""
-    held_out, any_held = set(names), False
-    for index, (document, following) in enumerate(pairwise(chain(documents, [None]))):
-        assert document is not None
-        held = document.name in held_out or (following is None and index > 0 and not any_held)
-        any_held = any_held or held
-        yield document, held
+@dataclass(frozen=True)
+class Ends:
+    """Where the part that trains and the part that tunes end in each document, as shares of its length [D]."""
+
+    train_D: np.ndarray
+    tune_D: np.ndarray
+
+    def cut(self, number: int, characters: int) -> tuple[int, int]:
+        """The same of one document, in characters; a part that it has a share in has at least one."""
+        bounds = self.train_D[number], self.tune_D[number]
+        train, tune = (round(characters * end) for end in bounds)
+        if 0 < bounds[0] < 1:
+            train = min(max(1, train), characters - 1)
+        if bounds[0] < bounds[1] < 1:
+            tune = min(max(train + 1, tune), characters - 1)
+        return train, max(train, tune)
 
 
-def choose(draws: Sequence[float], sizes: Sequence[int], fraction: float) -> dict[int, float]:
-    """Of each document that is held out, by its number, which share of its end is: 1 is all of it.
+def divide(named: Sequence[int], draws: Sequence[float], sizes: Sequence[int], fractions: dict[Part, float]) -> Ends:
+    """Where the parts of D documents end.
 
-    Together they are `fraction` of all sizes, or nearer to it than a tenth of it; something is left to train on.
+    `named` [D] is the number in PARTS of the part that each was named for, 0 for none; a part that none was named for is
+    drawn: it is `fractions` of all sizes, or nearer to it than a tenth of it. Something is left to train on.
     """
-    size_D, held, chosen = np.asarray(sizes, np.int64), 0, {}
-    goal = fraction * int(size_D.sum())
-    most = min((1 + _NEAR) * goal, (goal + int(size_D.sum())) / 2)
-    for number in np.argsort(np.asarray(draws), kind="stable").tolist():
-        size = int(size_D[number])
+    named_D, draw_D, size_D = np.asarray(named), np.asarray(draws), np.asarray(sizes, np.int64)
+    train_D = np.where(named_D > 0, 0.0, 1.0)
+    tune_D = np.where(named_D == PARTS.index("test"), 0.0, 1.0)
+    for part in reversed(HELD):
+        if (named_D == PARTS.index(part)).any():
+            continue
+        # A document that gives its end to one part gives none to the other unless it must.
+        order = np.lexsort((draw_D, train_D < 1))
+        for number, share in _choose(order, size_D * train_D, fractions[part] * float(size_D.sum())).items():
+            if part == "test":
+                tune_D[number] = 1 - share
+            train_D[number] *= 1 - share
+    return Ends(train_D, tune_D)
+
+
+def _choose(order: np.ndarray, size_D: np.ndarray, goal: float) -> dict[int, float]:
+    """Of each document that is chosen, by its number, which share of its end is: 1 is all of it."""
+    held, chosen = 0.0, {}
+    most = min((1 + _NEAR) * goal, (goal + float(size_D.sum())) / 2)
+    for number in order.tolist():
+        size = float(size_D[number])
         if held >= (1 - _NEAR) * goal and chosen:
             break
+        if not size:
+            continue
         if held + size > most:
             chosen[number] = (goal - held) / size
             break
@@ -46,23 +80,28 @@ def choose(draws: Sequence[float], sizes: Sequence[int], fraction: float) -> dic
     return chosen
 
 
-def split(
-    documents: Iterable[Document], shares: dict[int, float], characters: Sequence[int]
-) -> Iterator[tuple[Document, bool]]:
-    """Documents of so many characters, or their two parts, with whether each is held out (`choose`)."""
+def split(documents: Iterable[Document], ends: Ends, characters: Sequence[int]) -> Iterator[tuple[Document, Part]]:
+    """Documents of so many characters, or what each part has of them, with the part.
+
+    Each has to be read to its end before the next.
+    """
     for number, document in enumerate(documents):
-        share = shares.get(number, 0.0)
-        if 0 < share < 1:
-            at = cut_at(characters[number], share)
-            margin = min((characters[number] - at) // 2, _MARGIN)
-            yield from zip(cut_tail(document, at, margin), (False, True), strict=True)
-        else:
-            yield document, share == 1
-
-
-def cut_at(characters: int, share: float) -> int:
-    """Where a document of at least two characters is cut, so that both parts hold something."""
-    return min(max(1, round(characters * (1 - share))), characters - 1)
+        size = characters[number]
+        train, tune = ends.cut(number, size)
+        if tune in (0, size) and train in (0, size):
+            yield document, "train" if train else "tune" if tune else "test"
+            continue
+        rest, begin = document, 0
+        for part, end in zip(PARTS, (train, tune, size), strict=True):
+            if begin == end:
+                continue
+            if end == size:
+                yield Document(f"{document.name} ({part})", rest.pieces), part
+                break
+            later = next(bound for bound in (tune, size) if bound > end)
+            head, rest = cut_tail(rest, end - begin, min((later - end) // 2, (size - end) // 4, _MARGIN))
+            yield Document(f"{document.name} ({part})" if part != "train" else document.name, head.pieces), part
+            begin = end
 
 
 def cut_tail(document: Document, at: int, margin: int) -> tuple[Document, Document]:
@@ -77,17 +116,13 @@ def cut_tail(document: Document, at: int, margin: int) -> tuple[Document, Docume
         for piece in pieces:
             if place + len(piece) > at:
                 cut = _boundary(piece, at - place, margin)
-                rest.append(piece[cut:])
+                rest.extend(filter(None, [piece[cut:]]))
                 yield piece[:cut]
                 return
             yield piece
             place += len(piece)
 
-    def tail() -> Iterator[str]:
-        yield from rest
-        yield from pieces
-
-    return Document(document.name, head()), Document(f"{document.name} (tail)", tail())
+    return Document(document.name, head()), Document(document.name, chain(rest, pieces))
 
 
 def _boundary(text: str, at: int, margin: int) -> int:

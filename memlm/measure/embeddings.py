@@ -14,6 +14,7 @@ from memlm.measure.encoders import Encoder
 from memlm.train.memories import keep_all
 
 Array = np.ndarray
+_SHARD = 4096  # chunks
 _TIMED = 32  # chunks of a batch whose encoding is timed, eight of them or as many as start ...
 _ENOUGH = 2.0  # ... within so many seconds
 
@@ -36,11 +37,14 @@ def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> 
 
 
 def _kept(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int) -> Array:
-    """The same, kept on disk."""
-    tokens = hashlib.sha256(np.ascontiguousarray(tokens_NT, dtype="<i8").tobytes()).hexdigest()
-    kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds]
-    kept = keep_all(encoder.encode, tokens_NT, kinds, cache, encoder.device, encoder.name, batch)
-    return kept[encoder.number]
+    """The same, kept on disk shard by shard: what was stopped goes on, and fewer chunks are read from those of more."""
+    shards = []
+    for shard_NT in np.split(tokens_NT, range(_SHARD, len(tokens_NT), _SHARD)):
+        tokens = hashlib.sha256(np.ascontiguousarray(shard_NT, dtype="<i8").tobytes()).hexdigest()
+        kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds]
+        kept = keep_all(encoder.encode, shard_NT, kinds, cache, encoder.device, encoder.name, batch)
+        shards.append(kept[encoder.number])
+    return shards[0] if len(shards) == 1 else np.concatenate(shards)
 
 
 @torch.inference_mode()

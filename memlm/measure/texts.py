@@ -9,6 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from memlm.bank.digest import tokenizer_sha256
+from memlm.data.corpus import Windows
+from memlm.data.split import Part
 from memlm.errors import UsageError
 from memlm.files import sha256_json
 from memlm.tokens.pieces import cut_pieces
@@ -41,20 +43,22 @@ class GivenTexts:
         """Bytes of text of every token id: int32 [vocab]."""
         return token_bytes(self.tokenizer)
 
-    def sides(self, tokens: int, train: int, held: int) -> tuple[np.ndarray, np.ndarray]:
-        """Chunks to learn from and held-out ones, int64 [n, T], so many at most.
+    def chunks(self, part: Part, tokens: int, limit: int) -> Windows:
+        """Chunks of a part, so many at most: fewer are the first of more. Each text is a document of its own.
 
-        Raises:
-            UsageError: too few texts have that many tokens.
+        UsageError where too few texts have that many tokens, or another part is asked for than train and test.
         """
         chunks_NT, _ = self._chunks(tokens)
+        if part == "tune":
+            raise UsageError("texts that are given have two parts: train and test.")
         if len(chunks_NT) < 4:
             raise UsageError(
                 f"{len(chunks_NT)} different texts of {len(self.texts)} have {tokens} tokens, too few to measure: give "
                 "more texts, longer ones, or a shorter chunk length."
             )
         aside = max(2, len(chunks_NT) // HELD_OUT)
-        return chunks_NT[aside:][:train], chunks_NT[:aside][:held]
+        found_NT = (chunks_NT[aside:] if part == "train" else chunks_NT[:aside])[:limit]
+        return Windows(found_NT, np.arange(len(found_NT)))
 
     def numbers(self, tokens_NT: np.ndarray) -> np.ndarray:
         """Of which text each chunk is [N]."""

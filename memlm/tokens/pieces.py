@@ -10,7 +10,7 @@ PIECE = 1 << 20  # characters
 class Document:
     """One document: its name and its text in pieces, so that it may be larger than memory."""
 
-    name: str  # what it is called in reports and in `hold_out`
+    name: str  # what it is called in reports, and by who says which part it is of
     pieces: Iterable[str]  # non-empty strings whose concatenation is the text
 
 
