@@ -20,7 +20,8 @@ from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 # One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
 # minutes: the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
-PROBE = ProbeConfig(train_chunks=12_000, steps=300, batch=64)
+# Less than the protocol's: two of three families, two budgets, two seeds.
+PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(3000, 12_000), seeds=2, steps=300, batch=64)
 CONTEXTS = 1024, 4096, 16384  # whose cost is measured ...
 COST_SECONDS = 60.0  # ... as far as a side gets in so long
 SEEDS = 3  # of the tables of `--full`

@@ -12,10 +12,10 @@ tune_cpu()  # as every run does, before any thread is made: what is trained here
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    """A prepared data set: vocabulary 300, eight documents, some held out."""
+    """A prepared data set: vocabulary 300, eight documents, some to tune on and some to test on."""
     from memlm.data.prepare import Prepare, prepare
 
     place = tmp_path_factory.mktemp("corpus")
     source = write_documents(place / "source")
-    prepare(Prepare(source=str(source), out=place / "data", vocab_size=300, valid_fraction=0.25))
+    prepare(Prepare(source=str(source), out=place / "data", vocab_size=300, tune_fraction=0.15, test_fraction=0.2))
     return place / "data"

@@ -19,7 +19,8 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 BRIEFLY = """
 import memlm.measure.public as public
 from memlm import MeasureConfig, ProbeConfig
-public.MeasureConfig = lambda: MeasureConfig(chunks=20, probe=ProbeConfig(steps=3, train_chunks=40))
+brief = ProbeConfig(families=("linear",), seeds=1, train_chunks=(40,))
+public.MeasureConfig = lambda: MeasureConfig(chunks=20, probe=brief)
 """
 
 

@@ -30,7 +30,7 @@ def run(options: Options, *, models: Sequence[str] = MODELS, batch: int = BATCH)
     ids, calls = {}, {}
     for name, model in built.items():
         torch.nn.Module.to(model, device)
-        ids[name] = torch.from_numpy(corpus.chunks(corpus.valid, model.chunk_tokens, batch).tokens).to(device)
+        ids[name] = torch.from_numpy(corpus.chunks("test", model.chunk_tokens, batch).tokens).to(device)
         calls[name] = _encoding(model, ids[name])
     times = for_seconds({**calls, FLOOR: matrix_product(device)}, options.seconds or 10.0)
 

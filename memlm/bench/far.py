@@ -28,7 +28,7 @@ from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.decoding.cached import Prompt
 from memlm.loading import build_model, load_model
-from memlm.measure.bootstrap import ratio
+from memlm.measure.intervals import ratio
 from memlm.measure.reading import PlaceScores, score_places
 from memlm.models.memory_model import MemoryModel
 from memlm.models.model import Generative
@@ -195,7 +195,7 @@ def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[s
 def _questions(side: Side, corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Rows of what is told once in a context and asked after it."""
     T, V = side.models[0].chunk_tokens, corpus.vocab_size
-    stream_N = np.asarray(corpus.valid.tokens).astype(np.int64)
+    stream_N = np.asarray(corpus.test.tokens).astype(np.int64)
     for K in (K for K in contexts if K >= 4):
         window = (K + ASKING) * T
         if window > len(stream_N):
@@ -228,8 +228,8 @@ def _table(batch: Batch, chunk_tokens: int) -> PlaceScores:
 
 def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Rows of the loss of the same chunks of a book after ever longer contexts, as long as most of the book."""
-    T, stream_N = sides["memory"].models[0].chunk_tokens, np.asarray(corpus.valid.tokens)
-    for name, (first, end) in zip(corpus.valid.names, pairwise(corpus.valid.documents.tolist()), strict=True):
+    T, stream_N = sides["memory"].models[0].chunk_tokens, np.asarray(corpus.test.tokens)
+    for name, (first, end) in zip(corpus.test.names, pairwise(corpus.test.documents.tolist()), strict=True):
         room = [K for K in (0, *contexts) if _MOST * (end - first) >= (K + PREDICTED) * T]
         if not room:
             continue

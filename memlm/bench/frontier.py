@@ -134,7 +134,7 @@ def run(
 
 def mean_characters(corpus: Corpus, tokens: int) -> float:
     """Characters of a held-out chunk of so many tokens, on average."""
-    chunks = corpus.chunks(corpus.valid, tokens, limit=2048).tokens
+    chunks = corpus.chunks("test", tokens, limit=2048).tokens
     return sum(map(len, corpus.tokenizer.decode_batch(chunks.tolist()))) / len(chunks)
 
 

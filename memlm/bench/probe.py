@@ -12,9 +12,9 @@ from torch import Tensor
 from memlm.bench.form import Options, Report
 from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
-from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.measure.config import DECODERS, MeasureConfig
 from memlm.measure.embeddings import embed
-from memlm.measure.probe import Probe, probe_step
+from memlm.measure.trained_probe import TrainedProbe, probe_step
 from memlm.measure.theirs import open_theirs
 from memlm.train.optim import build_optimizers
 
@@ -27,22 +27,23 @@ def run(
     model: str = "smollm2",
     tokens: int = TOKENS,
     chunks: int = CHUNKS,
-    config: ProbeConfig | None = None,
+    batch: int = 64,
     rounds: int = 3,
 ) -> Report:
     """Keep the embeddings once, then train one epoch from them and one with the model, in turn."""
     tune_cpu()
-    corpus, config = options.corpus(), config or ProbeConfig(batch=64)
+    corpus, decoder = options.corpus(), DECODERS["slots"]
     (encoder,) = open_theirs(model, corpus.tokenizer, MeasureConfig())
-    tokens_NT = corpus.chunks(corpus.train, tokens, limit=chunks).tokens
+    tokens_NT = corpus.chunks("train", tokens, limit=chunks).tokens
     with tempfile.TemporaryDirectory() as cache:
-        probe = Probe(config, tokens, embed(encoder, tokens_NT, Path(cache)), corpus.vocab_size).to(encoder.device)
-        optimizers = build_optimizers(probe, config.optim)
+        floor_TV = torch.zeros(tokens, corpus.vocab_size)
+        probe = TrainedProbe(decoder, embed(encoder, tokens_NT, Path(cache)), floor_TV).to(encoder.device)
+        optimizers = build_optimizers(probe, decoder.optim)
 
         def epoch(read: Callable[[np.ndarray], Tensor]) -> None:
-            for rows in np.array_split(np.arange(len(tokens_NT)), max(1, len(tokens_NT) // config.batch)):
+            for rows in np.array_split(np.arange(len(tokens_NT)), max(1, len(tokens_NT) // batch)):
                 tokens_BT = torch.from_numpy(tokens_NT[rows]).to(encoder.device)
-                probe_step(probe, optimizers, read(rows).to(encoder.device), tokens_BT, config.optim.clip)
+                probe_step(probe, optimizers, read(rows).to(encoder.device), tokens_BT, decoder.optim.clip)
 
         def from_disk() -> None:
             memories_NM = embed(encoder, tokens_NT, Path(cache))
@@ -59,7 +60,7 @@ def run(
         rows=[(side, median(seconds), len(tokens_NT) / median(seconds)) for side, seconds in times.items()],
         setting=(
             f"{told['source']}, last layer, {told['readout']}; {len(tokens_NT)} chunks of {tokens} "
-            f"tokens, batch {config.batch}, the probe of memlm measure, fp32, data {corpus.hash[:12]}"
+            f"tokens, batch {batch}, the slots probe of memlm measure, fp32, data {corpus.hash[:12]}"
         ),
         device=encoder.device.type,
         notes=["Kept embeddings were computed once before, which costs about as long as the model takes of one epoch."],

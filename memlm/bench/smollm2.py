@@ -25,8 +25,8 @@ from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import build_model, load_model
-from memlm.measure.bootstrap import interval, share_interval
 from memlm.measure.controls import derangement
+from memlm.measure.intervals import interval, share_interval
 from memlm.measure.reading import MEMORIES, score_places, write_marked
 from memlm.measure.tasks import TASKS
 from memlm.nn.loss import IGNORED
@@ -121,7 +121,7 @@ def _access(
     T, chunks = model.chunk_tokens, model.config.read_shape().chunks
     for name in ("blank", "copy", "causal"):
         make, of_text = TASKS[name]
-        text_BW = torch.from_numpy(corpus.chunks(corpus.valid, of_text(chunks) * T, limit=examples).tokens)
+        text_BW = torch.from_numpy(corpus.chunks("test", of_text(chunks) * T, limit=examples).tokens)
         batch = make(text_BW, T, corpus.vocab_size, 0).batch
         shuffled_B = derangement(len(text_BW), np.random.default_rng(0))
         for memory in MEMORIES:
@@ -148,7 +148,7 @@ def _share(right_BN: np.ndarray, scored_BN: np.ndarray, what: str) -> tuple[floa
 @torch.inference_mode()
 def _plain(model: PretrainedMemory, corpus: Corpus, examples: int, tokens: int) -> dict[str, Any]:
     """Nats a token of plain text: of the base as it came, of the memory model with nothing to read, of LoRA always."""
-    ids_BN = torch.from_numpy(corpus.chunks(corpus.valid, tokens, limit=examples).tokens)
+    ids_BN = torch.from_numpy(corpus.chunks("test", tokens, limit=examples).tokens)
     own_BN = model.base.own(ids_BN)
     read_BN = torch.cat([torch.full_like(own_BN[:, :1], model.base.begin), own_BN[:, :-1]], 1)
     told = {"base": open_pretrained(model.base.name, head=True).model(input_ids=read_BN).logits}

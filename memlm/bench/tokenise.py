@@ -59,7 +59,7 @@ def run(options: Options, *, limit: int = TOKENS) -> Report:
 
 def texts(corpus: Corpus, limit: int) -> Iterator[str]:
     """The text of the documents, exactly (a byte-level BPE loses nothing), until `limit` tokens are spent."""
-    for stream in (corpus.train, corpus.valid):
+    for stream in (corpus.train, corpus.tune, corpus.test):
         for start, end in zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True):  # without its end token
             ids = stream.tokens[start : min(end, start + limit)]
             if len(ids):

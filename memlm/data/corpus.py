@@ -88,13 +88,13 @@ class Corpus:
         """Bytes of text of every token id, 0 for special tokens: int32 [vocab]."""
         return token_bytes(self.tokenizer)
 
-    @staticmethod
-    def chunks(stream: TokenStream, length: int, limit: int | None = None) -> Windows:
-        """Whole chunks of text, cut from every document's start on; a document's rest and end token are left out.
+    def chunks(self, part: Part, length: int, limit: int | None = None) -> Windows:
+        """Whole chunks of a part's text, cut from every document's start on; its rest and end token are left out.
 
         With `limit` no more than these, evenly spread over all there are; always the same ones. UsageError where no
         document has `length` tokens.
         """
+        stream = self.part(part)
         first = np.zeros(len(stream.documents), np.int64)  # the number of each document's first chunk
         np.cumsum((np.diff(stream.documents) - 1) // length, out=first[1:])
         total = int(first[-1])
@@ -111,7 +111,7 @@ class Corpus:
 
         UsageError where no document has `length` tokens.
         """
-        windows = self.chunks(self.part(part), length, limit=_SAMPLED)
+        windows = self.chunks(part, length, limit=_SAMPLED)
         order = np.random.default_rng(0).permutation(len(windows.tokens))[:limit]
         return Windows(windows.tokens[order], windows.document[order])
 

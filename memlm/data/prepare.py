@@ -12,8 +12,6 @@ from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from memlm import __version__
 from memlm.data.corpus import FORMAT, Corpus
 from memlm.data.packing import TokenWriter

@@ -45,8 +45,8 @@ class Ends:
 def divide(named: Sequence[int], draws: Sequence[float], sizes: Sequence[int], fractions: dict[Part, float]) -> Ends:
     """Where the parts of D documents end.
 
-    `named` [D] is the number in PARTS of the part that each was named for, 0 for none; a part that none was named for is
-    drawn: it is `fractions` of all sizes, or nearer to it than a tenth of it. Something is left to train on.
+    `named` [D] is the number in PARTS of the part that each was named for, 0 for none. A part that none was named for
+    is drawn: it is `fractions` of all sizes, or nearer to it than a tenth of it. Something is left to train on.
     """
     named_D, draw_D, size_D = np.asarray(named), np.asarray(draws), np.asarray(sizes, np.int64)
     train_D = np.where(named_D > 0, 0.0, 1.0)
@@ -65,8 +65,9 @@ def divide(named: Sequence[int], draws: Sequence[float], sizes: Sequence[int], f
 
 def _choose(order: np.ndarray, size_D: np.ndarray, goal: float) -> dict[int, float]:
     """Of each document that is chosen, by its number, which share of its end is: 1 is all of it."""
-    held, chosen = 0.0, {}
-    most = min((1 + _NEAR) * goal, (goal + float(size_D.sum())) / 2)
+    held, chosen, free = 0.0, {}, float(size_D.sum())
+    goal = min(goal, (1 - _NEAR) * free)  # what documents that were named take may leave little
+    most = min((1 + _NEAR) * goal, (goal + free) / 2)
     for number in order.tolist():
         size = float(size_D[number])
         if held >= (1 - _NEAR) * goal and chosen:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memlm.evaluate.config import Condition
-from memlm.measure.bootstrap import COVERAGE, RESAMPLES, share_interval
+from memlm.measure.intervals import COVERAGE, RESAMPLES, share_interval
 
 _OVER_CORPUS = ("bleu", "chrf", "chrf++", "ter")  # dear to aggregate, so resampled a tenth as often, as lm-eval does
 
@@ -40,9 +40,9 @@ class Outcome:
 
     @property
     def interval(self) -> list[float]:
-        """95 %; of what is 0, or 1, in every example that of Clopper and Pearson: no sample proves such a share."""
+        """95 %; of what is 0, or 1, in every example that of Wilson: no sample proves such a share."""
         if self.values in ([0] * len(self.values), [1] * len(self.values)):
-            return share_interval(np.array([[float(value), 1.0] for value in self.values]), self.seed)
+            return share_interval(np.array([[float(value), 1.0] for value in self.values]))
         return _quantiles(self.resampled)
 
 

@@ -159,9 +159,9 @@ TASKS: dict[str, Callable[[list[Passage], Room, random.Random], Iterator[dict[st
 
 def _passages(corpus: Corpus, tokens: int, seed: int) -> list[Passage]:
     """Held-out passages that do not overlap, in random order."""
-    ids_NT, document_N = corpus.chunks(corpus.valid, tokens, limit=_MOST)
+    ids_NT, document_N = corpus.chunks("test", tokens, limit=_MOST)
     passages, stream = [], TextStream(corpus.tokenizer)
     for i in np.random.default_rng(seed).permutation(len(ids_NT)):
         if whole := re.search(r"\s(\S.*)(?=\s)", stream.feed(ids_NT[i].tolist(), last=True), re.DOTALL):
-            passages.append(Passage(whole[1], corpus.valid.names[document_N[i]]))
+            passages.append(Passage(whole[1], corpus.test.names[document_N[i]]))
     return passages

@@ -14,9 +14,9 @@ import torch
 from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import WorkError
-from memlm.measure.bootstrap import ratio
 from memlm.measure.config import AccessConfig
 from memlm.measure.controls import derangement
+from memlm.measure.intervals import ratio
 from memlm.measure.reading import LOWER_IS_BETTER, MEMORIES, Memory, PlaceScores, score_places, write_marked
 from memlm.measure.subject import Subject, examined
 from memlm.measure.tasks import TASKS, Task

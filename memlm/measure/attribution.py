@@ -16,8 +16,8 @@ from torch import Tensor
 from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import WorkError
-from memlm.measure.bootstrap import ratio
 from memlm.measure.config import AttributionConfig
+from memlm.measure.intervals import ratio
 from memlm.measure.occlusion import METRICS, Attribution, attribute
 from memlm.measure.reading import memories_read
 from memlm.measure.subject import Subject, examined

@@ -17,9 +17,9 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, refusing
 from memlm.huggingface import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from memlm.measure.bootstrap import ratio
 from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import origin
+from memlm.measure.intervals import ratio
 from memlm.pretrained.cram import cram
 from memlm.pretrained.hidden import HiddenReader
 from memlm.pretrained.invert import invert
@@ -46,10 +46,10 @@ def ceilings(
         for chunks, find, layer in asked:
             if not chunks:
                 continue
-            ids, _ = reader.ids(corpus.chunks(corpus.valid, tokens, limit=chunks).tokens)
+            ids, _ = reader.ids(corpus.chunks(config.part, tokens, limit=chunks).tokens)
             made = {name: getattr(opened, name) for name in ("source", "precision", "quantize")}
             made |= {"chunk_tokens": tokens, "model_tokens": float(np.mean([len(row) for row in ids]))}
-            made |= origin(corpus, config.seed, opened.model.device)
+            made |= origin(corpus, config.part, config.seed, opened.model.device)
             about, figures = find(reader, ids, layer, corpus, config, tokens)
             for (mode, metric), figure in figures.items():
                 said = f"{about['task']} ({mode}), {tokens} tokens, {metric.replace('_', ' ')} {figure['value']:.4g}"
@@ -104,7 +104,7 @@ def _inverted(
     reader: HiddenReader, ids: list[list[int]], layer: int, corpus: Corpus, config: MeasureConfig, tokens: int
 ) -> tuple[dict[str, Any], Figures]:
     frequent = Counter[int]()
-    for row in reader.ids(corpus.chunks(corpus.train, tokens, limit=_COUNTED).tokens)[0]:
+    for row in reader.ids(corpus.chunks("train", tokens, limit=_COUNTED).tokens)[0]:
         frequent.update(row)
     candidates = torch.tensor([token for token, _ in frequent.most_common(config.invert_candidates)])
     found = invert(reader.opened, ids, layer, candidates)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from memlm.errors import UsageError
-from memlm.memory.encoder_shape import BRIDGES
-from memlm.named import check_named
 from memlm.nn.config import StackConfig
 from memlm.ranges import Checked, Count, Natural, Pair, Whole
 from memlm.train.config import OptimConfig
 
 LONG = 64  # chunks of an example beyond which nothing is attributed and no half of it copied: each chunk has its cost
+HeldPart = Literal["tune", "test"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Quantize = Literal["int8", "int4"]
@@ -19,22 +18,47 @@ READOUT = r"last|mean|cls|pooled|at:-?\d{1,9}(,-?\d{1,9})*"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(Checked):
-    """The decoder of a probe and its training budget, the same for every encoder of a comparison."""
+class DecoderConfig:
+    """The decoder of a trained probe, and how it learns."""
 
-    bridge: str = "slots"
-    decoder: StackConfig = field(default_factory=lambda: StackConfig(kind="pointwise", width=64, layers=1))
-    train_chunks: Pair = 32_768  # whose memories it learns from
-    steps: Count = 1000  # at most: the weights that read some kept training chunks best are taken
+    bridge: str
+    stack: StackConfig
+    optim: OptimConfig
+
+
+DECODERS = {  # of families that are trained
+    "slots": DecoderConfig(
+        bridge="slots",
+        stack=StackConfig(kind="pointwise", width=64, layers=1),
+        optim=OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0),
+    ),
+    "unroll": DecoderConfig(
+        bridge="unroll",
+        stack=StackConfig(kind="transformer", width=128, layers=1, heads=4),
+        optim=OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0),
+    ),
+}
+FAMILIES = ("linear", *DECODERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(Checked):
+    """The probes and their budgets, the same for every encoder of a comparison (docs/protocol.md, What is asked)."""
+
+    families: tuple[str, ...] = FAMILIES  # linear (closed form), slots, unroll (the paper's)
+    train_chunks: tuple[Pair, ...] = (1024, 4096, 16_384, 65_536)  # whose memories are learnt from: a budget curve
+    seeds: Count = 3  # of probe, order and kept chunks, at the largest of these
+    steps: Count = 1000  # of a trained probe, at most, and 16 epochs at most
     batch: Count = 128
-    optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0)
-    )
     seed: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_named("bridge", self.bridge, BRIDGES)
+        for family in self.families:
+            if family not in FAMILIES:
+                raise UsageError(f"there is no family of probes {family!r}; there are {', '.join(FAMILIES)}.")
+        if not self.families or not self.train_chunks:
+            raise UsageError("name at least one family of probes and one number of training chunks.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +68,7 @@ class AccessConfig(Checked):
     examples: Pair = 512  # of every task, at most; intervals are over these
     free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
     chunks: Pair | None = None  # C of an example; the model's own if not given
+    part: HeldPart = "test"  # of the corpus
     seed: Natural = 0
     device: Device = "auto"
 
@@ -59,6 +84,7 @@ class AttributionConfig(Checked):
 
     texts: Pair = 128  # of every kind, at most; intervals are over these
     chunks: Pair | None = None  # C of a text; the model's own if not given
+    part: HeldPart = "test"  # of the corpus
     seed: Natural = 0
     device: Device = "auto"
 
@@ -81,7 +107,8 @@ class MeasureConfig(Checked):
     invert: Natural = 0  # held-out chunks that are found again from their hidden states
     invert_candidates: Count = 512  # tokens that are tried at each place
     probe: ProbeConfig = field(default_factory=ProbeConfig)
-    chunks: Pair = 2048  # held-out chunks that are scored
+    chunks: Pair = 4096  # that are scored
+    part: HeldPart = "test"  # of the corpus; choices are made on tune
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
     access: bool = True  # of models that read memories: what they get from them
     access_examples: Pair = 512  # of every task, at most
@@ -110,6 +137,7 @@ class MeasureConfig(Checked):
             examples=self.access_examples,
             free_running=self.free_running,
             chunks=self.access_chunks,
+            part=self.part,
             seed=self.seed,
             device=self.device,
         )
@@ -119,4 +147,6 @@ class MeasureConfig(Checked):
         """The part that attributes tokens to memories, hiding one after the other; None: nothing is."""
         if not self.attribution or (self.access_chunks or 0) > LONG:
             return None
-        return AttributionConfig(texts=self.attribution, chunks=self.access_chunks, seed=self.seed, device=self.device)
+        return AttributionConfig(
+            texts=self.attribution, chunks=self.access_chunks, part=self.part, seed=self.seed, device=self.device
+        )

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from memlm.data.corpus import Corpus
+from memlm.data.split import Part
 from memlm.measure.texts import GivenTexts
+from memlm.protocol import PROTOCOL
 from memlm.provenance import commit, machine
 
 
@@ -18,7 +20,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def origin(corpus: Corpus | GivenTexts, seed: int, device: torch.device) -> dict[str, Any]:
+def origin(corpus: Corpus | GivenTexts, part: Part, seed: int, device: torch.device) -> dict[str, Any]:
     """What every row says of where it comes from."""
     made_on = {"device": str(device), "machine": machine(device.type), "commit": commit()}
-    return {"seed": seed, "data": corpus.hash, **made_on}
+    return {"protocol": PROTOCOL, "part": part, "seed": seed, "data": corpus.hash, **made_on}

@@ -11,6 +11,7 @@ from memlm import ui
 from memlm.errors import UsageError
 from memlm.files import read_json, sha256_json, write_json
 from memlm.measure.encoders import Encoder
+from memlm.protocol import PROTOCOL
 from memlm.train.memories import keep_all
 
 Array = np.ndarray
@@ -41,7 +42,9 @@ def _kept(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int) -> Array:
     shards = []
     for shard_NT in np.split(tokens_NT, range(_SHARD, len(tokens_NT), _SHARD)):
         tokens = hashlib.sha256(np.ascontiguousarray(shard_NT, dtype="<i8").tobytes()).hexdigest()
-        kinds = [({**origin, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds]
+        kinds = [
+            ({**origin, "protocol": PROTOCOL, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds
+        ]
         kept = keep_all(encoder.encode, shard_NT, kinds, cache, encoder.device, encoder.name, batch)
         shards.append(kept[encoder.number])
     return shards[0] if len(shards) == 1 else np.concatenate(shards)
@@ -64,7 +67,7 @@ def encoding_cost(encoder: Encoder, tokens_NT: Array, cache: Path) -> dict[str, 
     if encoder.parameters is None:  # what is brought: unknown, and calling it again for its time may cost money
         return {"encoder_parameters": None, "encode_seconds": None}
     origin = encoder.origin
-    kept = Path(cache) / f"cost-{sha256_json([origin, tokens_NT.shape[1]])[:32]}.json"
+    kept = Path(cache) / f"cost-{sha256_json([PROTOCOL, origin, tokens_NT.shape[1]])[:32]}.json"
     if not kept.exists():
         seconds = {"encode_seconds": _seconds(encoder, tokens_NT)}
         write_json(kept, {"encoder_parameters": encoder.parameters, **seconds})

@@ -1,141 +1,158 @@
-"""A fresh decoder, trained to regenerate chunks from frozen memories alone (paper, Information probe).
+"""A fresh decoder, fitted to tell chunks from frozen memories alone (paper, Information probe; docs/protocol.md).
 
-The memories are fixed, so they are read from disk and the encoder is not run. Every dimension is brought to mean 0
-and variance 1 first, so that encoders of different scale are read on equal terms. Without memory the very same
-decoder reads zeros: it learns token frequencies by position, the floor that usable information is counted from.
+The memories are fixed, so they are read from disk and the encoder is not run. Every dimension is brought to mean 0 and
+variance 1 first, so that encoders of different scale are read on equal terms. What is known without a memory, the
+floor, is counted: a probe's logits are the floor's and, times its trust, what it says of the memory. The trust, a
+number for each place, is chosen last, on chunks that were kept aside: a probe that learnt nothing has about none, and tells what the floor tells.
 
-A probe may ignore its memory (Xu et al. 2020, A theory of usable information under computational constraints): its
-logits are the floor's, and its decoder adds to them what the memory says, nothing at first. Its last training chunks
-are kept aside; what it reads best there is kept, be it the floor itself. Usable information thus is what this decoder
-gets out after so many steps and chunks: a lower bound of what the memory holds, and about 0 if that is nothing.
+Families are rows of `FAMILIES` (measure/families.py); whatever can be fitted to a `Lesson` can be one.
 """
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memlm import ui
-from memlm.errors import UsageError, WorkError
-from memlm.measure.config import ProbeConfig
-from memlm.measure.scores import score_chunks
-from memlm.memory.encoder_shape import BRIDGES
-from memlm.named import named
-from memlm.nn.loss import token_loss
-from memlm.nn.stack import build_stack
-from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
-
 Array = np.ndarray
-LOOKS = 10  # at the kept chunks, evenly spread over the steps
+KEPT, FEWEST, MOST = 8, 64, 1024  # one training chunk of so many is kept aside, so many at least and at most
+_DRAWS = (64.0, 512.0, 4096.0, 32_768.0, 262_144.0)  # how strongly a place's frequencies are drawn to those of all
+_DOUBLINGS, _HALVINGS = 10, 10  # of the search for the trust
+_AT_ONCE, _HELD = 2**25, 4  # numbers of what is said at a time, and how many times so many are held
+
+
+class Lesson(NamedTuple):
+    """What the probes of one budget and one seed learn from, the memories aside: equal for all encoders."""
+
+    tokens_NT: Array  # chunks, those kept aside first
+    aside: int  # how many are
+    order_N: Array  # where these are in the budget's chunks
+    known_TV: Tensor  # the floor: log frequencies of tokens by place
+    vocab_size: int
+    seed: int
+
+    def split(self, memories_NM: Array) -> tuple[Array, Array]:
+        """Memories of the budget's chunks -> those kept aside, and those to learn from."""
+        ordered_NM = np.asarray(memories_NM)[self.order_N]
+        return ordered_NM[: self.aside], ordered_NM[self.aside :]
+
+
+def lesson(tokens_NT: Array, document_N: Array, vocab_size: int, seed: int) -> Lesson:
+    """Keep chunks aside, the same share of every document, and count the floor on the others."""
+    count = kept_aside(len(tokens_NT))
+    rng = np.random.default_rng(seed)
+    by_document = np.lexsort((rng.random(len(tokens_NT)), document_N))
+    every = len(tokens_NT) / count
+    aside = by_document[((rng.random() + np.arange(count)) * every).astype(np.int64)]
+    learnt = np.delete(np.arange(len(tokens_NT)), aside)
+    order_N = np.concatenate([aside, learnt])
+    ordered_NT = tokens_NT[order_N]
+    known_TV = frequencies(ordered_NT[count:], ordered_NT[:count], vocab_size)
+    return Lesson(ordered_NT, count, order_N, known_TV, vocab_size, seed)
+
+
+def kept_aside(chunks: int) -> int:
+    """How many of the training chunks decide when to stop and whom to trust."""
+    return min(max(FEWEST, chunks // KEPT), MOST, chunks // 2)
+
+
+def frequencies(tokens_NT: Array, aside_NT: Array, vocab_size: int) -> Tensor:
+    """Log frequencies of tokens by place [T, V], drawn to those of all places as tells the kept chunks best."""
+    N, T = tokens_NT.shape
+    flat = (np.arange(T) * vocab_size + tokens_NT).ravel()
+    count_TV = np.bincount(flat, minlength=T * vocab_size).reshape(T, vocab_size).astype(float)
+    all_V = (count_TV.sum(0) + 0.5) / (N * T + 0.5 * vocab_size)
+    tables = (np.log((count_TV + draw * all_V) / (N + draw)) for draw in _DRAWS)
+    return torch.from_numpy(max(tables, key=lambda table: table[np.arange(T), aside_NT].sum()).astype(np.float32))
 
 
 class Probe(nn.Module):
-    """memories [B, M] -> standardised -> bridge -> decoder -> logits [B, T, V], on top of what is known without."""
+    """memories [B, M] -> standardised -> what is said of them [B, T, V] -> times the trust, on top of the floor."""
 
     mean_M: Tensor
     scale_M: Tensor
     known_TV: Tensor
-    step = 0  # after which its weights were taken
+    trust_T: Tensor
 
-    def __init__(
-        self, config: ProbeConfig, tokens: int, memories_NM: Array, vocab_size: int, floor: "Probe | None" = None
-    ):
+    def __init__(self, memories_NM: Array, known_TV: Tensor):
         super().__init__()
-        memory_dim, width = memories_NM.shape[1], config.decoder.width
         mean, spread = (
             torch.from_numpy(of(0, dtype=np.float64).astype(np.float32)) for of in (memories_NM.mean, memories_NM.std)
         )
         self.register_buffer("mean_M", mean)
         self.register_buffer("scale_M", torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0.0))
-        self.bridge = named(BRIDGES[config.bridge])(tokens, memory_dim, width)
-        self.decoder = build_stack(config.decoder, tokens)
-        self.head = nn.Linear(width, vocab_size, bias=False)
-        nn.init.zeros_(self.head.weight)
-        self.register_buffer("known_TV", floor.known() if floor else torch.zeros(tokens, vocab_size))
+        self.register_buffer("known_TV", known_TV.clone())
+        self.register_buffer("trust_T", torch.ones(len(known_TV)))
+        self.kept_nats = math.inf  # of the kept chunks, summed over places
+
+    def standardised(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, M]."""
+        return (memory_BM - self.mean_M) * self.scale_M
+
+    def said(self, memory_BM: Tensor) -> Tensor:
+        """What it makes of standardised memories: [B, M] -> [B, T, V]; the floor says nothing of them."""
+        return self.known_TV.new_zeros(len(memory_BM), *self.known_TV.shape)
 
     def forward(self, memory_BM: Tensor) -> Tensor:
-        """[B, M] -> [B, T, V]."""
-        return self.known_TV + self.head(self.decoder(self.bridge((memory_BM - self.mean_M) * self.scale_M)))
-
-    @torch.no_grad()
-    def known(self) -> Tensor:
-        """What it says of a mean memory, which is all that there is to say without one [T, V]."""
-        return self(self.mean_M[None])[0].cpu()
+        """[B, M] -> logits [B, T, V]."""
+        return self.known_TV + self.trust_T[:, None] * self.said(self.standardised(memory_BM))
 
 
-def train_floor(config: ProbeConfig, tokens_NT: Array, vocab_size: int, device: torch.device) -> Probe:
-    """The probe without memory, which reads zeros.
+@torch.inference_mode()
+def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
+    """By place, the factor of what a probe says at which chunks are told best [T].
 
-    It is trained twice, the second time from where it was, as every probe with a memory is: or else these would gain
-    by their training alone (0.04 bits a token of 32 on 2,500 chunks, as much as some encoders tell).
+    Places have their own, since a memory that tells the first token alone is not to be believed on the others. Each is
+    found by bisection, as the loss is convex in it. One more chunk is thought to be among them whose tokens have nothing
+    to do with its memory, or else what is always right on some chunks would be believed without limit; and where all of
+    them together hardly gain by it (one nat or two), the trust is drawn to 0.
     """
-    nothing_N1 = np.zeros((len(tokens_NT), 1), np.float32)
-    first = train_probe(config, nothing_N1, tokens_NT, vocab_size, device, "no memory")
-    return train_probe(config, nothing_N1, tokens_NT, vocab_size, device, "no memory, again", first)
+    device, step = probe.mean_M.device, max(1, _AT_ONCE // probe.known_TV.numel())
+    cuts = range(step, len(tokens_NT), step)
+    pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
+    parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
 
+    def said(memory_BM: Tensor) -> Tensor:
+        return probe.said(probe.standardised(memory_BM))
 
-def train_probe(
-    config: ProbeConfig,
-    memories_NM: Array,
-    tokens_NT: Array,
-    vocab_size: int,
-    device: torch.device,
-    name: str,
-    floor: Probe | None = None,
-) -> Probe:
-    """Train a probe on memories and the chunks they are of; the same config and data give the same probe.
+    kept = [said(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else said again and again
 
-    The last chunks decide when to stop: what comes back is the probe at that of eleven steps, the first and the last
-    among them, that reads these best. It begins with what `floor`, the probe without memory of the same chunks, knows.
-    UsageError where there are fewer than two chunks, WorkError where the loss is no number.
-    """
-    if len(tokens_NT) < 2:
-        raise UsageError("a probe needs two training chunks at least, one of which tells it when to stop.")
-    learnt = len(tokens_NT) - kept_aside(len(tokens_NT))
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        probe = Probe(config, tokens_NT.shape[1], memories_NM[:learnt], vocab_size, floor).to(device)
-    optimizers = build_optimizers(probe, config.optim)
-    rng, order = np.random.default_rng(config.seed), np.empty(0, np.int64)
-    looks = {round(config.steps * i / LOOKS) for i in range(LOOKS + 1)}
-    best, kept = math.inf, probe.state_dict()
-    with ui.progress(unit="steps") as bar:
-        task = bar.add_task(f"{name}: probe", total=config.steps)
-        for step in range(config.steps + 1):
-            if step in looks:
-                nats = score_chunks(probe.eval(), memories_NM[learnt:], tokens_NT[learnt:], device).nats_N.mean()
-                if not math.isfinite(nats):
-                    raise WorkError(f"the probe of {name} left the numbers (loss {nats}): lower its --probe.optim.lr.")
-                if nats < best:
-                    best, probe.step = nats, step
-                    kept = {key: tensor.clone() for key, tensor in probe.state_dict().items()}
-            if step == config.steps:
-                break
-            if len(order) < config.batch:  # epochs follow one another without a short batch
-                order = np.concatenate([order, rng.permutation(learnt)])
-            rows, order = np.sort(order[: config.batch]), order[config.batch :]
-            memory_BM = torch.from_numpy(memories_NM[rows]).to(device)
-            tokens_BT = torch.from_numpy(tokens_NT[rows].astype(np.int64)).to(device)
-            set_learning_rate(optimizers, learning_rate(config.optim, step, config.steps))
-            probe_step(probe.train(), optimizers, memory_BM, tokens_BT, config.optim.clip)
-            bar.advance(task)
-    probe.load_state_dict(kept)
-    return probe.eval()
+    known_TV, count = probe.known_TV.log_softmax(-1), len(tokens_NT)
 
+    def all_said() -> Iterator[tuple[Tensor, Tensor]]:
+        """What is said of kept chunks [B, T, V], and of their tokens [B, T]."""
+        for i, (memory_BM, tokens_BT) in enumerate(parts):
+            said_BTV = kept[i] if kept else said(memory_BM)
+            yield said_BTV, said_BTV.gather(-1, tokens_BT[..., None])[..., 0]
 
-def kept_aside(chunks: int) -> int:
-    """How many of the training chunks decide when to stop."""
-    return min(max(64, chunks // 16), 256, chunks // 2)
+    def too_high(trust_T: Tensor) -> Tensor:
+        """Where the cross-entropy rises with the trust: what is expected of what is said, minus what is right."""
+        slope_T = torch.zeros(len(trust_T), device=device)
+        for said_BTV, right_BT in all_said():
+            shares_BTV = torch.addcmul(known_TV, trust_T[:, None], said_BTV).softmax(-1)
+            slope_T += (1 + 1 / count) * shares_BTV.mul_(said_BTV).sum((0, 2)) - right_BT.sum(0)
+            slope_T -= torch.einsum("btv,tv->t", said_BTV, known_TV.exp()) / count
+        return slope_T > 0
 
+    def gain(trust_T: Tensor) -> Tensor:
+        """Nats that all chunks together gain by it [T]."""
+        gain_T = torch.zeros(len(trust_T), device=device)
+        for said_BTV, right_BT in all_said():
+            norm_BT = torch.addcmul(known_TV, trust_T[:, None], said_BTV).logsumexp(-1)
+            gain_T += (trust_T * right_BT - norm_BT).sum(0)
+        return gain_T
 
-def probe_step(
-    probe: Probe, optimizers: list[torch.optim.Optimizer], memory_BM: Tensor, tokens_BT: Tensor, clip: float
-) -> None:
-    """One step of the optimisers on one batch."""
-    token_loss(probe(memory_BM), tokens_BT).backward()
-    if clip:
-        nn.utils.clip_grad_norm_(probe.parameters(), clip)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
+    low_T, high_T = torch.full_like(probe.trust_T, -0.5), torch.ones_like(probe.trust_T)
+    for _ in range(_DOUBLINGS):
+        wanting_T = ~too_high(high_T)
+        if not wanting_T.any():
+            break
+        low_T, high_T = torch.where(wanting_T, high_T, low_T), torch.where(wanting_T, 2 * high_T, high_T)
+    for _ in range(_HALVINGS):
+        middle_T = (low_T + high_T) / 2
+        high = too_high(middle_T)
+        low_T, high_T = torch.where(high, low_T, middle_T), torch.where(high, middle_T, high_T)
+    trust_T = (low_T + high_T) / 2
+    return trust_T * (1 - 1 / gain(trust_T).clamp(min=1))

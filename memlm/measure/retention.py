@@ -1,8 +1,9 @@
-"""The whole measurement: every encoder, its controls, one baseline without memory, one list of results."""
+"""Retention of one chunk length: every encoder, its controls, the floor they are counted from, and budget curves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache as once
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -15,91 +16,157 @@ from memlm.measure.config import MeasureConfig
 from memlm.measure.controls import derangement, origin
 from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import Encoder
-from memlm.measure.probe import Probe, train_floor, train_probe
-from memlm.measure.scores import passages, retention_figures, score_chunks, storage_figures
+from memlm.measure.families import FITS
+from memlm.measure.intervals import units_of
+from memlm.measure.probe import Lesson, Probe, lesson
+from memlm.measure.scores import ChunkScores, passages, retention_figures, score_chunks, storage_figures
 from memlm.measure.texts import GivenTexts
 from memlm.nn.vocabulary import END
 from memlm.precision import device_of, settle
 from memlm.records import to_dict
 
 Array = np.ndarray
-Decode = Callable[[Tensor], Tensor]  # memories [B, M] -> logits [B, T, V]; a Probe is a fresh decoder
+Decode = Callable[[Tensor], Tensor]  # memories [B, M] -> logits [B, T, V]
+USABLE = "usable_bits_per_token"
+_CURVE = (USABLE, "token_accuracy", "cross_entropy")  # figures of a point of a budget curve
+
+
+class Fitted(NamedTuple):
+    """What was fitted to one encoder's memories."""
+
+    probes: list[Probe]  # of the family that tells the kept chunks of the largest budget best, one a seed
+    told: dict[str, Any]  # what its row says of the families and budgets
+    curve: list[dict[str, Any]]  # a row for each family and budget
 
 
 class Measurement:
-    """Measures encoders of one chunk length on one corpus; the floor without memory is trained once.
+    """Measures encoders of one chunk length on one corpus, or on given texts; floors are counted once.
 
-    Probes learn on one side of the corpus, or of given texts, and are scored on the held-out one; `cache` keeps
-    embeddings. UsageError where no document of a side is as long as a chunk.
+    Probes learn on train and are scored on `config.part`; `cache` keeps embeddings. UsageError where no document of a
+    part is as long as a chunk.
     """
 
     def __init__(self, config: MeasureConfig, corpus: Corpus | GivenTexts, chunk_tokens: int, cache: Path):
         settle(device_of(config.device))
         self.config, self.corpus, self.cache = config, corpus, cache
         self.device = device_of(config.device)
-        self.train_NT, self.held_NT = corpus.sides(chunk_tokens, config.probe.train_chunks, config.chunks)
-        if len(self.held_NT) < 2:
-            raise UsageError("there is one held-out chunk, which has no interval: take shorter chunks or more text.")
+        self.learnt = corpus.sample("train", chunk_tokens, max(config.probe.train_chunks))
+        self.held_NT, document_N = corpus.chunks(config.part, chunk_tokens, config.chunks)
+        if len(self.held_NT) < 2 or len(self.learnt.tokens) < 4:
+            raise UsageError(
+                f"there are {len(self.learnt.tokens)} chunks to learn from and {len(self.held_NT)} to score, too few: "
+                "take shorter chunks or more text."
+            )
+        self.unit_N = units_of(document_N)
+        self.budgets = sorted({max(4, min(n, len(self.learnt.tokens))) for n in config.probe.train_chunks})
         rng = np.random.default_rng(config.seed)
         # Random tokens leave the special ones out: no text has them inside a chunk.
         self.random_NT = rng.integers(END + 1, corpus.vocab_size, self.held_NT.shape)
         self.shuffled_N = derangement(len(self.held_NT), rng)
         self.results: list[dict[str, Any]] = []
+        self.curves: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
-        self.probes: dict[str, Probe] = {}  # by what the memories depend on that each has learnt to read
+        self.fitted: dict[str, Fitted] = {}  # by what the memories depend on
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
-
-        self.nothing = train_floor(config.probe, self.train_NT, corpus.vocab_size, self.device)
-        nothing_N1 = np.zeros((len(self.held_NT), 1), np.float32)
-        self.floor = score_chunks(self.nothing, nothing_N1, self.held_NT, self.device)
-        self.random_floor = score_chunks(self.nothing, nothing_N1, self.random_NT, self.device)
-        self._report(None, "none", self.nothing, nothing_N1, sample=True)
+        self.lessons = once(self._lessons)
+        self.floors = once(self._floors)
+        nothing = [self._floor(one) for one in self.lessons(self.budgets[-1])]
+        self._report(None, "none", nothing, self._no_memory(), sample=True)
 
     def add(self, encoder: Encoder) -> None:
-        """Measure an encoder: its own decoder if it has one, then a fresh one, then the controls.
+        """Measure an encoder: its own decoder if it has one, then fresh ones, then the controls.
 
         UsageError where its chunk length or vocabulary is not this measurement's.
         """
         encoder.check(self.corpus.vocab_size, self.held_NT.shape[1])
         if encoder.decode:
-            self._score(encoder, encoder.decode)
+            self._score(encoder, [encoder.decode], {})
         depends_on = sha256_json(encoder.origin)
-        if depends_on not in self.probes:
-            train_NM, vocab_size = embed(encoder, self.train_NT, self.cache), self.corpus.vocab_size
-            args = self.config.probe, train_NM, self.train_NT, vocab_size, self.device, encoder.name, self.nothing
-            self.probes[depends_on] = train_probe(*args)
-        self._score(encoder, self.probes[depends_on])
+        if depends_on not in self.fitted:
+            self.fitted[depends_on] = self._fit(encoder)
+        fitted = self.fitted[depends_on]
+        self.curves += [{"model": encoder.name, "training": encoder.training, **row} for row in fitted.curve]
+        self._score(encoder, fitted.probes, fitted.told)
         if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.twin(self.config.seed))
 
-    def _score(self, encoder: Encoder, decode: Decode) -> None:
-        """Score one decoder of an encoder's memories on held-out chunks and on the controls that train nothing."""
+    def _fit(self, encoder: Encoder) -> Fitted:
+        """Every family: one in closed form at every budget, trained ones at the two largest, more seeds at the last."""
+        probe, most = self.config.probe, self.budgets[-1]
+        learnt_NM = embed(encoder, self.learnt.tokens, self.cache)
         held_NM = embed(encoder, self.held_NT, self.cache)
-        self._report(encoder, encoder.training, decode, held_NM, sample=True)
+        curve: list[dict[str, Any]] = []
+        best: dict[str, list[Probe]] = {}
+        for budget, family in ((budget, family) for budget in self.budgets for family in probe.families):
+            if family != "linear" and budget not in self.budgets[-2:]:
+                continue
+            lessons = self.lessons(budget)
+            probes = [FITS[family](learnt_NM[:budget], one, self.device, probe, encoder.name) for one in lessons]
+            kept = np.mean([one.kept_nats for one in probes])
+            scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
+            figures = self._figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
+            shown = {key: figures[key] for name in _CURVE for key in (name, f"{name}_ci")}
+            curve.append(
+                {
+                    "chunk_tokens": self.held_NT.shape[1],
+                    "family": family,
+                    "train_chunks": budget,
+                    "probe_seeds": len(probes),
+                    **shown,
+                    "kept_cross_entropy": float(kept) / self.held_NT.shape[1],
+                    "trust": [round(float(one.trust_T.mean()), 4) for one in probes],
+                    **origin(self.corpus, self.config.part, self.config.seed, self.device),
+                }
+            )
+            if budget == most:
+                best[family] = probes
+        last = {row["family"]: row for row in curve if row["train_chunks"] == most}
+        chosen = min(last, key=lambda family: last[family]["kept_cross_entropy"])
+        told = {
+            "family": chosen,
+            "train_chunks": most,
+            "probe_seeds": len(best[chosen]),
+            "families": {name: {key: row[key] for key in (USABLE, f"{USABLE}_ci")} for name, row in last.items()},
+            "learnt": last[chosen][f"{USABLE}_ci"][0] > 0,
+            "last_doubling": last_doubling([row for row in curve if row["family"] == chosen]),
+        }
+        return Fitted(best[chosen], told, curve)
+
+    def _score(self, encoder: Encoder, decoders: Sequence[Decode], told: dict[str, Any]) -> None:
+        """Score decoders of an encoder's memories, and the controls that train nothing."""
+        held_NM = embed(encoder, self.held_NT, self.cache)
+        self._report(encoder, encoder.training, decoders, held_NM, told, sample=True)
         if self.config.controls and encoder.training != "untrained":
-            self._report(encoder, "shuffled", decode, held_NM[self.shuffled_N])
+            about = {key: told[key] for key in ("family", "train_chunks", "probe_seeds") if key in told}
+            self._report(encoder, "shuffled", decoders, held_NM[self.shuffled_N], about)
             if encoder.any_tokens:
-                self._report(encoder, "random-tokens", decode, embed(encoder, self.random_NT, self.cache))
+                self._report(encoder, "random-tokens", decoders, embed(encoder, self.random_NT, self.cache), about)
 
     def _report(
-        self, encoder: Encoder | None, training: str, decode: Decode, memories_NM: Array, sample: bool = False
+        self,
+        encoder: Encoder | None,
+        training: str,
+        decoders: Sequence[Decode],
+        memories_NM: Array,
+        told: dict[str, Any] | None = None,
+        *,
+        sample: bool = False,
     ) -> None:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from.
 
         With `sample` some recalled passages are kept beside it.
         """
-        probe = decode if isinstance(decode, Probe) else None
-        random = training == "random-tokens"
-        tokens_NT, floor = (self.random_NT, self.random_floor) if random else (self.held_NT, self.floor)
-        scores = score_chunks(decode, memories_NM, tokens_NT, self.device)
+        fresh, random = isinstance(decoders[0], Probe), training == "random-tokens"
+        tokens_NT = self.random_NT if random else self.held_NT
+        floors = self.floors(self.budgets[-1], random)
+        scores = [score_chunks(decode, memories_NM, tokens_NT, self.device) for decode in decoders]
         memory_dim, vocab_size = encoder.memory_dim if encoder else 0, self.corpus.vocab_size
-        bytes_N = self.corpus.token_bytes[tokens_NT].sum(1)
         texts = self.corpus.tokenizer.decode_batch(tokens_NT.tolist())
         who = {
             "model": encoder.name if encoder else "no memory",
             "training": training,
-            "decoder": "fresh" if probe else "own",
+            "decoder": "fresh" if fresh else "own",
         }
         row = {
             **who,
@@ -107,21 +174,57 @@ class Measurement:
             "chunk_tokens": tokens_NT.shape[1],
             "chunk_chars": round(float(np.mean([len(text) for text in texts])), 1),
             "memory_dim": memory_dim,
-            **retention_figures(scores, floor, vocab_size, bytes_N, memory_dim, self.config.seed),
+            **self._figures(scores, floors[: len(scores)], tokens_NT, memory_dim),
             **storage_figures([text.encode() for text in texts], tokens_NT.shape[1], vocab_size, memory_dim),
             "encoder_parameters": 0,
             "encode_seconds": 0.0,
             **(encoding_cost(encoder, self.held_NT, self.cache) | encoder.told(tokens_NT) if encoder else {}),
+            **(told or {}),
             "chunks": len(tokens_NT),
-            "probe": to_dict(self.config.probe) if probe else None,
-            "probe_step": probe.step if probe else None,
+            "probe": to_dict(self.config.probe) if fresh else None,
             "vocab_size": vocab_size,
-            **origin(self.corpus, self.config.seed, self.device),
+            **origin(self.corpus, self.config.part, self.config.seed, self.device),
         }
         self.results.append(row)
         if sample:
-            self.samples.append({**who, "passages": passages(scores, self.held_NT, self.corpus.tokenizer)})
+            self.samples.append({**who, "passages": passages(scores[0], self.held_NT, self.corpus.tokenizer)})
         ui.say(
             f"{row['model']} ({training}, {row['decoder']} decoder): {row['token_accuracy']:.2%} of tokens, "
-            f"{row['exact_match']:.1%} of chunks, {row['usable_bits_per_token']:.2f} usable bits a token"
+            f"{row['exact_match']:.1%} of chunks, {row[USABLE]:.2f} usable bits a token"
         )
+
+    def _figures(
+        self, scores: list[ChunkScores], floors: list[ChunkScores], tokens_NT: Array, memory_dim: int
+    ) -> dict[str, Any]:
+        bytes_N = self.corpus.token_bytes[tokens_NT].sum(1)
+        floors = floors[: len(scores)]
+        vocab_size, seed = self.corpus.vocab_size, self.config.seed
+        return retention_figures(scores, floors, vocab_size, bytes_N, memory_dim, self.unit_N, seed)
+
+    def _lessons(self, budget: int) -> list[Lesson]:
+        """What probes of a budget learn from, by seed."""
+        tokens_NT, document_N = (of[:budget] for of in self.learnt)
+        seeds = self.config.probe.seeds if budget == self.budgets[-1] else 1
+        first = self.config.probe.seed
+        return [lesson(tokens_NT, document_N, self.corpus.vocab_size, seed) for seed in range(first, first + seeds)]
+
+    def _floors(self, budget: int, random: bool = False) -> list[ChunkScores]:
+        """What is told without a memory of the chunks that are scored, by seed."""
+        tokens_NT, nothing_N1 = self.random_NT if random else self.held_NT, self._no_memory()
+        floors = [self._floor(one) for one in self.lessons(budget)]
+        return [score_chunks(floor, nothing_N1, tokens_NT, self.device) for floor in floors]
+
+    def _floor(self, one: Lesson) -> Probe:
+        return Probe(np.zeros((1, 1), np.float32), one.known_TV).to(self.device)
+
+    def _no_memory(self) -> Array:
+        return np.zeros((len(self.held_NT), 1), np.float32)
+
+
+def last_doubling(curve: list[dict[str, Any]]) -> float | None:
+    """Which share of its usable bits the last doubling of the budget brought; None of one budget, or of no bits."""
+    rows = sorted(curve, key=lambda row: row["train_chunks"])[-2:]
+    if len(rows) < 2 or rows[1][USABLE] <= 0:
+        return None
+    doublings = float(np.log2(rows[1]["train_chunks"] / rows[0]["train_chunks"]))
+    return (rows[1][USABLE] - rows[0][USABLE]) / doublings / rows[1][USABLE]

@@ -29,6 +29,7 @@ from memlm.measure.table import Results
 from memlm.measure.texts import GivenTexts
 from memlm.measure.theirs import encoders_of, open_theirs
 from memlm.precision import device_of
+from memlm.protocol import PROTOCOL
 from memlm.provenance import environment
 from memlm.records import to_dict
 
@@ -63,7 +64,8 @@ def measure(
         name: of a function or an array.
 
     Returns:
-        `results` (a row for each encoder, decoder and control), `samples` (recalled passages), `access` (rows of
+        `results` (a row for each encoder, decoder and control), `curves` (one for each encoder, family of probes and
+        budget), `samples` (recalled passages), `access` (rows of
         `measure_access`), `attribution` (rows of `measure_attribution`), `ceilings` (rows of `--cram` and `--invert`,
         if asked for), `config`, `environment`.
 
@@ -83,6 +85,7 @@ def measure(
     if corpus is not None:
         refuse_impossible([encoder.reader for encoder in opened if encoder.reader], config)
     asked = {
+        "protocol": PROTOCOL,
         "models": {encoder.name: encoder.identity for encoder in opened},
         "data": source.hash,
         "measure": to_dict(config),
@@ -162,6 +165,8 @@ def _done(out: Path, asked: dict[str, Any]) -> Results | None:
 def _difference(then: Any, now: dict[str, Any]) -> str:
     """What a measurement was made from, and what is asked for."""
     then = then if isinstance(then, dict) else {}
+    if then.get("protocol", 1) != now["protocol"]:
+        return f"by protocol {then.get('protocol', 1)}, and this is protocol {now['protocol']}"
     if then.get("data") != now["data"]:
         return f"the data were {str(then.get('data'))[:12]} (SHA-256), and are {now['data'][:12]}"
     before, after = then.get("models"), now["models"]
@@ -189,17 +194,18 @@ def _retention(
     encoders = [encoder for encoder in opened if encoder.forms_memories]
     own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
     lengths = config.chunk_tokens or tuple(own) or (64,)
-    results, samples, told, failed = [], [], [], []
+    results, curves, samples, told, failed = [], [], [], [], []
     for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
         measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
             if tokens == encoder.chunk_tokens or (encoder.chunk_tokens is None and tokens in lengths):
                 measurement.add(encoder)
-        results, samples = results + measurement.results, samples + measurement.samples
+        results, curves = results + measurement.results, curves + measurement.curves
+        samples += measurement.samples
         if corpus and tokens in lengths:
             try:
                 told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
             except MemlmError as error:  # after hours, what was measured is kept
                 failed.append(str(error))
-    report = {"results": results, "samples": samples, **({"ceilings": told} if told else {})}
+    report = {"results": results, "curves": curves, "samples": samples, **({"ceilings": told} if told else {})}
     return report | ({"ceilings_failed": failed} if failed else {})

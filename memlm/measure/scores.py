@@ -2,7 +2,7 @@
 
 import gzip
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.measure.bootstrap import interval
+from memlm.measure.intervals import bootstrap, independent, share_over_seeds
 
 Array = np.ndarray
 BITS_PER_NUMBER = 32  # memories are fp32
@@ -64,33 +64,51 @@ def score_chunks(
 
 
 def retention_figures(
-    scores: ChunkScores, without: ChunkScores, vocab_size: int, bytes_N: Array, memory_dim: int, seed: int
+    scores: Sequence[ChunkScores],
+    without: Sequence[ChunkScores],
+    vocab_size: int,
+    bytes_N: Array,
+    memory_dim: int,
+    unit_N: Array,
+    seed: int,
 ) -> dict[str, Any]:
-    """Every figure of the retention report, each with its bootstrap interval `..._ci` over chunks.
+    """Every figure of the retention report, each with its 95 % interval `..._ci` over chunks and seeds.
 
-    `scores` are of recall from the memories, `without` of the same chunks by the same kind of decoder trained without
-    memories, `bytes_N` the bytes of text of each chunk. Usable information is cross-entropy without memory minus with
-    it, for this decoder and training budget: a lower bound of what the memory holds, and free of the token frequencies
-    that any probe learns (they alone give an uninformed one an entropy ratio of 0.26 to 0.34).
+    `scores` are of recall from the memories, one for every seed of the probe; `without` of the same chunks by the
+    floors of these seeds, `bytes_N` the bytes of text of each chunk, `unit_N` what is resampled together. Usable
+    information is the floor's cross-entropy minus the probe's, for this probe and budget: a lower bound of what the
+    memory holds, and free of the token frequencies that any probe learns (they alone give an uninformed one an entropy
+    ratio of 0.26 to 0.34).
     """
-    T, bit, nats_N, told_N = scores.right_NT.shape[1], math.log(2), scores.nats_N, without.nats_N - scores.nats_N
-    per_chunk: dict[str, tuple[Any, ...]] = {  # a statistic of means, and of what
-        "cross_entropy": (lambda nats: nats / T, nats_N),
-        "entropy_ratio": (lambda nats: entropy_ratio(nats / T, vocab_size), nats_N),
-        "token_accuracy": (lambda right: right, scores.right_NT.mean(1)),
-        "exact_match": (lambda right: right, scores.right_NT.all(1)),
-        "first_error": (lambda place: place, scores.first_error_N()),
-        "bits_per_byte": (lambda nats, size: nats / bit / size, nats_N, bytes_N),
-        "usable_bits_per_token": (lambda nats: nats / bit / T, told_N),
-        "usable_bits_per_embedding": (lambda nats: nats / bit, told_N),
-        "usable_bits_per_dimension": (lambda nats: nats / bit / max(1, memory_dim), told_N),
-    }
+    T, bit = scores[0].right_NT.shape[1], math.log(2)
+    nats_SN = np.stack([one.nats_N for one in scores])
+    told_SN = np.stack([floor.nats_N for floor in without]) - nats_SN
+    bytes_SN = np.broadcast_to(bytes_N, nats_SN.shape)
+    first_SN = np.stack([one.first_error_N() for one in scores])
+    worth = independent(nats_SN.mean(0), unit_N)
     figures: dict[str, Any] = {}
-    for name, (of_means, *values) in per_chunk.items():
-        values_NK = np.stack(values, 1).astype(float)
-        figures[name] = float(of_means(*values_NK.mean(0)))
-        figures[f"{name}_ci"] = interval(lambda m, of_means=of_means: of_means(*m.T), values_NK, seed)
-    figures["accuracy_by_position"] = [round(float(a), 5) for a in scores.right_NT.mean(0)]
+    shares = {
+        "token_accuracy": np.stack([one.right_NT.mean(1) for one in scores]),
+        "exact_match": np.stack([one.right_NT.all(1) for one in scores]).astype(float),
+    }
+    for name, share_SN in shares.items():
+        figures[name], figures[f"{name}_ci"] = float(share_SN.mean()), share_over_seeds(share_SN, worth)
+    means: dict[str, tuple[Any, ...]] = {  # a statistic of means, and of what
+        "cross_entropy": (lambda nats: nats / T, nats_SN),
+        "entropy_ratio": (lambda nats: entropy_ratio(nats / T, vocab_size), nats_SN),
+        "first_error": (lambda place: place, first_SN),
+        "bits_per_byte": (lambda nats, size: nats / bit / size, nats_SN, bytes_SN),
+        "usable_bits_per_token": (lambda nats: nats / bit / T, told_SN),
+        "usable_bits_per_embedding": (lambda nats: nats / bit, told_SN),
+        "usable_bits_per_dimension": (lambda nats: nats / bit / max(1, memory_dim), told_SN),
+    }
+    for name, (of_means, *values) in means.items():
+        values_SNK = np.stack(values, 2).astype(float)
+        figures[name] = float(of_means(*values_SNK.mean((0, 1))))
+        figures[f"{name}_ci"] = bootstrap(lambda m, of=of_means: of(*m.T), values_SNK, unit_N, seed)
+    right_T = np.mean([one.right_NT.mean(0) for one in scores], 0)
+    figures["accuracy_by_position"] = [round(float(a), 5) for a in right_T]
+    figures["independent_chunks"] = round(worth, 1)
     return figures
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memlm.data.corpus import Corpus
+from memlm.data.split import Part
 from memlm.errors import UsageError
 from memlm.measure.config import AccessConfig, AttributionConfig
 from memlm.measure.controls import origin
@@ -29,6 +30,7 @@ class Subject:
     model: Generative
     corpus: Corpus
     name: str
+    part: Part
     seed: int
     device: torch.device
     keys: tuple[str, ...]
@@ -44,7 +46,7 @@ class Subject:
                 yield name, "one chunk has no earlier one to remember."
                 continue
             tokens = chunks_of_text(chunks) * T
-            windows_BW = torch.from_numpy(self.corpus.chunks(self.corpus.valid, tokens, limit=limit).tokens)
+            windows_BW = torch.from_numpy(self.corpus.chunks(self.part, tokens, limit=limit).tokens)
             if len(windows_BW) < 2:
                 raise UsageError(
                     f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks."
@@ -77,7 +79,7 @@ class Subject:
             **{key: told.get(key) for key in self.keys},
             "vocab_size": self.corpus.vocab_size,
             "trained_chunks": self.model.config.trained_chunks,
-            **origin(self.corpus, self.seed, self.device),
+            **origin(self.corpus, self.part, self.seed, self.device),
         }
 
 
@@ -100,6 +102,6 @@ def examined(
     settle(where)
     torch.nn.Module.to(model.eval(), where)
     try:
-        yield Subject(model, corpus, name, config.seed, where, keys)
+        yield Subject(model, corpus, name, config.part, config.seed, where, keys)
     finally:
         model.train(training)

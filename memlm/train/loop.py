@@ -100,7 +100,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     align = T if config.model.on_grid else 1
     share = {"rank": rank, "world": world}
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
-    held_out = corpus.chunks(corpus.valid, window, limit=4 * config.eval_chunks)[0]
+    held_out = corpus.chunks("tune", window, limit=4 * config.eval_chunks)[0]
     if not len(held_out):
         raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
 

@@ -24,7 +24,6 @@ from memlm.data.corpus import Corpus
 from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError, WorkError
 from memlm.loading import build_model
-from memlm.measure.config import ProbeConfig
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
 from memlm.nn.mixer import FlatMixing
@@ -54,7 +53,7 @@ SMALL = {
     "probe": {
         "tokens": 4,
         "chunks": 24,
-        "config": ProbeConfig(decoder=StackConfig(kind="pointwise", width=8), batch=8),
+        "batch": 8,
     },
     "far": {"seeds": (0,), "contexts": (1, 4, 8), "cost": (16, 32)},
     "startup": {"rounds": 1, "warm_up": 0},

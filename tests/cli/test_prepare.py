@@ -38,7 +38,7 @@ def test_people_get_a_summary_and_programs_one_object(
         (["nowhere.txt", "--out", "data"], 2, "is not there"),
         (["{text}", "--out", "{text}"], 2, "is a file"),
         (["{text}", "--out", "{text}/below"], 2, "is no folder"),
-        (["{text}", "--out", "data", "--hold-out", "other"], 2, "there are text"),
+        (["{text}", "--out", "data", "--test", "other"], 2, "there are text"),
         (["{text}", "--out", "data", "--vocab-size", "3"], 2, "258"),
     ],
 )

@@ -8,7 +8,7 @@ from memory_models import READING, T, build, ident, ids
 from torch.nn import functional as F
 
 from memlm.loading import build_model
-from memlm.measure.config import ProbeConfig
+from memlm.measure.config import DECODERS
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import MemoryShape
 from memlm.nn.chunks import Chunks
@@ -57,7 +57,7 @@ def test_causality_to_the_bit_and_the_cpus_numbers(config):
 def test_a_run_learns_in_bf16(data, tmp_path):
     config = slots()
     model = replace(config.model, chunk_tokens=4, memory_dim=64)
-    config = replace(config, data=data, model=model, steps=300, device="cuda", optim=ProbeConfig().optim)
+    config = replace(config, data=data, model=model, steps=300, device="cuda", optim=DECODERS["slots"].optim)
     assert train(config, tmp_path / "run")["token_accuracy"] > 0.9
 
 

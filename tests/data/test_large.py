@@ -16,7 +16,7 @@ import resource, sys
 from pathlib import Path
 from memlm.data.prepare import Prepare, prepare
 corpus = prepare(Prepare(source=sys.argv[1], out=Path(sys.argv[2])))
-print(corpus.meta["train"]["bytes"] + corpus.meta["valid"]["bytes"])
+print(sum(corpus.meta[part]["bytes"] for part in ("train", "tune", "test")))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

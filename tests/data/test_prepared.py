@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.corpus import Corpus
+from memlm.data.corpus import FORMAT, Corpus
 from memlm.data.packing import TokenWriter
 from memlm.data.prepare import Prepare, prepare
-from memlm.data.split import by_name, choose, cut_tail, draw
+from memlm.data.split import PARTS, cut_tail, divide, draw, split
 from memlm.errors import UsageError, WorkError
 from memlm.tokens.pieces import Document
 
@@ -39,17 +39,17 @@ def texts(corpus: Corpus, stream) -> list[str]:
 
 
 def test_every_document_comes_back(books: Path, tmp_path: Path) -> None:
-    corpus = prepare(config(books, tmp_path / "data", hold_out=("b2", "b4")))
+    corpus = prepare(config(books, tmp_path / "data", tune=("b4",), test=("b2",)))
     whole = {path.stem: path.read_text(encoding="utf-8") for path in books.iterdir()}
     assert texts(corpus, corpus.train) == [whole[name] for name in ("b0", "b1", "b3", "b5")]
-    assert dict(zip(corpus.valid.names, texts(corpus, corpus.valid), strict=True)) == {
-        name: whole[name] for name in ("b2", "b4")
-    }
-    for side in ("train", "valid"):
-        told, stream = corpus.meta[side], getattr(corpus, side)
+    for part, name in (("tune", "b4"), ("test", "b2")):
+        assert corpus.part(part).names == (name,)
+        assert texts(corpus, corpus.part(part)) == [whole[name]]
+        assert corpus.meta[part]["how"] == "named"
+    for part in PARTS:
+        told, stream = corpus.meta[part], corpus.part(part)
         assert told["tokens"] == len(stream) == stream.documents[-1]
         assert told["bytes"] == corpus.token_bytes[stream.tokens].sum()
-    assert corpus.meta["valid"]["how"] == "named"
 
 
 def test_the_same_call_gives_the_same_bytes_and_no_second_work(
@@ -63,7 +63,7 @@ def test_the_same_call_gives_the_same_bytes_and_no_second_work(
     prepare(config(books, tmp_path / "one"))
     assert "nothing to do" in " ".join(capfd.readouterr().err.split())
     assert before == {file.name: file.stat().st_mtime_ns for file in first.path.iterdir()}
-    other = prepare(config(books, tmp_path / "three", hold_out=("b1",)))
+    other = prepare(config(books, tmp_path / "three", test=("b1",)))
     assert other.hash != first.hash
 
 
@@ -88,30 +88,34 @@ def test_files_of_the_users_are_never_replaced(books: Path, tmp_path: Path) -> N
     assert len(prepare(config(books, tmp_path / "empty")).train)
 
 
-def test_the_only_document_gives_its_tail(tmp_path: Path) -> None:
+def test_of_the_only_document_the_end_tests_and_what_is_before_it_tunes(tmp_path: Path) -> None:
     text = TEXT * 200
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    corpus = prepare(config(tmp_path / "a.txt", tmp_path / "data", valid_fraction=0.1))
-    (head,), (tail,) = texts(corpus, corpus.train), texts(corpus, corpus.valid)
-    assert head + tail == text
-    assert head.endswith("\n\n")
-    assert 0.05 < len(tail) / len(text) <= 0.1
-    assert corpus.valid.names == ("a (tail)",)
-    assert "tail" in corpus.meta["valid"]["how"]
+    corpus = prepare(config(tmp_path / "a.txt", tmp_path / "data", tune_fraction=0.1, test_fraction=0.2))
+    (train,), (tune,), (test,) = (texts(corpus, corpus.part(part)) for part in PARTS)
+    assert train + tune + test == text
+    assert train.endswith("\n\n")
+    assert tune.endswith("\n\n")
+    assert 0.07 < len(tune) / len(text) < 0.13
+    assert 0.15 < len(test) / len(text) <= 0.2
+    assert (corpus.tune.names, corpus.test.names) == (("a (tune)",), ("a (test)",))
+    assert corpus.meta["test"]["how"] == "a draw of 0.2 of the text, seed 0"
 
 
 def test_a_tokenizer_can_be_given(books: Path, tmp_path: Path) -> None:
-    first = prepare(config(books, tmp_path / "one", hold_out=("b1",)))
-    second = prepare(config(books, tmp_path / "two", hold_out=("b1",), tokenizer=first.path))
+    first = prepare(config(books, tmp_path / "one", test=("b1",)))
+    second = prepare(config(books, tmp_path / "two", test=("b1",), tokenizer=first.path))
     assert (first.train.tokens == second.train.tokens).all()
     assert second.tokenizer.to_str() == first.tokenizer.to_str()
 
 
 def test_a_wrong_setting_is_refused_before_any_work(books: Path, tmp_path: Path) -> None:
     for named, said in (
-        ({"hold_out": ("b9",)}, "no document b9 to hold out; there are b0, b1"),
-        ({"hold_out": tuple(f"b{i}" for i in range(6))}, "none is left"),
-        ({"valid_fraction": 0.0}, "above 0 and below 1"),
+        ({"test": ("b9",)}, "no document b9 to hold out; there are b0, b1"),
+        ({"test": ("b0",), "tune": tuple(f"b{i}" for i in range(1, 6))}, "none is left"),
+        ({"tune": ("b0", "b1"), "test": ("b1",)}, "b1 cannot both tune and test"),
+        ({"tune_fraction": 0.0}, "above 0 and below 1"),
+        ({"tune_fraction": 0.5, "test_fraction": 0.5}, "leave text to train on"),
         ({"max_documents": 0}, "at least 1"),
         ({"sample_bytes": 0}, "at least 1"),
         ({"tokenizer": tmp_path / "nowhere"}, "not there"),
@@ -143,7 +147,7 @@ def test_a_damaged_data_set_is_refused(books: Path, tmp_path: Path) -> None:
     (path / "train.bin").write_bytes(content[:-2])
     with pytest.raises(UsageError, match="lost a part"):
         Corpus.open(path)
-    (path / "data.json").write_text(json.dumps({"files": {}}))
+    (path / "data.json").write_text(json.dumps({"format": FORMAT, "files": {}}))
     with pytest.raises(UsageError, match="prepared data set"):
         Corpus.open(path)
     with pytest.raises(UsageError, match="it has no"):
@@ -151,9 +155,9 @@ def test_a_damaged_data_set_is_refused(books: Path, tmp_path: Path) -> None:
 
 
 def test_chunks_are_whole_and_inside_their_documents(books: Path, tmp_path: Path) -> None:
-    corpus = prepare(config(books, tmp_path / "data", hold_out=("b0",)))
+    corpus = prepare(config(books, tmp_path / "data", test=("b0",)))
     stream, length = corpus.train, 16
-    tokens, document = corpus.chunks(stream, length)
+    tokens, document = corpus.chunks("train", length)
     assert tokens.dtype == np.int64
     assert len(tokens) == sum((n - 1) // length for n in np.diff(stream.documents))
     assert corpus.end_id not in tokens
@@ -161,36 +165,60 @@ def test_chunks_are_whole_and_inside_their_documents(books: Path, tmp_path: Path
         mine = tokens[document == i].ravel()
         start = stream.documents[i]
         assert (mine == stream.tokens[start : start + len(mine)]).all()
-    some, of = corpus.chunks(stream, length, limit=7)
+    some, of = corpus.chunks("train", length, limit=7)
     assert some.shape == (7, length)
     assert set(of) == set(document)  # spread over every document
     assert {row.tobytes() for row in some} <= {row.tobytes() for row in tokens}
-    assert len(corpus.chunks(stream, length, limit=10**9)[0]) == len(tokens)
+    assert len(corpus.chunks("train", length, limit=10**9)[0]) == len(tokens)
     with pytest.raises(UsageError, match="shorter chunks"):
-        corpus.chunks(stream, 10**6)
+        corpus.chunks("train", 10**6)
 
 
-@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=30), st.lists(st.sampled_from("abcd"), max_size=2))
-def test_named_documents_are_held_out_and_all_are_kept(names, hold_out) -> None:
-    documents = [Document(name, [name]) for name in names]
-    pairs = list(by_name(iter(documents), hold_out))
-    assert [document for document, _ in pairs] == documents
-    assert any(held for _, held in pairs)
-    if set(hold_out) & set(names):
-        assert all(held == (document.name in hold_out) for document, held in pairs)
+def test_a_smaller_sample_is_the_beginning_of_a_larger_one(books: Path, tmp_path: Path) -> None:
+    corpus = prepare(config(books, tmp_path / "data"))
+    few, more = (corpus.sample("train", 16, limit) for limit in (5, 20))
+    assert (few.tokens == more.tokens[:5]).all()
+    assert (few.document == more.document[:5]).all()
+    every = corpus.sample("train", 16, 10**9).tokens
+    assert {row.tobytes() for row in every} == {row.tobytes() for row in corpus.chunks("train", 16).tokens}
+    assert (more.document != np.sort(more.document)).any()  # no order of documents
 
 
-@given(st.lists(st.integers(2, 10**6), min_size=1, max_size=40), st.integers(0, 99), st.integers(1, 95))
-def test_a_draw_is_a_share_of_the_text_whatever_the_documents_sizes(sizes, seed, percent) -> None:
-    fraction, draws = percent / 100, [draw(seed, number, "") for number in range(len(sizes))]
-    shares = choose(draws, sizes, fraction)
-    held = sum(sizes[number] * share for number, share in shares.items())
-    goal = fraction * sum(sizes)
-    assert abs(held - goal) <= 0.1001 * goal
-    assert held < sum(sizes)
-    assert sum(share < 1 for share in shares.values()) <= 1
-    first = max(draws[number] for number in shares)  # in the order of their draws
-    assert all(number in shares for number, drawn in enumerate(draws) if drawn < first)
+SIZES = st.lists(st.integers(2, 10**6), min_size=1, max_size=40)
+
+
+@given(SIZES, st.integers(0, 99), st.integers(1, 45), st.integers(1, 45))
+def test_a_draw_is_a_share_of_the_text_whatever_the_documents_sizes(sizes, seed, tune, test) -> None:
+    draws = [draw(seed, number, "") for number in range(len(sizes))]
+    ends = divide([0] * len(sizes), draws, sizes, {"tune": tune / 100, "test": test / 100})
+    held = {"tune": ends.tune_D - ends.train_D, "test": 1 - ends.tune_D}
+    for part, percent in (("tune", tune), ("test", test)):
+        goal = percent / 100 * sum(sizes)
+        assert abs((held[part] * sizes).sum() - goal) <= 0.1001 * goal
+        assert (held[part] >= -1e-9).all()
+        assert sum(0 < share < 1 for share in held[part]) <= 1 + (part == "tune")
+    assert (ends.train_D * sizes).sum() > 0
+    first = max(draws[number] for number in range(len(sizes)) if held["test"][number] > 0)  # in the order of draws
+    assert all(held["test"][number] > 0 for number, drawn in enumerate(draws) if drawn < first)
+
+
+@given(st.lists(st.sampled_from([0, 0, 1, 2]), min_size=1, max_size=12).filter(lambda named: 0 in named), st.data())
+def test_what_is_named_is_whole_and_every_text_is_in_one_part(named, data) -> None:
+    sizes = [data.draw(st.integers(50, 3000)) for _ in named]
+    whole = [f"{number} " + "a word and another " * (size // 19) for number, size in enumerate(sizes)]
+    lengths = [len(text) for text in whole]
+    draws = [draw(0, number, "") for number in range(len(named))]
+    ends = divide(named, draws, lengths, {"tune": 0.1, "test": 0.1})
+    documents = (Document(str(number), [text[:20], text[20:]]) for number, text in enumerate(whole))
+    back, parts = dict.fromkeys(range(len(named)), ""), []
+    for document, part in split(documents, ends, lengths):
+        number, text = int(document.name.split()[0]), "".join(document.pieces)
+        assert text
+        assert not named[number] or (part == PARTS[named[number]] and document.name == str(number))
+        back[number] += text
+        parts.append(part)
+    assert list(back.values()) == whole
+    assert "train" in parts
 
 
 @pytest.mark.parametrize("long", ["a", "b"])
@@ -201,15 +229,12 @@ def test_a_document_nine_times_as_long_as_the_other_is_cut(long, tmp_path: Path)
         (tmp_path / "source" / f"{name}.txt").write_text(text, encoding="utf-8")
     for seed in range(4):
         corpus = prepare(config(tmp_path / "source", tmp_path / f"data{seed}", seed=seed))
-        share = len(corpus.valid) / (len(corpus.valid) + len(corpus.train))
-        assert 0.04 < share < 0.06
-        (name,) = corpus.valid.names
-        (tail,) = texts(corpus, corpus.valid)
-        assert name.endswith(" (tail)")
-        assert whole[name[0]].endswith(tail)
-        assert sorted(len(text) for text in texts(corpus, corpus.train)) == sorted(
-            len(text) - (len(tail) if called == name[0] else 0) for called, text in whole.items()
-        )
+        every = sum(len(corpus.part(part)) for part in PARTS)
+        assert all(0.04 < len(corpus.part(part)) / every < 0.06 for part in ("tune", "test"))
+        (name,) = corpus.test.names
+        (end,) = texts(corpus, corpus.test)
+        assert name.endswith(" (test)")
+        assert whole[name[0]].endswith(end)
 
 
 @given(st.lists(st.text("ab \n", min_size=1), min_size=1), st.data())

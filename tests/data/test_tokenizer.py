@@ -134,7 +134,7 @@ def test_a_tokenizer_that_changes_the_text_is_refused_with_the_share(name, tmp_p
         composed = unicodedata.normalize("NFC", text)
         (tmp_path / "a.txt").write_text(composed, encoding="utf-8")
         corpus = prepare(call)
-        sides = [corpus.meta[side] for side in ("train", "valid")]
+        sides = [corpus.meta[side] for side in ("train", "tune", "test")]
         assert sum(side["bytes"] for side in sides) == len(composed.encode())
-        spelt = [corpus.token_bytes[stream.tokens].sum() for stream in (corpus.train, corpus.valid)]
+        spelt = [corpus.token_bytes[stream.tokens].sum() for stream in (corpus.train, corpus.tune, corpus.test)]
         assert spelt == [side["bytes"] for side in sides]

@@ -124,14 +124,14 @@ def test_losses_are_those_of_the_evaluation_in_training(reader, corpus):
     rows = measured(model, corpus)
     for name in ("causal", "copy", "blank", "recall"):
         objective = build_objective(name, corpus.vocab_size)
-        windows = corpus.chunks(corpus.valid, objective.window(C * T), limit=QUICK.examples).tokens
+        windows = corpus.chunks("test", objective.window(C * T), limit=QUICK.examples).tokens
         for memory, options in (("own", {}), ("none", {"read": False})):
             expected = evaluate(model, objective, windows, T, torch.device("cpu"), **options)
             assert value(rows, name, "cross_entropy", memory) == pytest.approx(expected.cross_entropy, rel=1e-5)
             assert value(rows, name, memory=memory) == pytest.approx(expected.token_accuracy)
         gain = value(rows, name, "cross_entropy", "none") - value(rows, name, "cross_entropy")
         assert value(rows, name, "cross_entropy", "gain") == pytest.approx(gain, abs=1e-9)
-    windows = corpus.chunks(corpus.valid, C * T, limit=QUICK.examples).tokens
+    windows = corpus.chunks("test", C * T, limit=QUICK.examples).tokens
     bits = value(rows, "causal", "cross_entropy") / np.log(2) * windows.size / corpus.token_bytes[windows].sum()
     assert value(rows, "causal", "bits_per_byte") == pytest.approx(bits)
     by_chunk = [value(rows, "causal", "cross_entropy", at=c) for c in range(C)]

@@ -20,9 +20,9 @@ from memlm.nn.config import StackConfig
 
 T, LETTERS = 4, "abcdefghijklmnop"
 BITS = math.log2(len(LETTERS))  # of each token: all are as likely as one another, whatever stands before
-PROBE = ProbeConfig(decoder=StackConfig(kind="pointwise", width=24, layers=1), train_chunks=2000, steps=150, batch=64)
+PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(2000,), seeds=2, steps=150, batch=64)
 QUICK = MeasureConfig(chunks=400, probe=PROBE, chunk_tokens=(T,), device="cpu")
-BRIEF = replace(QUICK, probe=replace(PROBE, steps=2), chunks=20)
+BRIEF = replace(QUICK, probe=replace(PROBE, families=("linear",)), chunks=20)
 
 
 def letters(count: int) -> list[str]:
@@ -45,7 +45,7 @@ def one(report) -> dict:
 
 
 def test_noise_holds_nothing_and_the_first_token_holds_its_bits(tmp_path):
-    texts, wide = letters(6000), replace(PROBE, train_chunks=6000)
+    texts, wide = letters(6000), replace(PROBE, train_chunks=(1000, 6000))
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).standard_normal((len(texts), 32)))
     np.save(tmp_path / "first.npy", np.eye(len(LETTERS))[[LETTERS.index(text[0]) for text in texts]])
     files = tmp_path / "noise.npy", tmp_path / "first.npy"
@@ -77,7 +77,7 @@ def test_a_function_is_asked_for_the_text_of_each_chunk(data):
     assert row["accuracy_by_position"][0] > 0.95
     assert row["controls_absent"] == ["untrained"]
     assert {r["training"] for r in report["results"]} == {"none", "unknown", "shuffled", "random-tokens"}
-    held = corpus.chunks(corpus.valid, T, limit=QUICK.chunks).tokens
+    held = corpus.chunks("test", T, limit=QUICK.chunks).tokens
     assert {*corpus.tokenizer.decode_batch(held.tolist())} <= {*asked}
 
 

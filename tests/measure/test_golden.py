@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from handmade_models import ENCODER, TINY, ordinary, shape
+from handmade_models import ENCODER, ordinary, shape
 
 from memlm.data.corpus import Corpus
 from memlm.loading import save_model
@@ -18,7 +18,7 @@ from memlm.measure.run import measure
 
 QUICK = MeasureConfig(
     chunks=50,
-    probe=ProbeConfig(decoder=TINY, train_chunks=200, steps=10, batch=32),
+    probe=ProbeConfig(train_chunks=(100, 200), seeds=2, steps=10, batch=32),
     access_examples=12,
     free_running=4,
     attribution=4,

@@ -1,22 +1,21 @@
-"""A probe finds what a memory holds, finds nothing where there is nothing, and stops where it reads best."""
+"""Every family of probes finds what a memory holds, and nothing where there is nothing."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-from memlm.errors import UsageError
-from memlm.measure.config import ProbeConfig
-from memlm.measure.probe import kept_aside, train_floor, train_probe
+from memlm.measure.config import DECODERS, FAMILIES, ProbeConfig
+from memlm.measure.families import FITS
+from memlm.measure.linear_probe import LinearProbe, Strengths
+from memlm.measure.probe import Probe, best_trust, frequencies, kept_aside, lesson
 from memlm.measure.scores import score_chunks
-from memlm.memory.encoder_shape import BRIDGES
-from memlm.nn.config import StackConfig
+from memlm.measure.trained_probe import fit_trained
 
 V, T, M = 30, 4, 64
 CPU = torch.device("cpu")
-PROBE = ProbeConfig(decoder=StackConfig(kind="pointwise", width=24, layers=1), steps=100, batch=64)
+PROBE = ProbeConfig(steps=100, batch=64)
 CODE_VM = np.random.default_rng(9).normal(size=(T * V, M)).astype(np.float32)
 
 
@@ -30,92 +29,122 @@ def telling(tokens_NT: np.ndarray) -> np.ndarray:
     return CODE_VM[tokens_NT + V * np.arange(T)].sum(1)
 
 
+def first(tokens_NT: np.ndarray) -> np.ndarray:
+    """Memories that hold their first token and nothing else: a random code of it."""
+    return CODE_VM[tokens_NT[:, 0]]
+
+
 def silent(tokens_NT: np.ndarray) -> np.ndarray:
     """Memories that hold nothing."""
     return np.random.default_rng(len(tokens_NT)).normal(size=(len(tokens_NT), M)).astype(np.float32)
 
 
-def fit(config, memories, count, floor=None):
-    tokens_NT = text(count, 0)
-    return train_probe(config, memories(tokens_NT), tokens_NT, V, CPU, "it", floor)
+def lesson_of(count: int, seed: int = 0):
+    return lesson(text(count, 0), np.arange(count) // 10, V, seed)
 
 
-def nothing(tokens_NT: np.ndarray) -> np.ndarray:
-    return np.zeros((len(tokens_NT), 1), np.float32)
+def fit(family: str, memories, count: int, config: ProbeConfig = PROBE, seed: int = 0) -> Probe:
+    return FITS[family](memories(text(count, 0)), lesson_of(count, seed), CPU, config, "it")
 
 
-@cache
-def floor_of(config: ProbeConfig, count: int):
-    """The floor of `count` chunks of text, trained once for all tests that ask for it."""
-    return train_floor(config, text(count, 0), V, CPU)
+def usable_bits(probe: Probe, memories, chunks: int = 400) -> np.ndarray:
+    """Of each token of other chunks [T], beyond the floor's."""
+    tokens_NT = text(chunks, 1)
+    of_NM = torch.from_numpy(memories(tokens_NT))
+    with torch.inference_mode():
+        logits_NTV = probe(of_NM).log_softmax(-1).numpy()
+    told_NT, known_NT = (
+        np.take_along_axis(np.broadcast_to(one, logits_NTV.shape), tokens_NT[..., None], -1)[..., 0]
+        for one in (logits_NTV, probe.known_TV.log_softmax(-1).numpy())
+    )
+    return (told_NT - known_NT).mean(0) / np.log(2)
 
 
-def usable_bits(probe, memories, floor) -> float:
-    """On other chunks."""
-    tokens_NT = text(400, 1)
-    nats = [
-        score_chunks(p, of(tokens_NT), tokens_NT, CPU).nats_N.mean() for p, of in ((floor, nothing), (probe, memories))
-    ]
-    return (nats[0] - nats[1]) / T / np.log(2)
+@pytest.mark.parametrize("count", [200, 1500])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_memory_that_holds_nothing_is_worth_nothing(family, count):
+    probe = fit(family, silent, count)
+    assert abs(usable_bits(probe, silent).mean()) < 0.01
 
 
-@pytest.mark.parametrize("count", [300, 1500])
-def test_a_memory_that_holds_nothing_is_worth_nothing(count):
-    floor = floor_of(PROBE, count)
-    probe = fit(PROBE, silent, count, floor)
-    assert abs(usable_bits(probe, silent, floor)) < 0.02
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_token_is_told_to_its_bits_and_no_other(family):
+    told = usable_bits(fit(family, first, 3000), first)
+    share_V = np.arange(1, V + 1) / (V * (V + 1) / 2)
+    assert told[0] == pytest.approx(-(share_V * np.log2(share_V)).sum(), rel=0.05)
+    assert abs(told[1:]).max() < 0.02
 
 
-@pytest.mark.parametrize("bridge", BRIDGES)
-def test_a_memory_that_holds_its_text_is_read(bridge):
-    # Only a decoder that knows positions tells apart what `repeat` says alike at each.
-    decoder = StackConfig(kind="mixer", width=M, layers=1) if bridge == "repeat" else PROBE.decoder
-    config = replace(PROBE, bridge=bridge, decoder=decoder)
-    floor = floor_of(PROBE, 1500)
-    probe = fit(config, telling, 1500, floor)
-    assert usable_bits(probe, telling, floor) > (3 if bridge == "slots" else 0.3)
-    assert usable_bits(probe, silent, floor) < 0
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_memory_that_holds_its_text_is_read_and_another_one_misleads(family):
+    probe = fit(family, telling, 1500)
+    assert usable_bits(probe, telling).mean() > (2 if family != "unroll" else 0.2)
+    assert usable_bits(probe, silent).mean() < 0
 
 
-def test_before_its_first_step_a_probe_says_what_the_floor_says():
-    floor = fit(PROBE, nothing, 300)
-    assert 0 < floor.step <= PROBE.steps
-    probe = fit(replace(PROBE, steps=1, optim=replace(PROBE.optim, lr=9.0, matrix_lr=9.0)), silent, 300, floor)
-    assert probe.step == 0  # a step as long as that only spoils it
-    assert usable_bits(probe, silent, floor) == pytest.approx(0, abs=1e-6)
+def test_trust_is_where_the_loss_is_least():
+    memories, tokens_NT, one = telling(text(300, 0)), text(300, 0), lesson_of(300)
+    probe = LinearProbe(memories, one.known_TV, tokens_NT, CPU)
+    probe.settle(Strengths())
+    found_T = best_trust(probe, memories, tokens_NT)
+
+    def loss(trust_T: torch.Tensor) -> float:
+        probe.trust_T = trust_T
+        return score_chunks(probe, memories, tokens_NT, CPU).nats_N.mean()
+
+    for t in range(T):
+        place_T = torch.eye(T)[t]
+        assert loss(found_T) < min(loss(found_T * (1 + far * place_T)) for far in (-0.2, 0.2))
 
 
-def test_the_floor_leaves_nothing_that_training_alone_would_gain():
-    floor = floor_of(PROBE, 300)
-    assert abs(usable_bits(fit(PROBE, nothing, 300, floor), nothing, floor)) < 0.003  # trained once, 0.006 to 0.014
+def test_means_are_told_in_closed_form():
+    memories, tokens_NT, by = telling(text(500, 0)), text(500, 0), Strengths(ridge=0.5, token=3.0, place=7.0)
+    probe = LinearProbe(memories, lesson_of(500).known_TV, tokens_NT, CPU)
+    probe.settle(by)
+    x = (memories - memories.mean(0)) / memories.std(0)
+    precision = np.linalg.inv(x.T @ x / len(x) + by.ridge * np.eye(M))
+    t, v = 2, 17
+    seen = x[tokens_NT[:, t] == v]
+    anywhere = sum(x[tokens_NT[:, place] == v].sum(0) for place in range(T)) / ((tokens_NT == v).sum() + by.token)
+    mean = (seen.sum(0) + by.place * anywhere) / (len(seen) + by.place)
+    said = probe.said(torch.from_numpy(x.astype(np.float32)))[:, t, v].numpy()
+    np.testing.assert_allclose(said, x @ precision @ mean - mean @ precision @ mean / 2, rtol=1e-3, atol=1e-3)
 
 
-def test_the_kept_step_reads_the_kept_chunks_best(monkeypatch):
-    seen = []
-
-    def watched(probe, memories_NM, tokens_NT, device):
-        scores = score_chunks(probe, memories_NM, tokens_NT, device)
-        seen.append((len(tokens_NT), scores.nats_N.mean()))
-        return scores
-
-    monkeypatch.setattr("memlm.measure.probe.score_chunks", watched)
-    tokens_NT = text(300, 0)
-    probe = train_probe(PROBE, telling(tokens_NT), tokens_NT, V, CPU, "it")
-    kept, nats = [count for count, _ in seen], [nats for _, nats in seen]
-    assert kept == [kept_aside(300)] * 11
-    assert probe.step == PROBE.steps * int(np.argmin(nats)) // 10
-    again = score_chunks(probe, telling(tokens_NT[-64:]), tokens_NT[-64:], CPU).nats_N.mean()
-    assert again == pytest.approx(min(nats), rel=1e-6)
+def test_the_floor_is_frequencies_and_tells_unseen_tokens_too():
+    tokens_NT = text(2000, 0)
+    told = frequencies(tokens_NT, text(200, 1), V).exp().numpy()
+    np.testing.assert_allclose(told.sum(1), 1, rtol=1e-4)
+    np.testing.assert_allclose(told.mean(0), np.bincount(tokens_NT.ravel(), minlength=V) / tokens_NT.size, atol=3e-3)
+    assert frequencies(np.zeros((50, T), int), np.zeros((5, T), int), V).isfinite().all()
 
 
-def test_the_same_seed_gives_the_same_probe_and_another_another():
-    first, second = (fit(replace(PROBE, steps=20), telling, 200) for _ in range(2))
-    other = fit(replace(PROBE, steps=20, seed=1), telling, 200)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert not torch.equal(first.head.weight, other.head.weight)
+def test_every_document_gives_its_share_of_the_kept_chunks():
+    document_N = np.repeat([0, 1, 2], [800, 150, 50])
+    tokens_NT = np.broadcast_to(document_N[:, None], (1000, T))  # whose tokens say where a chunk is from
+    kept = np.bincount(lesson(tokens_NT, document_N, V, 0).tokens_NT[: kept_aside(1000), 0])
+    assert kept.sum() == 125
+    assert (abs(kept - np.array([100, 18.75, 6.25])) < 1).all()
+    assert [kept_aside(n) for n in (2, 3, 100, 2500, 32_768)] == [1, 1, 50, 312, 1024]
 
 
-def test_some_training_chunks_are_kept_and_most_are_learnt():
-    assert [kept_aside(n) for n in (2, 3, 100, 2500, 32_768)] == [1, 1, 50, 156, 256]
-    with pytest.raises(UsageError, match="two training chunks"):
-        fit(PROBE, nothing, 1)
+def test_kept_chunks_are_not_learnt_from_and_memories_stay_beside_their_chunks():
+    one, tokens_NT = lesson_of(300), text(300, 0)
+    aside, learnt = one.split(telling(tokens_NT))
+    np.testing.assert_array_equal(np.concatenate([aside, learnt]), telling(one.tokens_NT))
+    assert sorted(one.order_N) == list(range(300))
+    assert len(aside) == one.aside == kept_aside(300)
+
+
+def test_a_probe_that_only_spoils_says_what_the_floor_says():
+    decoder = replace(DECODERS["slots"], optim=replace(DECODERS["slots"].optim, lr=9.0, matrix_lr=9.0))
+    probe = fit_trained(silent(text(300, 0)), lesson_of(300), CPU, decoder, PROBE, "it")
+    assert abs(usable_bits(probe, silent).mean()) < 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_seed_gives_the_same_probe_and_another_another(family):
+    config = replace(PROBE, steps=20)
+    one, same, other = (usable_bits(fit(family, telling, 200, config, seed), telling) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()

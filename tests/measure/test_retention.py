@@ -9,11 +9,10 @@ import torch
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.loading import build_model, save_model
-from memlm.measure import retention
-from memlm.measure.config import MeasureConfig, ProbeConfig
+from memlm.measure.config import DECODERS, MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import open_encoder
-from memlm.measure.probe import train_probe
+from memlm.measure.families import FITS
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
@@ -30,7 +29,10 @@ SLOTS = AutoencoderShape(
     readout="slots",
     bridge="slots",
 )
-QUICK = MeasureConfig(chunks=200, probe=ProbeConfig(decoder=POINTWISE, train_chunks=1000, steps=80, batch=64))
+QUICK = MeasureConfig(
+    chunks=200, probe=ProbeConfig(families=("linear", "slots"), train_chunks=(250, 1000), seeds=2, steps=80, batch=64)
+)
+BRIEF = replace(QUICK, probe=ProbeConfig(families=("linear",), train_chunks=(100,), seeds=1))
 FIGURES = (
     "cross_entropy",
     "entropy_ratio",
@@ -48,7 +50,7 @@ FIGURES = (
 def run(data, tmp_path_factory):
     """A trained slots autoencoder."""
     out = tmp_path_factory.mktemp("runs") / "slots"
-    train(TrainConfig(data=data, model=SLOTS, steps=200, batch=64, optim=QUICK.probe.optim, device="cpu"), out)
+    train(TrainConfig(data=data, model=SLOTS, steps=200, batch=64, optim=DECODERS["slots"].optim, device="cpu"), out)
     return out
 
 
@@ -114,7 +116,7 @@ def test_asked_twice_is_done_once(report, run, data, out, monkeypatch):
 
 def test_a_frozen_encoder_runs_once(run, data, tmp_path, monkeypatch):
     encoder, corpus = open_encoder(str(run), CPU), Corpus.open(data)
-    tokens = corpus.chunks(corpus.valid, T, limit=50).tokens
+    tokens = corpus.chunks("test", T, limit=50).tokens
     first = np.array(embed(encoder, tokens, tmp_path))
     torch.testing.assert_close(torch.from_numpy(first), encoder.model.encode(torch.from_numpy(tokens)))
     monkeypatch.setattr(type(encoder.model.encoder), "forward", None)
@@ -133,8 +135,9 @@ def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monke
     model.encoder.load_state_dict(source.encoder.state_dict())
     save_model(model, corpus.tokenizer, tmp_path / "sharing")
     trained = []
-    monkeypatch.setattr(retention, "train_probe", lambda *args: trained.append(args[5]) or train_probe(*args))
-    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False, access=False)
+    fit = FITS["linear"]
+    monkeypatch.setitem(FITS, "linear", lambda *args: trained.append(args[-1]) or fit(*args))
+    quick = replace(BRIEF, controls=False, access=False)
     rows = measure([str(run), str(tmp_path / "sharing")], data, tmp_path / "out", quick)["results"]
     assert trained == [run.name]
     fresh = {row["model"]: row["cross_entropy"] for row in rows if row["decoder"] == "fresh"}
@@ -145,7 +148,7 @@ def test_a_causal_model_is_measured_too(data, tmp_path):
     shape = CausalShape(chunk_tokens=T, stack=StackConfig(kind="mixer", width=16, layers=1))
     corpus = Corpus.open(data)
     save_model(build_model(shape, corpus.vocab_size, 0), corpus.tokenizer, tmp_path / "causal")
-    quick = replace(QUICK, probe=replace(QUICK.probe, steps=5))
+    quick = BRIEF
     report = measure([str(tmp_path / "causal")], data, tmp_path / "out", quick)
     assert {(r["training"], r["decoder"]) for r in report["results"]} >= {("causal", "fresh"), ("untrained", "fresh")}
     assert ("causal", "own") not in {(r["training"], r["decoder"]) for r in report["results"]}
@@ -155,7 +158,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence(run, data, tmp_path):
     corpus = Corpus.open(data)
     foreign = build_model(SLOTS, 77, 0)
     save_model(foreign, corpus.tokenizer, tmp_path / "foreign")
-    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False)
+    quick = replace(BRIEF, controls=False)
     with pytest.raises(UsageError, match="77 tokens"):
         measure([str(tmp_path / "foreign")], data, tmp_path / "out2", quick)
     with pytest.raises(UsageError, match="two of the models"):
@@ -171,7 +174,7 @@ def test_models_of_two_chunk_lengths_are_measured_each_at_its_own(run, data, tmp
     corpus = Corpus.open(data)
     longer = build_model(replace(SLOTS, chunk_tokens=8), corpus.vocab_size, 0)
     save_model(longer, corpus.tokenizer, tmp_path / "longer")
-    quick = replace(QUICK, probe=replace(QUICK.probe, steps=2), controls=False)
+    quick = replace(BRIEF, controls=False)
     rows = measure([str(tmp_path / "longer"), str(run)], data, tmp_path / "out", quick)["results"]
     assert [(r["model"], r["decoder"], r["chunk_tokens"]) for r in rows] == [
         ("no memory", "fresh", 4),

@@ -1,4 +1,4 @@
-"""The figures: closed forms against numbers, hand-written chunks, intervals that cover."""
+"""The figures: closed forms against numbers, hand-written chunks."""
 
 import math
 
@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from memlm.measure.bootstrap import interval
 from memlm.measure.scores import (
     ChunkScores,
     entropy_ratio,
@@ -38,7 +37,9 @@ def scores_of(right: list[list[bool]], nats: list[float]) -> ChunkScores:
 def test_figures_by_hand():
     with_memory = scores_of([[True] * 4, [True, False, True, True]], [1.0, 3.0])
     without = scores_of([[False] * 4] * 2, [8.0, 12.0])
-    figures = retention_figures(with_memory, without, 1000, np.array([10, 6]), memory_dim=8, seed=0)
+    figures = retention_figures(
+        [with_memory], [without], 1000, np.array([10, 6]), memory_dim=8, unit_N=np.arange(2), seed=0
+    )
     assert figures["cross_entropy"] == pytest.approx(0.5)
     assert figures["token_accuracy"] == pytest.approx(7 / 8)
     assert figures["exact_match"] == 0.5
@@ -51,21 +52,6 @@ def test_figures_by_hand():
     for name in ("cross_entropy", "token_accuracy", "exact_match", "usable_bits_per_token"):
         low, high = figures[f"{name}_ci"]
         assert low <= figures[name] <= high
-
-
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(200):
-        low, high = interval(lambda m: m[:, 0], rng.normal(3, 1, size=80), seed=seed, resamples=300)
-        hits += low <= 3 <= high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
-def test_intervals_are_the_same_for_the_same_seed_and_tight_for_constants():
-    values = np.random.default_rng(0).normal(size=50)
-    assert interval(lambda m: m[:, 0], values, 1) == interval(lambda m: m[:, 0], values, 1)
-    assert interval(lambda m: m[:, 0], np.full(30, 2.0)) == pytest.approx([2.0, 2.0])
 
 
 def test_scoring_in_batches_is_scoring_at_once():

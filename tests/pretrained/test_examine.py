@@ -149,7 +149,7 @@ def test_special_tokens_stand_where_the_tokenizer_puts_them(template, made, tmp_
     own = prepare(Prepare(source=str(source), out=tmp_path / "data", tokenizer=folder))
     opened = open_pretrained(folder)
     reader = HiddenReader(opened, views_of(opened, (), ()), own.tokenizer)
-    tokens = own.chunks(own.valid, 9, limit=4).tokens
+    tokens = own.chunks("test", 9, limit=4).tokens
     assert reader.shares_ids
     asked = [own.tokenizer.decode(row) for row in tokens.tolist()]
     specials = {"<|begin|>": 1, "<|end|>": 2}
@@ -166,7 +166,7 @@ def test_a_text_cut_to_its_limit_keeps_its_special_tokens(made, tmp_path):
     own = prepare(Prepare(source=str(source), out=tmp_path / "data", tokenizer=folder))
     opened = open_pretrained(folder)
     reader = HiddenReader(opened, views_of(opened, (), ()), own.tokenizer)
-    rows, cut = reader.ids(own.chunks(own.valid, 60, limit=2).tokens)
+    rows, cut = reader.ids(own.chunks("test", 60, limit=2).tokens)
     assert cut == 2
     assert all(len(row) == 40 and (row[0], row[-1]) == (1, 2) for row in rows)
 

@@ -34,7 +34,7 @@ def reader_of(opened, corpus, batch=4):
 
 
 def test_padding_and_batching_never_change_an_embedding(opened, corpus):
-    tokens = corpus.chunks(corpus.valid, 12, limit=10).tokens
+    tokens = corpus.chunks("test", 12, limit=10).tokens
     tokens[3, 6:] = tokens[3, 0]  # texts of other lengths
     tokens[7, 2:] = tokens[7, 1]
     together = reader_of(opened, corpus, batch=7).encode(torch.from_numpy(tokens))
@@ -46,7 +46,7 @@ def test_padding_and_batching_never_change_an_embedding(opened, corpus):
 
 def test_readouts_read_what_they_say(opened, corpus):
     reader = reader_of(opened, corpus)
-    tokens = corpus.chunks(corpus.valid, 9, limit=1).tokens
+    tokens = corpus.chunks("test", 9, limit=1).tokens
     (row,), cut = reader.ids(tokens)
     assert not cut
     out = opened.model(input_ids=torch.tensor([row]), output_hidden_states=True)
@@ -76,7 +76,7 @@ def test_the_text_is_the_chunks_and_broken_characters_are_counted(opened, corpus
 def test_too_long_texts_are_cut_and_counted(corpus, tmp_path):
     opened = open_pretrained(str(save_foreign("encoder", tmp_path / "model", most=8)))
     reader = HiddenReader(opened, views_of(opened, (), ()), corpus.tokenizer)
-    tokens = corpus.chunks(corpus.valid, 20, limit=3).tokens
+    tokens = corpus.chunks("test", 20, limit=3).tokens
     assert reader.told(tokens) == {"model_tokens": 8, "texts_cut": 3, "texts_broken": 0}
     assert torch.isfinite(reader.encode(torch.from_numpy(tokens))[0]).all()
 
@@ -88,7 +88,7 @@ def test_data_in_the_model_s_own_tokens_are_read_as_they_are(corpus, tmp_path):
     opened = open_pretrained(str(folder))
     reader = HiddenReader(opened, views_of(opened, (), ()), own.tokenizer)
     assert reader.shares_ids
-    tokens = own.chunks(own.valid, 9, limit=4).tokens
+    tokens = own.chunks("test", 9, limit=4).tokens
     rows, cut = reader.ids(tokens)
     before = len(rows[0]) - 9  # what the tokenizer puts before every text
     assert [row[before:] for row in rows] == (tokens - OWN_IDS).tolist()
@@ -96,7 +96,7 @@ def test_data_in_the_model_s_own_tokens_are_read_as_they_are(corpus, tmp_path):
     # Read as text, they are the same ids and the same vectors.
     other = HiddenReader(opened, reader.views, own.tokenizer)
     vars(other)["shares_ids"] = False
-    start = own.valid.tokens[None, :9].astype(np.int64)  # of a document: text that is cut in no word
+    start = own.test.tokens[None, :9].astype(np.int64)  # of a document: text that is cut in no word
     assert other.ids(start) == reader.ids(start)
     (vector,), (again,) = (one.encode(torch.from_numpy(start)) for one in (reader, other))
     torch.testing.assert_close(vector, again)
@@ -114,7 +114,7 @@ def test_layers_and_readouts_that_are_not_there_are_refused(opened, corpus, monk
         with pytest.raises(UsageError, match=expected):
             views_of(opened, layers, readouts)
     reader = HiddenReader(opened, [View(1, "at:99")], corpus.tokenizer)
-    tokens = torch.from_numpy(corpus.chunks(corpus.valid, 4, limit=2).tokens)
+    tokens = torch.from_numpy(corpus.chunks("test", 4, limit=2).tokens)
     with pytest.raises(UsageError, match="beyond the shortest text"):
         reader.encode(tokens)
     monkeypatch.setattr("memlm.pretrained.checks.free_bytes", lambda _: 1000)

@@ -78,7 +78,7 @@ def test_soft_tokens_come_near_the_tokens(runs):
     summary = json.loads((runs / "soft" / "summary.json").read_text())
     assert summary["token_accuracy"] > 0.95  # among all tokens, though a step tells but some apart
     model, corpus = load_model(runs / "soft"), Corpus.open(runs.parent / "data")
-    ids = torch.from_numpy(corpus.chunks(corpus.valid, T, limit=16).tokens)
+    ids = torch.from_numpy(corpus.chunks("test", T, limit=16).tokens)
     with torch.inference_mode():
         soft, true = model.soft(model.encode(ids)), model.base.embed(model.base.own(ids))
         between = true.var((0, 1)).sum()
@@ -129,7 +129,7 @@ def test_access_is_measured_as_of_every_memory_model(runs):
 
 def test_measure_tells_retention_access_and_attribution(runs, tmp_path):
     """The whole of memlm measure, as of a model of ours."""
-    probe = ProbeConfig(train_chunks=64, steps=4, batch=8)
+    probe = ProbeConfig(families=("linear",), train_chunks=(64,), seeds=1)
     config = MeasureConfig(probe=probe, chunks=16, access_examples=6, free_running=2, attribution=6, device="cpu")
     told = measure([str(runs / "combined")], runs.parent / "data", tmp_path / "out", config)
     trained = {(row["model"], row["training"]) for row in told["results"]}
