@@ -14,8 +14,8 @@ from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
 from memlm.measure.config import DECODERS, MeasureConfig
 from memlm.measure.embeddings import embed
-from memlm.measure.trained_probe import TrainedProbe, probe_step
 from memlm.measure.theirs import open_theirs
+from memlm.measure.trained_probe import TrainedProbe, probe_step
 from memlm.train.optim import build_optimizers
 
 TOKENS, CHUNKS = 32, 256

@@ -32,7 +32,7 @@ def bootstrap(statistic: Statistic, values_SNK: np.ndarray, unit_N: np.ndarray, 
 
     `unit_N`, rising, numbers what is resampled together: a run of neighbouring chunks, a document.
     """
-    seeds, _, kinds = values_SNK.shape
+    seeds = len(values_SNK)
     units = int(unit_N[-1]) + 1
     starts_U = np.flatnonzero(np.diff(unit_N, prepend=-1))
     sums_SUK = np.add.reduceat(values_SNK, starts_U, axis=1)

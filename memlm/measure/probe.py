@@ -3,9 +3,10 @@
 The memories are fixed, so they are read from disk and the encoder is not run. Every dimension is brought to mean 0 and
 variance 1 first, so that encoders of different scale are read on equal terms. What is known without a memory, the
 floor, is counted: a probe's logits are the floor's and, times its trust, what it says of the memory. The trust, a
-number for each place, is chosen last, on chunks that were kept aside: a probe that learnt nothing has about none, and tells what the floor tells.
+number for each place, is chosen last, on chunks that were kept aside: a probe that learnt nothing has about none, and
+tells what the floor tells.
 
-Families are rows of `FAMILIES` (measure/families.py); whatever can be fitted to a `Lesson` can be one.
+Families are rows of `FITS` (measure/families.py); whatever can be fitted to a `Lesson` can be one.
 """
 
 import math
@@ -105,9 +106,9 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
     """By place, the factor of what a probe says at which chunks are told best [T].
 
     Places have their own, since a memory that tells the first token alone is not to be believed on the others. Each is
-    found by bisection, as the loss is convex in it. One more chunk is thought to be among them whose tokens have nothing
-    to do with its memory, or else what is always right on some chunks would be believed without limit; and where all of
-    them together hardly gain by it (one nat or two), the trust is drawn to 0.
+    found by bisection, as the loss is convex in it. One more chunk is thought to be among them whose tokens have
+    nothing to do with its memory, or else what is always right on some chunks would be believed without limit; and
+    where all of them together hardly gain by it (one nat or two), the trust is drawn to 0.
     """
     device, step = probe.mean_M.device, max(1, _AT_ONCE // probe.known_TV.numel())
     cuts = range(step, len(tokens_NT), step)

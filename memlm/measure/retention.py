@@ -79,23 +79,23 @@ class Measurement:
         UsageError where its chunk length or vocabulary is not this measurement's.
         """
         encoder.check(self.corpus.vocab_size, self.held_NT.shape[1])
+        held_NM = embed(encoder, self.held_NT, self.cache)  # once: whoever brought a function may pay for its calls
         if encoder.decode:
-            self._score(encoder, [encoder.decode], {})
+            self._score(encoder, [encoder.decode], held_NM, {})
         depends_on = sha256_json(encoder.origin)
         if depends_on not in self.fitted:
-            self.fitted[depends_on] = self._fit(encoder)
+            self.fitted[depends_on] = self._fit(encoder, held_NM)
         fitted = self.fitted[depends_on]
         self.curves += [{"model": encoder.name, "training": encoder.training, **row} for row in fitted.curve]
-        self._score(encoder, fitted.probes, fitted.told)
+        self._score(encoder, fitted.probes, held_NM, fitted.told)
         if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.twin(self.config.seed))
 
-    def _fit(self, encoder: Encoder) -> Fitted:
+    def _fit(self, encoder: Encoder, held_NM: Array) -> Fitted:
         """Every family: one in closed form at every budget, trained ones at the two largest, more seeds at the last."""
         probe, most = self.config.probe, self.budgets[-1]
         learnt_NM = embed(encoder, self.learnt.tokens, self.cache)
-        held_NM = embed(encoder, self.held_NT, self.cache)
         curve: list[dict[str, Any]] = []
         best: dict[str, list[Probe]] = {}
         for budget, family in ((budget, family) for budget in self.budgets for family in probe.families):
@@ -133,9 +133,8 @@ class Measurement:
         }
         return Fitted(best[chosen], told, curve)
 
-    def _score(self, encoder: Encoder, decoders: Sequence[Decode], told: dict[str, Any]) -> None:
+    def _score(self, encoder: Encoder, decoders: Sequence[Decode], held_NM: Array, told: dict[str, Any]) -> None:
         """Score decoders of an encoder's memories, and the controls that train nothing."""
-        held_NM = embed(encoder, self.held_NT, self.cache)
         self._report(encoder, encoder.training, decoders, held_NM, told, sample=True)
         if self.config.controls and encoder.training != "untrained":
             about = {key: told[key] for key in ("family", "train_chunks", "probe_seeds") if key in told}

@@ -16,6 +16,7 @@ from memlm.measure.access import measure_access
 from memlm.measure.access_table import access_table
 from memlm.measure.config import AccessConfig, MeasureConfig
 from memlm.measure.controls import derangement
+from memlm.measure.intervals import wilson
 from memlm.measure.reading import PlaceScores, memories_read
 from memlm.measure.run import measure
 from memlm.models.shapes import AutoencoderShape
@@ -86,7 +87,7 @@ def test_a_lookup_recalls_all_pairs_and_all_needles_and_is_nothing_without_its_m
         for at in group:
             row = found(rows, task, at=at)
             assert row["value"] == row["value_ci"][1] == 1
-            assert row["value_ci"][0] == pytest.approx(0.025 ** (1 / row["examples"]))  # no example failed, of so many
+            assert row["value_ci"][0] == wilson(1, row["examples"])[0]  # no example failed, of so many
         parts = [row for row in rows if row["task"] == task and row["memory"] == "own" and row["at"] is not None]
         assert [row["at"] for row in parts] == list(group)
         assert sum(row["tokens"] for row in parts) == found(rows, task)["tokens"]
@@ -297,6 +298,6 @@ def test_a_model_without_encoder_has_access_and_no_retention(saved, data, tmp_pa
 
 def test_without_access_there_is_no_access_report(saved, data, tmp_path):
     config = MeasureConfig(access=False, controls=False, chunks=50)
-    quick = replace(config, probe=replace(config.probe, steps=2, train_chunks=200))
+    quick = replace(config, probe=replace(config.probe, families=("linear",), train_chunks=(200,), seeds=1))
     assert measure([str(saved / "memory")], data, tmp_path / "out", quick)["access"] == []
     assert not (tmp_path / "out" / "access.json").exists()

@@ -175,7 +175,7 @@ def test_given_texts_are_split_whatever_their_order_and_no_chunk_is_on_both_side
     rng = random.Random(0)
     texts = [" ".join(rng.choices("abc", k=6)) for _ in range(400)] + ["a b", ""]  # many are equal, two too short
     given = GivenTexts(texts)
-    train, held = given.sides(T, 1000, 1000)
+    train, held = (given.chunks(part, T, 1000).tokens for part in ("train", "test"))
     sides = [{row.tobytes() for row in side} for side in (train, held)]
     assert not sides[0] & sides[1]
     assert len(sides[0]) == len(train)
@@ -185,14 +185,16 @@ def test_given_texts_are_split_whatever_their_order_and_no_chunk_is_on_both_side
     assert told["texts_repeated"] == 400 - len(train) - len(held)
     mixed = texts[:]
     rng.shuffle(mixed)
-    again = GivenTexts(mixed, given.tokenizer).sides(T, 1000, 1000)
-    for side, other in zip((train, held), again, strict=True):
-        np.testing.assert_array_equal(side, other)
+    again = GivenTexts(mixed, given.tokenizer)
+    for part, side in (("train", train), ("test", held)):
+        np.testing.assert_array_equal(side, again.chunks(part, T, 1000).tokens)
     numbers = given.numbers(held)
     for row, number in zip(held, numbers, strict=True):
         assert given.tokenizer.encode(texts[number]).ids[:T] == row.tolist()
     with pytest.raises(memlm.UsageError, match="0 different texts of 402 have 9 tokens"):
-        given.sides(9, 10, 10)
+        given.chunks("train", 9, 10)
+    with pytest.raises(memlm.UsageError, match="two parts"):
+        given.chunks("tune", T, 10)
 
 
 NO_VECTORS = {
