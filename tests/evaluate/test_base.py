@@ -111,7 +111,7 @@ def test_base_and_memories_stand_in_one_table(base, tmp_path, capsys):
     own, none, random, alone = (row for row in rows if row["task"] == "score")
     assert own["memories_max"] == random["memories_max"] > 0 == none["memories_max"] == alone["memories_max"]
     assert own["data"] == alone["data"]
-    assert alone["against"] == "over own"
-    assert alone["difference"] == pytest.approx(alone["value"] - own["value"])
+    assert alone["difference_of"] == "own - base"
+    assert alone["difference"] == pytest.approx(own["value"] - alone["value"])
     assert alone["difference_ci"][0] <= alone["difference"] <= alone["difference_ci"][1]
     assert alone["base"] == f"folder {base.name}"
