@@ -94,8 +94,12 @@ class Harness(LM):
     def apply_chat_template(self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         """As of lm-eval: messages as one prompt; without a generation prompt the last one goes on."""
         assert self.chat is not None
-        more = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        return str(self.chat.apply_chat_template(chat_history, tokenize=False, **more))
+        ends = not add_generation_prompt
+        return str(
+            self.chat.apply_chat_template(
+                chat_history, tokenize=False, add_generation_prompt=not ends, continue_final_message=ends
+            )
+        )
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """As of lm-eval: how likely is each continuation after its context, and is it what the model would write?"""

@@ -99,7 +99,7 @@ def _files(spec: str) -> list[Path]:
     if path.is_dir():
         if files := sorted(path.glob("*.yaml")):
             return files
-        raise UsageError(f"{path} holds no task files (*.yaml): make some with memlm eval --make-tasks.")
+        raise UsageError(f"{path} holds no task files (*.yaml): make some with memlm tasks.")
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return [path]
@@ -223,7 +223,7 @@ def _registered(manager: TaskManager, name: str) -> dict[str, Task]:
     except Exception as error:  # whatever the hub, the network or a missing package of the task's own raise
         raise WorkError(
             f"the data of {name} cannot be had ({_first(error)}): lm-eval fetches it from the Hugging Face hub; "
-            "go online, or take local task files (memlm eval --make-tasks)."
+            "go online, or take local task files (memlm tasks)."
         ) from None
 
 

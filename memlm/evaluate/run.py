@@ -189,12 +189,14 @@ def _outcomes(
                 **told,
             }
             aggregations, better = of.aggregation() or {}, of.higher_is_better() or {}
-            for metric, kept in dict.fromkeys((m, sample["filter"]) for sample in samples for m in sample["metrics"]):
+            for metric, filtered in dict.fromkeys(
+                (m, sample["filter"]) for sample in samples for m in sample["metrics"]
+            ):
                 yield Outcome(
-                    key=(task, metric, kept),
+                    key=(task, metric, filtered),
                     model=name,
                     condition=condition,
-                    values=[one[metric] for one in samples if one["filter"] == kept and metric in one],
+                    values=[one[metric] for one in samples if one["filter"] == filtered and metric in one],
                     aggregate=aggregations.get(metric, lambda values: float(np.mean(values))),
                     told={"higher_is_better": better.get(metric, True), **row},
                     seed=config.seed,

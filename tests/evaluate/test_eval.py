@@ -333,10 +333,7 @@ WRONG = {
     "too many shots": (["READING", "--tasks", "TASK", "--num-fewshot", "4"], "too few to show 4"),
     "no such condition": (["READING", "--tasks", "TASK", "--conditions", "own,all"], "no condition 'all'"),
     "limit": (["READING", "--tasks", "TASK", "--limit", "1"], "limit must be at least 2"),
-    "making and asking": (["READING", "--make-tasks", "DATA"], "--make-tasks only writes tasks"),
-    "making of nothing": (["--make-tasks", "EMPTY"], "not a prepared data set"),
-    "too short to make": (["--make-tasks", "DATA", "--tokens", "8"], "48 tokens at least"),
-    "too long to make": (["--make-tasks", "DATA", "--tokens", "100000"], "no document is as long"),
+    "batch": (["READING", "--tasks", "TASK", "--batch", "0"], "batch must be at least 1"),
 }
 
 
@@ -406,6 +403,22 @@ def test_without_lm_eval_one_sentence_says_what_to_install(models, tmp_path, cap
     code, out, err = call(capsys, models / "reading", "--tasks", "tiny.yaml", "--out", tmp_path / "out")
     assert (code, out) == (2, "")
     assert "pip install 'memlm[eval]'" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["EMPTY"], "not a prepared data set"),
+        (["DATA", "--tokens", "8"], "48 tokens at least"),
+        (["DATA", "--tokens", "100000"], "no document is as long"),
+    ],
+)
+def test_tasks_that_cannot_be_made_are_one_sentence(argv, expected, data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {"EMPTY": tmp_path / "empty", "DATA": data}
+    assert main(["tasks", *(str(places.get(word, word)) for word in argv), "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_made_tasks_are_the_same_for_the_same_seed_and_fit(data, tasks, tmp_path):
