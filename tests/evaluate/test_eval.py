@@ -11,6 +11,7 @@ from memory_models import ENCODERS, HEADS, TRANSFORMER, T
 
 from memlm.cli import main
 from memlm.data.corpus import Corpus
+from memlm.doctor import examine
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.local import make_tasks
 from memlm.loading import build_model, save_model
@@ -222,6 +223,7 @@ def test_an_interrupted_evaluation_goes_on_and_says_what_it_would_have_said(
     assert not (tmp_path / "out" / "eval.json").exists()
     with (tmp_path / "out" / "answers.jsonl").open("ab") as file:
         file.write(b'{"asked": "cut sho')  # a kill in the midst of a line
+    assert "goes on from" in examine(tmp_path / "out").next
     before = [*asked]
     code, _, err = call(capsys, *argv, "--out", tmp_path / "out")
     assert code == 0, err
@@ -231,6 +233,8 @@ def test_an_interrupted_evaluation_goes_on_and_says_what_it_would_have_said(
     assert out["results"] == whole["results"]
     assert (tmp_path / "out" / "samples.jsonl").read_bytes() == (tmp_path / "whole" / "samples.jsonl").read_bytes()
     assert not (tmp_path / "out" / "answers.jsonl").exists()
+    assert examine(tmp_path / "out").whole
+    assert examine(tmp_path / "out").checked["samples.jsonl"] == "sha256.json"
 
 
 @needs_lm_eval
