@@ -66,7 +66,7 @@ def rows_of(outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
             "n": len(one.values),
             "difference_of": _of(mine, other) if paired else None,
             "difference": mine.value - other.value if paired else None,
-            "difference_ci": _quantiles(mine.resampled - other.resampled) if paired else None,
+            "difference_ci": _interval(mine, other) if paired else None,
             **one.told,
         }
 
@@ -75,6 +75,14 @@ def _of(mine: Outcome, other: Outcome) -> str:
     if mine.model == other.model:
         return f"own - {other.condition}"
     return f"{mine.model} - {other.model}"
+
+
+def _interval(mine: Outcome, other: Outcome) -> list[float]:
+    """95 %; where no example of a share differs, as many as could differ without one being seen, either way."""
+    if mine.values == other.values and {*map(type, mine.values)} <= {int, float, bool} and {*mine.values} <= {0, 1}:
+        most = share_interval(np.array([[0.0, 1.0] for _ in mine.values]), mine.seed)[1]
+        return [-most, most]
+    return _quantiles(mine.resampled - other.resampled)
 
 
 def _quantiles(figures_R: np.ndarray) -> list[float]:

@@ -473,3 +473,11 @@ def test_a_share_of_all_or_nothing_is_not_certain():
     rows = list(rows_of([outcome("x", "own", [0] * 20), outcome("y", "own", [1.0] * 20)]))
     assert rows[0]["value_ci"][0] == 0 < rows[0]["value_ci"][1] < 0.2
     assert rows[1]["value_ci"][1] == 1 > rows[1]["value_ci"][0] > 0.8
+
+
+def test_a_difference_that_no_example_shows_is_not_certain():
+    same = [0, 1] * 10
+    row = list(rows_of([outcome("x", "own", same), outcome("x", "none", same)]))[1]
+    assert row["difference"] == 0
+    low, high = row["difference_ci"]
+    assert -0.2 < low == -high < 0
