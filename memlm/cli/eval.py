@@ -25,7 +25,11 @@ class Call(Checked):
     with 95 % intervals over examples. The same call again goes on with an evaluation that was interrupted.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # runs or saved folders
+    models: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[MODEL...]", help="run folders or saved folders", help_behavior_hint=""),
+    ] = ()
     tasks: str = ""  # names of lm-eval, task files (.yaml) or folders of them (memlm tasks), with commas between
     out: Path  # the evaluation's folder: eval.json, and samples.jsonl if asked for
     json: bool = False  # print one JSON object with a list `results`

@@ -18,7 +18,7 @@ class Call(Checked):
     Each is a task file of lm-eval with its examples beside it; the same data, sizes and seed give the same files.
     """
 
-    data: Annotated[Path, tyro.conf.Positional]  # a folder made by memlm prepare
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]  # a folder made by memlm prepare
     out: Path  # the folder of the tasks
     tokens: Count = 64  # of an example, answer included, in tokens of the prepared data
     examples: Pair = 500  # of every task, at most

@@ -17,13 +17,9 @@ class EvalConfig(Checked):
     limit: Pair | None = None  # examples of every task, the first ones; all if not given
     num_fewshot: Natural | None = None  # solved examples before the question; the task's own number if not given
     conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random, base
-    batch: Count | None = (
-        None  # texts, or chunks of them, that go through the model at once; as many as fit if not given
-    )
+    batch: Count | None = None  # texts, or chunks of them, that go through the model at once; what fits if not given
     chat_template: bool = False  # ask in the chat form of the model's tokenizer, solved examples as earlier turns
-    trust_tasks: bool = (
-        False  # run the Python code that local task files name (!function), and their templates unguarded
-    )
+    trust_tasks: bool = False  # run code that local task files name (!function), metrics and templates too
     log_samples: bool = False  # also write OUT/samples.jsonl: every example with its values, prompts and answers
     seed: Natural = 0  # of random vectors, solved examples, sampling and intervals
     device: Literal["auto", "cpu", "cuda"] = "auto"
