@@ -31,7 +31,7 @@ class Facts(Objective):
         vocab_size: V.
         kind: tokens of a key, and whether one of them is changed in the question; None: drawn for each batch.
         seed: of what is drawn; None: the windows themselves seed it.
-        which: symbols that keys and values are of.
+        which: symbols that keys and values are of; None: those of training.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Facts(Objective):
         vocab_size: int,
         kind: tuple[int, bool] | None = None,
         seed: int | None = None,
-        which: Symbols = "trained",
+        which: Symbols | None = None,
     ):
         self.symbols_S, self.kind, self.seed = symbols(vocab_size, which), kind, seed
 

@@ -20,10 +20,10 @@ class Recall(Objective):
 
     Args:
         vocab_size: V.
-        which: symbols that keys and values are of.
+        which: symbols that keys and values are of; None: those of training.
     """
 
-    def __init__(self, vocab_size: int, which: Symbols = "trained"):
+    def __init__(self, vocab_size: int, which: Symbols | None = None):
         self.symbols_S = symbols(vocab_size, which)
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
