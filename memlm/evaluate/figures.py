@@ -1,7 +1,7 @@
 """Values of single examples -> rows: a figure, its interval, and its difference from the one it is held against."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,7 +80,7 @@ def _of(mine: Outcome, other: Outcome) -> str:
 def _interval(mine: Outcome, other: Outcome) -> list[float]:
     """95 %; where no example of a share differs, as many as could differ without one being seen, either way."""
     if mine.values == other.values and {*map(type, mine.values)} <= {int, float, bool} and {*mine.values} <= {0, 1}:
-        most = share_interval(np.array([[0.0, 1.0] for _ in mine.values]), mine.seed)[1]
+        most = replace(mine, values=[0] * len(mine.values)).interval[1]
         return [-most, most]
     return _quantiles(mine.resampled - other.resampled)
 

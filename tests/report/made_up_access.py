@@ -185,7 +185,7 @@ def attribution_row(model, text, places, figure, metric, value, **more):
         "chunk_tokens": T,
         "text": text,
         "places": places,
-        "difference_of": None,
+        "against": None,
         "figure": figure,
         "metric": metric,
         "hidden": None if metric.startswith("entropy") else "all",
