@@ -125,8 +125,8 @@ RULES = [
         "Both objectives together give access, at a price in causal loss",
         "Both objectives together: {values:share} of values recalled, at {price:more} of causal loss",
         "{model}, trained on {objective}, fills in {blank:share} of a blank copy from memory and recalls "
-        "{recall:share} of values{chance}. Its causal loss is {loss:nats}, that of the causal-only {peer} after as "
-        "many causal tokens {theirs:nats}: {price:more}.",
+        "{recall:share} of values of unseen symbols{chance}. Its causal loss is {loss:nats}, that of the causal-only "
+        "{peer} after as many causal tokens {theirs:nats}: {price:more}.",
         f"Holds if blank copy and recall are both at least {100 * RIGHT:g} % and the causal loss is at most "
         f"{100 * SAME_LOSS:g} % above that of the best model of the same shape trained on next tokens alone.",
         _together,
