@@ -1,7 +1,7 @@
 """What a model gets from its memories: its loss, copies, answers with them, without them, and with another text's.
 
 A result is one number: a task, a figure, a condition, maybe a group of places (a chunk, a distance, a depth), with its
-95 % bootstrap interval over examples, how many memories could be read for it, and where it comes from.
+95 % interval over examples, how many memories could be read for it, and where it comes from.
 """
 
 from collections.abc import Iterator
