@@ -142,7 +142,7 @@ COMMANDS = [
     Command("prepare", "out", "prepare texts --out out --vocab-size 300", lambda p: Corpus.open(p, verify=True).hash if (p / "data.json").exists() else None, ".out.*/data.json"),
     Command("prepare --overwrite", "out", "prepare texts --out out --vocab-size 300 --overwrite", lambda p: Corpus.open(p, verify=True).hash, ".out.*/data.json", before="other"),
     Command("encode", "out", "encode run texts --out out --device cpu", lambda p: bank_state(p), ".out.*/meta.json", done=(2,)),
-    Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: bank_state(p), ".out.*/meta.json", before="bank", done=(2,)),
+    Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: bank_state(p), "out/memories.lance/_transactions/1-*", before="bank", done=(2,)),
     Command("train", "out", f"{TRAIN} --out out", lambda p: sha256(p / "model/model.safetensors") if (p / "summary.json").exists() else None, "out/.model.*", again="train --resume out", goes_on=True),
     Command("report", "out.html", "report measured --out out.html --figures figures", lambda p: sha256(p), ".out.html.*/*", chained=8),
     Command("measure", "out", f"{MEASURE} --out out", results, "out/.sha256.json.*", chained=8, goes_on=True),
@@ -166,12 +166,12 @@ def whole(path: Path, *names: str) -> str | None:
 
 
 def bank_state(path: Path) -> str | None:
-    """Every memory compared with its SHA-256."""
+    """Every memory compared with its checksum."""
     if not path.exists():
         return None
     bank = Bank.open(path)
     bank.memories()
-    return sha256(*(path / name for name in ("memories.npy", "chunks.npy", "meta.json")))
+    return f"{bank.version} {[entry.name for entry in bank.documents]}"
 
 
 _SAYS: dict[int, int] = {}  # pid -> where its words are read

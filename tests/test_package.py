@@ -27,7 +27,7 @@ def test_the_version_is_told_once():
 
 
 def test_whoever_only_encodes_installs_no_more_than_that():
-    assert not CORE & {"accelerate", "datasets", "pyarrow", "matplotlib", "jinja2", "sentence-transformers", "lm-eval"}
+    assert not CORE & {"accelerate", "datasets", "ray", "matplotlib", "jinja2", "sentence-transformers", "lm-eval"}
 
 
 def test_a_missing_package_is_told_with_the_extra_that_brings_it():

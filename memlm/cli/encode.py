@@ -30,7 +30,7 @@ class Call(Checked):
     ]
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there
-    dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own
+    dtype: Literal["fp32", "fp16", "int8"] | None = None  # of the numbers on disk; fp32, or the bank's own
     fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
     batch: Count = 256  # chunks encoded at once
