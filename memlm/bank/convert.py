@@ -80,7 +80,8 @@ def _read(path: Path) -> tuple[Meta, list[dict[str, Any]]]:
     try:
         meta = from_dict(Meta, {**told, "format": FORMAT, "dtype": _DTYPES[told.get("dtype")]}, "meta.json")
         sound = min(meta.memory_dim, meta.chunk_tokens) > 0 and all(
-            all(isinstance(one[name], str) for name in ("name", "sha256", "memories_sha256"))
+            isinstance(one["name"], str)
+            and all(isinstance(one[name], str) and one[name].isascii() for name in ("sha256", "memories_sha256"))
             and all(type(one[name]) is int and one[name] >= 0 for name in ("characters", "bytes", "tokens"))
             for one in documents
         )
