@@ -47,8 +47,10 @@ META = Meta(
 )
 
 
-def run(options: Options, *, memories: int = MEMORIES, appended: int = APPENDED, rounds: int = 5) -> Report:
-    """Every operation in a process of its own, so that its memory is its own; nothing is encoded."""
+def run(
+    options: Options, *, memories: int = MEMORIES, appended: int = APPENDED, rounds: int = 5, alone: bool = True
+) -> Report:
+    """Every operation in a process of its own, so that its memory is its own, unless not `alone`; nothing is encoded."""
     report = Report(
         name="bank",
         columns=("operation", "bank", "seconds (median)", "most memory, MB", "on disk, MB"),
@@ -62,7 +64,7 @@ def run(options: Options, *, memories: int = MEMORIES, appended: int = APPENDED,
         for side in (BEFORE, *SIDES):
             path = Path(place) / "bank"
             for name, work, times in operations(path, side, memories, appended, rounds):
-                found = _apart(work, times)
+                found = (_apart if alone else _measured)(work, times)
                 disk = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
                 report.rows.append((name, side, median(found["seconds"]), found["peak"] / 1e6, disk / 1e6))
                 report.raw.setdefault(name, {})[side] = found | {"disk": disk}
