@@ -125,5 +125,6 @@ def _scores(memory_KM: np.ndarray, query_QM: np.ndarray, metric: Metric) -> np.n
         query_QM = query_QM / np.maximum(np.linalg.norm(query_QM, axis=1, keepdims=True), 1e-30)
     score_KQ = memory_KM @ query_QM.T
     if metric == "cosine":
-        score_KQ /= np.maximum(np.linalg.norm(memory_KM, axis=1, keepdims=True), 1e-30)
+        norm_K = np.sqrt(np.einsum("km,km->k", memory_KM, memory_KM))  # without a copy of all
+        score_KQ /= np.maximum(norm_K, 1e-30)[:, None]
     return score_KQ.max(1)

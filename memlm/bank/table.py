@@ -34,6 +34,7 @@ NUMPY: dict[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16, "i
 LABELS = "document", "chunk", "tokens", "characters", "bytes", "sha256"
 FACTS = "sha256 IS NOT NULL"  # the last row of a document
 _DEEP = 127.0
+_AHEAD = 2**25  # bytes that are read ahead of what is looked at
 _ALL = timedelta(days=365 * 1000)  # a version is never that old
 os.environ.setdefault("LANCE_LOG", "error")  # it warns of every table that is made
 
@@ -111,7 +112,7 @@ def as_stored(rows: "pa.Table") -> np.ndarray:
 
 def as_memories(rows: "pa.Table") -> np.ndarray:
     """The memories of rows: float32 [K, M]."""
-    memory_KM = as_stored(rows).astype(np.float32)
+    memory_KM = as_stored(rows).astype(np.float32, copy=False)
     return memory_KM * rows["scale"].to_numpy()[:, None] if "scale" in rows.column_names else memory_KM
 
 
@@ -168,7 +169,7 @@ class Table:
     def rows(self, start: int, stop: int) -> "pa.Table":
         """Rows of [start, stop), compared with their checksums."""
         with reading(self.path):
-            found = self.data.scanner(offset=start, limit=stop - start, batch_readahead=2).to_table()
+            found = self.data.scanner(offset=start, limit=stop - start).to_table()
             return self._sound(found, stop - start)
 
     def take(self, numbers: Sequence[int]) -> "pa.Table":
@@ -190,8 +191,9 @@ class Table:
         """These columns of all rows, so many rows at a time."""
         import pyarrow as pa
 
+        ahead = {"batch_readahead": 2, "fragment_readahead": 1, "io_buffer_size": _AHEAD}
         with reading(self.path):
-            for batch in self.data.scanner(columns=list(columns), batch_size=size, batch_readahead=2).to_batches():
+            for batch in self.data.scanner(columns=list(columns), batch_size=size, **ahead).to_batches():
                 yield pa.Table.from_batches([batch])
 
     def changed(self) -> list[str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ import numpy as np
 from memlm.bank.bank import FORMAT, Bank, Meta, chunk_rows
 from memlm.bank.digest import sha256_rows
 from memlm.bank.search import nearest
-from memlm.bank.table import Label, Stored
+from memlm.bank.table import Label, Stored, compact
 from memlm.bank.writing import BankWriter, adding, compact_bank, making, remove_documents
 from memlm.bench.form import Options, Report
 from memlm.files import atomic_folder, read_json, write_json
@@ -50,7 +51,7 @@ META = Meta(
 def run(
     options: Options, *, memories: int = MEMORIES, appended: int = APPENDED, rounds: int = 5, alone: bool = True
 ) -> Report:
-    """Every operation in a process of its own, so that its memory is its own, unless not `alone`; nothing is encoded."""
+    """Every operation, if `alone` in a process of its own, so that its memory is its own; nothing is encoded."""
     report = Report(
         name="bank",
         columns=("operation", "bank", "seconds (median)", "most memory, MB", "on disk, MB"),
@@ -94,7 +95,10 @@ def operations(path: Path, side: str, memories: int, appended: int, rounds: int)
     yield "4,096 memories read", Work(read, path, some), rounds
     yield "10 nearest of all", Work(search, path), min(3, rounds)
     yield "a document removed", Work(remove_documents, path, [last]), 1
-    yield "compacted", Work(compact_bank, path), 1
+    yield "compacted", Work(compacted, path), 1
+    if SIDES[side] == "fp32":
+        yield "filed by angles", Work(compact_bank, path), 1
+        yield "about 10 nearest, filed", Work(search_filed, path), rounds
 
 
 class Work:
@@ -150,6 +154,17 @@ def read(path: Path, some: slice) -> None:
 def search(path: Path) -> None:
     """Exactly: every memory is read."""
     nearest(Bank.open(path), np.ones(WIDTH, np.float32), 10, exact=True)
+
+
+def compacted(path: Path) -> None:
+    """Small files joined, and the room of what was removed freed; no index."""
+    with held(path):
+        compact(Bank.open(path).table, timedelta(0), index=False)
+
+
+def search_filed(path: Path) -> None:
+    """By the index, if there are so many that there is one."""
+    nearest(Bank.open(path), np.ones(WIDTH, np.float32), 10)
 
 
 def open_before(path: Path) -> tuple[dict[str, Any], np.ndarray]:
