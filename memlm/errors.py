@@ -72,6 +72,7 @@ _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs n
     "sentence_transformers": "pretrained",
     "gguf": "pretrained",
     "peft": "pretrained",
+    "ray": "ray",
 }
 
 

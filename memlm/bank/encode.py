@@ -67,7 +67,7 @@ def encode_documents(
         WorkError: `out` cannot be written, the disk is full, or the bank was changed meanwhile.
     """
     out = Path(out)
-    meta, old = _asked(model, tokenizer, out, dtype, fill, append, model_path)
+    meta, old = asked_bank(model, tokenizer, out, dtype, fill, append, model_path)
     with making(out, meta) if old is None else adding(old) as writer:
         encode_into(writer, model, tokenizer, documents, batch)
     return Bank.open(out)
@@ -86,7 +86,7 @@ def encode_into(
         writer.add(_encode(model, ids_BT), [labels.popleft() for _ in ids_BT])
 
 
-def _asked(
+def asked_bank(
     model: TextMemory,
     tokenizer: "Tokenizer",
     out: Path,

@@ -12,6 +12,7 @@ An empty document has one row of 0 tokens, which is no memory. What is written i
 yet); one commit makes a version of them, and until then a reader sees nothing. Lance is imported when it is needed.
 """
 
+import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Stored = Literal["fp32", "fp16", "int8"]
 NUMPY: dict[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 LABELS = "document", "chunk", "tokens", "characters", "bytes", "sha256"
-FACTS = "sha256 IS NOT NULL"  # the last row of a document
+FACTS = "characters IS NOT NULL"  # the last row of a document
 _DEEP = 127.0
 _AHEAD = 2**25  # bytes that are read ahead of what is looked at
 _ALL = timedelta(days=365 * 1000)  # a version is never that old
@@ -187,6 +188,11 @@ class Table:
         with reading(self.path):
             return self.data.to_table(columns=list(LABELS), filter=FACTS)
 
+    def names(self) -> "pa.ChunkedArray":
+        """The names of all documents."""
+        with reading(self.path):
+            return self.data.to_table(columns=["document"], filter="chunk = 0")["document"]
+
     def blocks(self, columns: Sequence[str], size: int) -> "Iterator[pa.Table]":
         """These columns of all rows, so many rows at a time."""
         import pyarrow as pa
@@ -245,8 +251,18 @@ class Writing:
         with told(self.path, every=True):
             from lance.fragment import write_fragments
 
-            mode = "append" if self.base is not None else "create"
-            self.fragments += write_fragments(rows, str(self.path), schema=self.fields, mode=mode)
+            self.fragments += write_fragments(rows, str(self.path), schema=self.fields)
+
+    def as_json(self) -> list[str]:
+        """The fragments, as another process can commit them."""
+        return [json.dumps(one.to_json()) for one in self.fragments]
+
+    def take(self, fragments: Iterable[str]) -> None:
+        """Fragments that another process wrote, in its words."""
+        with reading(self.path):
+            from lance import FragmentMetadata
+
+            self.fragments += [FragmentMetadata.from_json(one) for one in fragments]
 
     def commit(self) -> int:
         """Make a version of what was written; returns its number."""

@@ -1,7 +1,7 @@
 """Rows -> a bank: a new one whole or not at all, one that is there with its next version or as it was."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -27,11 +27,13 @@ class BankWriter:
     """Rows of documents on their way into a bank, written in blocks; use one made by `making` or `adding`.
 
     Attributes:
+        path: the folder that is written to.
         meta: what the bank tells.
     """
 
     def __init__(self, path: Path, meta: Meta, *, old: Bank | None = None, name: Path | None = None):
-        self.meta, self._old, self._bank = meta, old, name or path
+        self.path, self.meta, self._old, self._bank = path, meta, old, name or path
+        self._shared = False  # whether other processes wrote a part of it
         self._writing = Writing(path / TABLE, meta.fields(), None if old is None else old.table)
         self._rows: list[pa.Table] = []
         self._waiting, self._new, self._names = 0, list[str](), set[str]()
@@ -47,16 +49,26 @@ class BankWriter:
             raise UsageError(
                 f"memories are {len(labels)} rows of {self.meta.memory_dim} numbers, not {np.shape(memory_KM)}."
             )
-        for label in labels:
-            if label.chunk == 0:
-                if label.document in self._names:
-                    raise self._twice(label.document)
-                self._names.add(label.document)
-                self._new.append(label.document)
+        self._note(label.document for label in labels if label.chunk == 0)
         self._rows.append(as_rows(memory_KM, labels, self.meta.dtype))
         self._waiting += len(labels)
         if self._waiting >= self._most:
             self._flush()
+
+    def handed_over(self) -> tuple[list[str], list[str]]:
+        """Fragments and names of all that was added, for the process that commits them."""
+        self._flush()
+        return self._writing.as_json(), sorted(self._names)
+
+    def take(self, fragments: Iterable[str], names: Iterable[str]) -> None:
+        """Add what another process has `handed_over`.
+
+        Raises:
+            UsageError: a document of that name is there already.
+        """
+        self._note(names)
+        self._writing.take(fragments)
+        self._shared = True
 
     def commit(self) -> None:
         """Make all that was added the bank's next version.
@@ -68,13 +80,22 @@ class BankWriter:
         if self._old is not None and Table(self._old.table.path).version != self._old.version:
             raise WorkError(f"{self._bank} was changed while documents were added to it: add them again.")
         self._writing.commit()
+        if self._shared:
+            sweep(Table(self._writing.path))  # what workers that were killed had written
+
+    def _note(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._names:
+                raise self._twice(name)
+            self._names.add(name)
+            self._new.append(name)
 
     def _flush(self) -> None:
         import pyarrow as pa
         from pyarrow.compute import is_in  # pyright: ignore[reportAttributeAccessIssue]
 
         if self._old is not None and self._new:
-            known = is_in(pa.array(self._new), self._old.documents.names)
+            known = is_in(pa.array(self._new), self._old.table.names())
             if (first := known.index(True).as_py()) >= 0:
                 raise self._twice(self._new[first])
         self._new.clear()
