@@ -9,6 +9,7 @@ In reading order:
     writing.py   rows -> a new bank, or a bank's next version; documents removed, files joined
     chunks.py    documents -> chunks of token ids, in bounded memory
     encode.py    encode_texts: texts -> Memories; encode_documents: documents -> a bank
+    cluster.py   the same by the workers of a Ray cluster
     convert.py   a bank of memlm 0.2 -> one of today
     search.py    the memories nearest to a vector, or by the keys of a reader
     filing.py    what a reader's keys are, kept beside a bank
