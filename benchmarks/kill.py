@@ -25,9 +25,11 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from glob import glob
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,12 +41,11 @@ from banks import autoencoder, memory_model, tokenizer
 from faults import broken
 from texts import write_documents
 
-from memlm import demo
+from memlm import demo, doctor
 from memlm.bank.bank import Bank
 from memlm.bench import memory
 from memlm.cli import main
 from memlm.data.corpus import Corpus
-from memlm.doctor import examine
 from memlm.files import read_json
 from memlm.loading import save_model
 from memlm.nn.config import StackConfig
@@ -141,8 +142,8 @@ class Command:
 COMMANDS = [
     Command("prepare", "out", "prepare texts --out out --vocab-size 300", lambda p: Corpus.open(p, verify=True).hash if (p / "data.json").exists() else None, ".out.*/data.json"),
     Command("prepare --overwrite", "out", "prepare texts --out out --vocab-size 300 --overwrite", lambda p: Corpus.open(p, verify=True).hash, ".out.*/data.json", before="other"),
-    Command("encode", "out", "encode run texts --out out --device cpu", lambda p: bank_state(p), ".out.*/meta.json", done=(2,)),
-    Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: bank_state(p), ".out.*/meta.json", before="bank", done=(2,)),
+    Command("encode", "out", "encode run texts --out out --device cpu", lambda p: apart(bank_state, p), ".out.*/meta.json", done=(2,)),
+    Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: apart(bank_state, p), "out/memories.lance/_transactions/1-*", before="bank", done=(2,)),
     Command("train", "out", f"{TRAIN} --out out", lambda p: sha256(p / "model/model.safetensors") if (p / "summary.json").exists() else None, "out/.model.*", again="train --resume out", goes_on=True),
     Command("report", "out.html", "report measured --out out.html --figures figures", lambda p: sha256(p), ".out.html.*/*", chained=8),
     Command("measure", "out", f"{MEASURE} --out out", results, "out/.sha256.json.*", chained=8, goes_on=True),
@@ -156,6 +157,17 @@ AT_ONCE = [
 ]  # fmt: skip
 
 
+def apart(call, *args):
+    """A call in a process of its own: this one forks, and must not have loaded Lance."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(call, *args).result()
+
+
+def examine(path: Path) -> doctor.Finding:
+    """As the doctor finds it, apart."""
+    return apart(doctor.examine, path)
+
+
 def whole(path: Path, *names: str) -> str | None:
     """Of what holds times: that it is all there and as it was written."""
     if not all((path / name).is_file() for name in names):
@@ -166,12 +178,12 @@ def whole(path: Path, *names: str) -> str | None:
 
 
 def bank_state(path: Path) -> str | None:
-    """Every memory compared with its SHA-256."""
+    """Every memory compared with its checksum."""
     if not path.exists():
         return None
     bank = Bank.open(path)
     bank.memories()
-    return sha256(*(path / name for name in ("memories.npy", "chunks.npy", "meta.json")))
+    return f"{bank.version} {[entry.name for entry in bank.documents]}"
 
 
 _SAYS: dict[int, int] = {}  # pid -> where its words are read

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from memlm.bank.filing import filed
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
 from memlm.bank.recall import decode_texts
+from memlm.bank.search import Hit, Metric, by_keys, nearest
 from memlm.errors import UsageError
 from memlm.loading import is_ours
 from memlm.models.model import Generative
@@ -207,6 +208,39 @@ class OwnModel(Model):
         """As `Model.decode`."""
         with computing(self.model.device):
             return decode_texts(self._own(memories), self.model, self.tokenizer, batch)
+
+    def search(
+        self,
+        text: str,
+        bank: Bank,
+        k: int = 10,
+        *,
+        by: Literal["vector", "keys"] = "vector",
+        metric: Metric = "cosine",
+        exact: bool | None = None,
+    ) -> list[Hit]:
+        """The memories of a bank that are nearest to a text, the nearest first.
+
+        Args:
+            text: of several chunks the nearest counts.
+            bank: made by this model's encoder.
+            k: how many at most.
+            by: `vector`, as the text is encoded; `keys`, as a memory model's reader finds what holds its last words.
+            metric: of vectors.
+            exact: read every memory; if not given, up to a million of them and wherever there is no index.
+
+        Raises:
+            UsageError: no text, another encoder's bank, or a reader without keys.
+        """
+        bank.check_encoder(self.model, self.tokenizer)
+        with computing(self.model.device):
+            if by == "keys":
+                pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(text)))
+                return by_keys(bank, self.model, np.concatenate([np.empty(0, np.int64), *pieces]), k)
+            vectors_QM = self.encode(text).vectors
+        if not len(vectors_QM):
+            raise UsageError("there is no text to search by: give a word at least.")
+        return nearest(bank, vectors_QM, k, metric=metric, exact=exact)
 
     def go_on(
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any

@@ -1,8 +1,8 @@
 """What a path is, whether it is whole, what goes on from there, and what killed writers left.
 
 A file is whole if it has the SHA-256 that was written beside it: of a data set in data.json, of a checkpoint in
-state.json, of a bank's memories in meta.json, of all else in sha256.json. What an earlier memlm wrote may have none: it
-is parsed only, and that is told. Nothing is changed but by `clean`.
+state.json, of all else in sha256.json; a memory of a bank, if it has the checksum in its row. What an earlier memlm
+wrote may have none: it is parsed only, and that is told. Nothing is changed but by `clean`.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from memlm.bank.bank import Bank
+from memlm.bank.bank import TABLE, Bank
 from memlm.bank.opening import open_maker
+from memlm.bank.table import damaged
 from memlm.data.corpus import FORMAT
 from memlm.errors import MemlmError, UsageError, first_line
 from memlm.files import SUMS, check_format, followed, read_json, sha256_file, sha256_json
@@ -128,20 +129,19 @@ def _data(path: Path, found: Finding) -> None:
 
 def _bank(path: Path, found: Finding) -> None:
     told = read_json(path / "meta.json")
-    if "documents" not in told:
+    if "fill" not in told:
         found.kind = "memories"
         _parsed(path, found)
         found.next = "read in the place of encoding"
         return
     found.memlm = told.get("memlm")
     bank = Bank.open(path)
-    for number in range(len(bank.documents)):
-        try:
-            bank.memories(number)
-        except UsageError as error:
-            found.problems.append(str(error))
-    found.checked = {"memories.npy": "meta.json", "chunks.npy": "meta.json", "meta.json": None}
-    found.next = f"{len(bank.documents)} documents, by the encoder {bank.meta.encoder[:12]} (SHA-256); "
+    found.problems += [
+        str(damaged(bank.table.path, f"memories of {name!r} have changed")) for name in bank.table.changed()
+    ]
+    found.checked = {"meta.json": TABLE}
+    found.next = f"{len(bank.documents)} documents, {len(bank)} memories with a checksum each, "
+    found.next += f"by the encoder {bank.meta.encoder[:12]} (SHA-256); "
     try:
         open_maker(bank, device="cpu")
         found.next += "memlm encode --append adds more"

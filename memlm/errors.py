@@ -66,13 +66,13 @@ _PATHS = {
 _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
     "accelerate": "train",
     "datasets": "data",
-    "pyarrow": "data",
     "matplotlib": "report",
     "jinja2": "report",
     "lm_eval": "eval",
     "sentence_transformers": "pretrained",
     "gguf": "pretrained",
     "peft": "pretrained",
+    "ray": "ray",
 }
 
 

@@ -244,7 +244,7 @@ def told(path: Path, *, every: bool = False) -> Iterator[None]:
     except (MemlmError, KeyboardInterrupt):
         raise
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else _errno_in(str(error))
+        number = getattr(error, "errno", None) or _errno_in(str(error))
         if number in _FULL:
             raise WorkError(f"the disk is full while writing {path}: free some room and try again.") from error
         if number in _REFUSED or (every and isinstance(error, OSError)):

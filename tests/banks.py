@@ -1,10 +1,13 @@
 """Models for banks, made without training: an autoencoder that is perfect by construction, and one that reads it."""
 
 from functools import cache
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
+from memlm.bank.bank import Bank
+from memlm.bank.recall import recall_text
 from memlm.loading import build_model
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.memory_model import MemoryModel
@@ -77,3 +80,16 @@ def memory_model(encoder: Autoencoder, reader: str = "vector", chunks: int = 4) 
         with torch.no_grad():
             model.get_submodule("reader.gate").bias[0] = -12.0  # it copies, whatever the model says
     return model
+
+
+def recalled(bank: Bank, model) -> dict[str, str]:
+    return {entry.name: "".join(recall_text(bank, model, tokenizer(), entry.name)) for entry in bank.documents}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(bank: Bank) -> list:
+    """All that a bank says: its documents, and the memory and the tokens of every row."""
+    return [list(bank.documents), bank.memories().tolist(), bank.held().tolist()]

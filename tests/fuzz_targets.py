@@ -18,6 +18,7 @@ from made_up_runs import write_measurement, write_run
 from safetensors.numpy import save_file
 
 from memlm.bank.bank import Bank
+from memlm.bank.convert import convert_bank
 from memlm.bank.encode import encode_documents
 from memlm.cli.train import _saved
 from memlm.data.corpus import Corpus
@@ -84,7 +85,13 @@ def targets(place: Path, data: Path) -> dict[str, Target]:
     add(corpus, files, lambda: _read_corpus(corpus))
     model = autoencoder()
     encode_documents(model, tokenizer(), [("a", "the sea was calm " * 9), ("b", "a cold wind")], place / "bank")
-    add(place / "bank", ["meta.json", "memories.npy", "chunks.npy"], lambda: Bank.open(place / "bank").read())
+    bank = place / "bank"
+    table = [
+        str(next(bank.glob(f"memories.lance/{name}")).relative_to(bank)) for name in ("data/*", "_versions/*.manifest")
+    ]
+    add(bank, ["meta.json", *table], lambda: Bank.open(bank).read())
+    first = shutil.copytree(Path(__file__).with_name("old_banks") / "float16", place / "old-bank")
+    add(first, ["meta.json", "memories.npy"], lambda: convert_bank(first, _gone(place / "converted")))
     _add_sources(place / "source", add)
     _add_vectors(place / "vectors", add)
     for kind in ("causal", "sentence"):
@@ -96,6 +103,11 @@ def targets(place: Path, data: Path) -> dict[str, Target]:
     _add_tasks(place / "tasks", add)
     _add_gguf(place / "gguf", add)
     return found
+
+
+def _gone(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    return path
 
 
 def _add_gguf(folder: Path, add: Callable[..., None]) -> None:
@@ -136,7 +148,8 @@ def _read_corpus(path: Path) -> None:
     corpus = Corpus.open(path)
     corpus.tokenizer.encode("the sea")
     corpus.token_bytes  # noqa: B018
-    corpus.sides(8, 10, 10)
+    corpus.sample("train", 8, 10)
+    corpus.chunks("test", 8, 10)
     ChunkSampler(corpus.train.tokens, 8, 2, 0).batch_at(0)
 
 

@@ -10,12 +10,18 @@ from typing import Any, get_args, get_type_hints
 import tyro
 
 from memlm.cli import COMMANDS
+from memlm.cli.bank import ACTIONS
 from memlm.cli.train import Call as TrainCall
 from memlm.cli.train import CurriculumCall
 from memlm.presets import CURRICULA, PRESETS
 from memlm.ranges import ranges_of
 
-ANY_TEXT = {"--prompt", "--subset", "--split"}  # whatever is written there may be meant; two are of the hub alone
+ANY_TEXT = {
+    "--prompt",
+    "--text",
+    "--subset",
+    "--split",
+}  # whatever is written there may be meant; two are of the hub alone
 OUTPUTS = {"--out", "--cache", "--figures"}
 WRONG_PATHS = ("MISSING", "FILE", "EMPTY", "LOOP")  # a test makes them: a picture, an empty folder, a link to itself
 
@@ -50,7 +56,7 @@ def parser_of(call: type, **options: Any) -> Any:
 
 
 def parsers() -> Iterator[tuple[str, type, Any]]:
-    """Every command with the dataclass and the parser of its arguments; train has two, by what it is asked for."""
+    """Every command with the dataclass and the parser of its arguments; train has two, bank one an action."""
     for command in COMMANDS:
         if command == "train":
             flat = tyro.conf.configure(tyro.conf.AvoidSubcommands)
@@ -58,6 +64,9 @@ def parsers() -> Iterator[tuple[str, type, Any]]:
             yield "train slots", TrainCall, parser_of(flat(TrainCall), default=slots)
             stages = CurriculumCall(out=tyro.MISSING, curriculum=CURRICULA["memory-curriculum"]())
             yield "train memory-curriculum", CurriculumCall, parser_of(flat(CurriculumCall), default=stages)
+        elif command == "bank":
+            for action, (call, _) in ACTIONS.items():
+                yield f"bank {action}", call, parser_of(call)
         else:
             call = import_module(f"memlm.cli.{command}").Call
             yield command, call, parser_of(call)
@@ -94,7 +103,7 @@ def wrong_values(option: str, metavar: str, choices: Any, hint: Any) -> list[str
 
 
 def wrong_calls(right: dict[str, list[str]]) -> Iterator[WrongCall]:
-    """All of them; `right` has a right call of every command, of train one of a run and one of a curriculum."""
+    """All of them; `right` has a right call of each, of train one of a run and one of a curriculum."""
     for command, call, parser in parsers():
         name = command.split()[0]
         for action in parser._actions:

@@ -4,9 +4,15 @@ In reading order:
 
     digest.py    what makes two sets of memories, or two tokenizers, the same
     memories.py  Memories: vectors that know their text, chunk and encoder
-    bank.py      Bank.open(BANK): memories of documents, memory-mapped and checked
+    table.py     a bank's rows on Lance: versions, checksums
+    bank.py      Bank.open(BANK): memories of documents, read when they are asked for
+    writing.py   rows -> a new bank, or a bank's next version; documents removed, files joined
     chunks.py    documents -> chunks of token ids, in bounded memory
     encode.py    encode_texts: texts -> Memories; encode_documents: documents -> a bank
+    cluster.py   the same by the workers of a Ray cluster
+    convert.py   a bank of memlm 0.2 -> one of today
+    search.py    the memories nearest to a vector, or by the keys of a reader
+    filing.py    what a reader's keys are, kept beside a bank
     recall.py    memories -> token ids, and how many of them are right
     opening.py   a model with its tokenizer, from a run or a saved folder
 """

@@ -1,38 +1,39 @@
 """A bank: memories of documents in a folder that outlives the process.
 
-BANK/memories.npy   float32 or float16 [K, M], memory-mapped: the memories of all documents, one after the other
-BANK/chunks.npy     int32 [K, 3]: of which document each memory is, its number in it, how many tokens it holds
-BANK/meta.json      the documents, the identity of encoder and tokenizer, SHA-256 of everything
+BANK/meta.json        the identity of encoder and tokenizer, the chunk length, the numbers' type: JSON, written once
+BANK/memories.lance   a row a memory, with versions (bank/table.py)
+BANK/index            what a memory model's reader has filed of them (bank/filing.py); it goes when the bank changes
 
 A document is cut into chunks of T tokens from its start on; its last chunk may hold fewer, and no chunk holds tokens
-of two documents. Nothing is unpickled.
+of two documents. Nothing is read before it is asked for, so that a bank of a million memories opens at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.arrays import read_npy
-from memlm.bank.digest import sha256_rows
+from memlm.bank.chunks import Fill
 from memlm.bank.memories import Memories, Origin
+from memlm.bank.table import Stored, Table, Version, as_memories, damaged, row_bytes, schema
 from memlm.errors import UsageError
-from memlm.files import check_format, read_json
+from memlm.files import check_format, read_json, sha256_json
 from memlm.locks import mend
 from memlm.models.model import TextMemory
-from memlm.records import from_dict
+from memlm.records import from_dict, to_dict
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from tokenizers import Tokenizer
 
-FILES = {"memories.npy", "chunks.npy", "meta.json"}
-INDEX = "index"  # a folder that may stand beside them (bank/filing.py), and goes when the bank changes
-FORMAT = 1  # of BANK; a change of it makes banks ask to be made anew
+META, TABLE, INDEX = "meta.json", "memories.lance", "index"
+FORMAT = 2  # of BANK; format 1 is read by bank/convert.py
+_BLOCK = 2**14  # rows that are read at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,6 @@ class Entry:
     tokens: int
     chunks: int  # memories; all hold T tokens but the last, which holds the rest
     sha256: str  # of its text in UTF-8
-    memories_sha256: str  # of its rows in memories.npy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +53,56 @@ class Meta:
     """What meta.json tells."""
 
     format: int
-    memlm: str  # the version that wrote the bank, and its commit
+    memlm: str  # the version that made the bank, and its commit
     commit: str
     model: str | None  # where the model was, seen from the bank's folder, or its name alone
     encoder: str  # `MemoryEncoder.fingerprint`: SHA-256 over shape and weights
     tokenizer: str  # tokenizer_sha256
     chunk_tokens: int  # T
     memory_dim: int  # M
-    dtype: str  # of memories.npy
-    fill: str  # what the encoder read after a document's end (bank/chunks.py)
-    documents: tuple[Entry, ...]
+    dtype: Stored
+    fill: Fill  # what the encoder read after a document's end (bank/chunks.py)
 
-    @property
-    def chunks(self) -> int:
-        """K, memories of all documents."""
-        return sum(entry.chunks for entry in self.documents)
+    def fields(self) -> "pa.Schema":
+        """The columns of its table."""
+        return schema(self.dtype, self.memory_dim, sha256_json(to_dict(self)))
+
+
+class Documents(Sequence[Entry]):
+    """The documents of a bank, in the order of their memories; columns, of which an entry is made when it is asked for.
+
+    Attributes:
+        names: their names.
+        tokens, chunks, bytes: int64 [D].
+        first: int64 [D + 1], the number of each one's first memory.
+        first_row: int64 [D + 1], its first row in the table, where an empty document has a row as well.
+    """
+
+    def __init__(self, facts: "pa.Table", chunk_tokens: int):
+        self._facts = facts.combine_chunks()
+        chunk, held = facts["chunk"].to_numpy().astype(np.int64), facts["tokens"].to_numpy().astype(np.int64)
+        self.names: pa.ChunkedArray = self._facts["document"]
+        self.tokens, self.chunks = chunk * chunk_tokens + held, chunk + (held > 0)
+        self.bytes: np.ndarray = facts["bytes"].to_numpy()
+        self.first = np.concatenate([[0], np.cumsum(self.chunks)])
+        self.first_row = np.concatenate([[0], np.cumsum(chunk + 1)])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        name, characters, size, digest = (
+            self._facts[column][index].as_py() for column in ("document", "characters", "bytes", "sha256")
+        )
+        tokens, chunks = int(self.tokens[index]), int(self.chunks[index])
+        return Entry(name=name, characters=characters, bytes=size, tokens=tokens, chunks=chunks, sha256=digest)
 
 
 class Bank:
@@ -76,52 +111,64 @@ class Bank:
     Attributes:
         path: its folder.
         meta: what meta.json tells.
-        documents: the documents, in the order of their memories.
+        table: its rows, of one version.
     """
 
-    def __init__(self, path: Path, meta: Meta, memories: np.ndarray):
-        self.path, self.meta, self.documents = path, meta, meta.documents
-        self._memories = memories
-        self._first = [0, *accumulate(entry.chunks for entry in self.documents)]
-        self._checked: set[int] = set()  # documents whose memories have been compared with their SHA-256
+    def __init__(self, path: Path, meta: Meta, table: Table):
+        self.path, self.meta, self.table = path, meta, table
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
-        """Open a bank. Memories are compared with their SHA-256 when they are first read.
+    def open(cls, path: Path | str, version: int | None = None) -> Self:
+        """Open a bank, or an earlier version of it. Memories are compared with their checksums when they are read.
 
         Raises:
-            UsageError: the folder is no bank, is of another format, or a file of it is damaged.
+            UsageError: the folder is no bank, is of another format or has no such version, or a file of it is damaged.
         """
         path = Path(path)
         mend(path)
         if not path.exists():
             raise UsageError(f"{path} is not there: name a bank, or make one with memlm encode.")
-        if not (path / "meta.json").is_file():
+        if not (path / META).is_file():
             raise UsageError(f"{path} is not a bank (it has no meta.json): make one with memlm encode.")
-        meta = _read_meta(path / "meta.json")
-        memories = _load(path / "memories.npy", (meta.chunks, meta.memory_dim), np.dtype(meta.dtype))
-        chunks = _load(path / "chunks.npy", (meta.chunks, 3), np.dtype(np.int32))
-        first = 0
-        for number, entry in enumerate(meta.documents):
-            rows = chunks[first : first + entry.chunks]
-            if not np.array_equal(rows, chunk_rows(number, entry.tokens, meta.chunk_tokens)):
-                raise _damaged(path / "chunks.npy", "it does not fit meta.json")
-            first += entry.chunks
-        return cls(path, meta, memories)
+        meta, table = _read_meta(path / META), Table(path / TABLE, version)
+        if not table.fields.equals(meta.fields(), check_metadata=True):
+            raise damaged(path / META, "it does not fit the memories")
+        return cls(path, meta, table)
+
+    @property
+    def version(self) -> int:
+        """The number of the version that is open: 1 as it was made, and one more with every change."""
+        return self.table.version
+
+    def versions(self) -> list[Version]:
+        """Every version that can be opened, with the time at which it was written."""
+        return self.table.versions()
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The documents, in the order of their memories.
+
+        Raises:
+            UsageError: what tells them is damaged.
+        """
+        found = Documents(self.table.facts(), self.meta.chunk_tokens)
+        if found.first_row[-1] != len(self.table):
+            raise damaged(self.table.path, "its documents do not fit its memories")
+        return found
 
     def __len__(self) -> int:
         """K, the memories of all documents."""
-        return self._first[-1]
+        return int(self.documents.first[-1])
 
     @property
     def tokens(self) -> int:
         """Tokens that the memories hold together."""
-        return sum(entry.tokens for entry in self.documents)
+        return int(self.documents.tokens.sum())
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the memories take on disk."""
-        return self._memories.nbytes
+        """Bytes that the memories take, without what is said of them."""
+        return len(self) * row_bytes(self.meta.dtype, self.meta.memory_dim)
 
     def find(self, name: str) -> int:
         """The number of the document of that name.
@@ -129,16 +176,16 @@ class Bank:
         Raises:
             UsageError: there is none.
         """
-        if name not in self._numbers:
+        if (number := self.documents.names.index(name).as_py()) < 0:
             some = ", ".join(entry.name for entry in self.documents[:20]) or "no documents"
             more = f" and {len(self.documents) - 20} more" if len(self.documents) > 20 else ""
             raise UsageError(f"{self.path} holds no document {name!r}; there are {some}{more}.")
-        return self._numbers[name]
+        return number
 
     def span(self, document: str | int) -> slice:
         """Which memories are of a document, named or numbered."""
         number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
-        return slice(self._first[number], self._first[number + 1])
+        return slice(int(self.documents.first[number]), int(self.documents.first[number + 1]))
 
     def memories(self, which: str | int | slice | None = None) -> Tensor:
         """Memories in float32 [K, M]: of a document by name or number, of a slice of all chunks, or all there are.
@@ -151,21 +198,26 @@ class Bank:
         start, stop, step = (which if isinstance(which, slice) else self.span(which)).indices(len(self))
         if step != 1:
             raise UsageError("memories are read in their order: take a slice without a step.")
-        if start < stop:
-            last = np.searchsorted(self._first, stop, side="left")
-            for number in range(int(np.searchsorted(self._first, start, side="right")) - 1, int(last)):
-                self._check(number)
-        return torch.from_numpy(self._memories[start:stop].astype(np.float32))
+        memory_KM, done = np.empty((max(0, stop - start), self.meta.memory_dim), np.float32), 0
+        if start >= stop:
+            return torch.from_numpy(memory_KM)
+        first, last = self.row(start), self.row(stop - 1) + 1
+        for row in range(first, last, _BLOCK):
+            rows = self.table.rows(row, min(row + _BLOCK, last))
+            found = as_memories(rows)[rows["tokens"].to_numpy() > 0]
+            memory_KM[done : done + len(found)] = found
+            done += len(found)
+        return torch.from_numpy(memory_KM)
 
     def place(self, number: int) -> tuple[str, int]:
         """The document of a memory, by name, and the memory's number in it."""
-        document = int(np.searchsorted(self._first, number, side="right")) - 1
-        return self.documents[document].name, number - self._first[document]
+        document = self._document(number)
+        return self.documents[document].name, number - int(self.documents.first[document])
 
     def held(self) -> np.ndarray:
         """How many tokens each memory holds: int32 [K]."""
-        rows = [chunk_rows(0, entry.tokens, self.meta.chunk_tokens)[:, 2] for entry in self.documents]
-        return np.concatenate([np.empty(0, np.int32), *rows])
+        tokens = self.table.column("tokens")
+        return tokens[tokens > 0]
 
     def check_encoder(self, model: TextMemory, tokenizer: "Tokenizer | None" = None) -> None:
         """Refuse a model whose memories mean something else than the bank's.
@@ -188,33 +240,31 @@ class Bank:
     def __getitem__(self, document: str | int) -> Memories:
         """The memories of one document, named or numbered."""
         number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
-        rows = chunk_rows(0, self.documents[number].tokens, self.meta.chunk_tokens)
+        rows = chunk_rows(0, int(self.documents.tokens[number]), self.meta.chunk_tokens)
         return Memories(self.memories(number).numpy(), rows, (None,), self.origin)
 
     def read(self) -> Memories:
         """The memories of all documents, in this process' memory."""
-        entries = enumerate(self.documents)
-        rows = [np.empty((0, 3), np.int32), *(chunk_rows(n, e.tokens, self.meta.chunk_tokens) for n, e in entries)]
+        tokens = enumerate(self.documents.tokens.tolist())
+        rows = [np.empty((0, 3), np.int32), *(chunk_rows(n, t, self.meta.chunk_tokens) for n, t in tokens)]
         return Memories(self.memories().numpy(), np.concatenate(rows), (None,) * len(self.documents), self.origin)
 
     def made_by(self) -> Path | None:
         """Where the model that made the bank is, as the bank recorded it; None where it is not told."""
         return None if self.meta.model is None else self.path.resolve() / self.meta.model
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {entry.name: number for number, entry in enumerate(self.documents)}
+    def row(self, number: int) -> int:
+        """The row of a memory in the table."""
+        document = self._document(number)
+        return int(self.documents.first_row[document] + number - self.documents.first[document])
 
-    def _check(self, number: int) -> None:
-        if number in self._checked:
-            return
-        if sha256_rows(self._memories[self.span(number)]) != self.documents[number].memories_sha256:
-            raise _damaged(self.path / "memories.npy", f"memories of {self.documents[number].name!r} have changed")
-        self._checked.add(number)
+    def _document(self, number: int) -> int:
+        """The document of a memory; one after an empty document is of the later one."""
+        return int(np.searchsorted(self.documents.first, number, side="right")) - 1
 
 
 def chunk_rows(number: int, tokens: int, chunk_tokens: int) -> np.ndarray:
-    """The chunks of a text of so many tokens as rows of chunks.npy: int32 [chunks, 3]."""
+    """The chunks of a text of so many tokens: its number, the chunk's, and tokens held, int32 [chunks, 3]."""
     chunks = -(-tokens // chunk_tokens)
     rows = np.empty((chunks, 3), np.int32)
     rows[:, 0], rows[:, 1], rows[:, 2] = number, np.arange(chunks), chunk_tokens
@@ -222,52 +272,20 @@ def chunk_rows(number: int, tokens: int, chunk_tokens: int) -> np.ndarray:
     return rows
 
 
-def _damaged(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path} is damaged ({why}): restore it, or encode the documents anew.")
-
-
 def _read_meta(path: Path) -> Meta:
     told: Any = read_json(path)
-    if not isinstance(told, dict) or not {"format", "encoder", "documents"} <= told.keys():
+    if not isinstance(told, dict) or not {"format", "encoder", "fill"} <= told.keys():
         raise UsageError(f"{path} is not of a bank: make one with memlm encode.")
+    if told["format"] == 1:
+        raise UsageError(
+            f"{path.parent} is a bank as memlm 0.2 and earlier wrote it: memlm bank convert {path.parent} --out NEW "
+            "makes one of it that is read, with the same memories."
+        )
     check_format(told, FORMAT, f"the bank {path.parent}")
     try:
         meta = from_dict(Meta, told, "meta.json")
-        if _is_sound(meta):
+        if min(meta.memory_dim, meta.chunk_tokens) > 0:
             return meta
     except (UsageError, TypeError):  # a name too many or too few, a value of another type
         pass
-    raise _damaged(path, "it does not tell what a bank tells")
-
-
-def _is_sound(meta: Meta) -> bool:
-    """Whether values fit one another.
-
-    Raises:
-        TypeError: values of another type.
-    """
-    return (
-        min(meta.memory_dim, meta.chunk_tokens) > 0
-        and meta.dtype in ("float32", "float16")
-        and meta.fill in ("pad", "repeat")
-        and isinstance(meta.model, str | None)
-        and len({entry.name for entry in meta.documents}) == len(meta.documents)
-        and all(
-            isinstance(entry.name, str)
-            and min(entry.characters, entry.bytes, entry.tokens) >= 0
-            and entry.chunks == -(-entry.tokens // meta.chunk_tokens)
-            for entry in meta.documents
-        )
-    )
-
-
-def _load(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: restore it, or encode the documents anew.")
-    try:
-        array = read_npy(path, mapped=bool(shape[0]))  # numpy maps no empty array
-    except UsageError:
-        raise _damaged(path, "it has lost a part or is no array") from None
-    if (array.shape, array.dtype) != (shape, dtype):
-        raise _damaged(path, "it does not fit meta.json")
-    return array
+    raise damaged(path, "it does not tell what a bank tells")

@@ -45,7 +45,7 @@ class DocumentText:
 
 def read_chunks(
     tokenizer: "Tokenizer", documents: Iterable[Document], chunk_tokens: int, fill: Fill = "pad"
-) -> Iterator[tuple[np.ndarray, DocumentText | None]]:
+) -> Iterator[tuple[np.ndarray, DocumentText, bool]]:
     """Tokenise documents as `memlm prepare` does, and cut each into chunks from its start on.
 
     Args:
@@ -56,7 +56,7 @@ def read_chunks(
             has never seen padding; the chunk's own tokens, repeated, are text to it (LOG.md).
 
     Returns:
-        int64 [n, T], the next n chunks of a document, and with the last of them (n may be 0) the document's counts.
+        int64 [n, T], the next n chunks of a document (n may be 0), its counts so far, and whether it has ended.
     """
     labelled, ahead = tee(_pieces(documents))
     text, rest, changes = None, np.empty(0, np.int64), tokenizer.normalizer
@@ -74,7 +74,7 @@ def read_chunks(
             filled[: len(rest)] = rest
             rest = filled
         whole = len(rest) // chunk_tokens * chunk_tokens
-        yield rest[:whole].reshape(-1, chunk_tokens), text if last else None
+        yield rest[:whole].reshape(-1, chunk_tokens), text, last
         text, rest = (None if last else text), rest[whole:]
 
 

@@ -3,6 +3,7 @@
 BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of a reader with this fingerprint
 """
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,8 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
         UsageError: what is there is damaged.
     """
     reader: Any = model.reader  # one that files
-    made_of = [FORMAT, fingerprint(reader, ""), *(entry.memories_sha256 for entry in bank.documents)]
-    folder = bank.path / INDEX / sha256_json(made_of)[:32]
+    rows = hashlib.sha256(bank.table.column("crc").tobytes()).hexdigest()
+    folder = bank.path / INDEX / sha256_json([FORMAT, fingerprint(reader, ""), rows])[:32]
     if not folder.exists():
         words_KT = np.empty((len(bank), model.chunk_tokens), np.int32)
         with ui.progress(unit="memories") as bar:

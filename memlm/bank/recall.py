@@ -180,7 +180,7 @@ class _OriginalIds:
     """A document's token ids as they were encoded, taken as many at a time as are wanted."""
 
     def __init__(self, tokenizer: "Tokenizer", document: Document, chunk_tokens: int):
-        self._blocks = (ids_nT.flatten() for ids_nT, _ in read_chunks(tokenizer, [document], chunk_tokens))
+        self._blocks = (ids_nT.flatten() for ids_nT, *_ in read_chunks(tokenizer, [document], chunk_tokens))
         self._rest = np.empty(0, np.int64)
 
     def take(self, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train an autoencoder or a causal language model from a preset, resumable",
     "measure": "how much of its input an embedding still holds: of a model, or of vectors from anywhere",
     "encode": "documents -> a bank of memories on disk",
+    "bank": "what a bank holds, what is near to a text; documents removed, old banks converted",
     "recall": "a bank of memories -> the text that they hold",
     "generate": "text that goes on from a prompt, with a bank of memories before it",
     "tasks": "held-out text -> tasks for eval, without a network",

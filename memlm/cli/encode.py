@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,6 +16,9 @@ from memlm.cli.parsing import parse
 from memlm.errors import UsageError
 from memlm.ranges import Checked, Count
 from memlm.tokens.pieces import PIECE, Document, cut_pieces
+
+if TYPE_CHECKING:
+    from memlm.bank.bank import Bank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +33,12 @@ class Call(Checked):
     ]
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there
-    dtype: Literal["float32", "float16"] | None = None  # of the numbers on disk; float32, or the bank's own
+    dtype: Literal["fp32", "fp16", "int8"] | None = None  # of the numbers on disk; fp32, or the bank's own
     fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
     batch: Count = 256  # chunks encoded at once
+    engine: Literal["local", "ray"] = "local"  # this process, or a Ray cluster, whose workers take files
+    workers: Count | None = None  # of --engine ray; as many as the cluster has cores (GPUs), if not given
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
 
@@ -43,18 +48,10 @@ def main(argv: list[str]) -> None:
     call = parse(Call, argv, "memlm encode")
     if not call.files:
         raise UsageError("name at least one file or folder to encode, or - for the standard input.")
-    documents = _documents(call)
-    from memlm.api import OwnModel
-    from memlm.bank.opening import open_model
-
-    names = []
-    model = OwnModel(call.model, *open_model(call.model, call.device))
-    began = time.perf_counter()
-    how = {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
-    noted = (names.append(document.name) or document for document in documents)
-    bank = model.encode_documents(noted, call.out, **how)
-    before = len(bank.documents) - len(names)  # whatever another process added meanwhile
-    told = _told(bank, before, time.perf_counter() - began)
+    if call.engine == "local" and call.workers is not None:
+        raise UsageError("--workers counts only on a cluster: add --engine ray.")
+    bank, before, seconds = (_by_workers if call.engine == "ray" else _here)(call)
+    told = _told(bank, before, seconds)
     if call.json:
         print(json.dumps(told, ensure_ascii=False))
         return
@@ -66,6 +63,39 @@ def main(argv: list[str]) -> None:
         "for a byte of text"
         + (f"; the bank now holds {told['documents']:,} documents, {told['chunks']:,} memories" if before else "")
     )
+
+
+def _here(call: Call) -> tuple["Bank", int, float]:
+    """The bank, how many of its documents were there before or are another process', and the seconds it took."""
+    documents = _documents(call)
+    from memlm.api import OwnModel
+    from memlm.bank.opening import open_model
+
+    names = []
+    model = OwnModel(call.model, *open_model(call.model, call.device))
+    began = time.perf_counter()
+    noted = (names.append(document.name) or document for document in documents)
+    bank = model.encode_documents(noted, call.out, **_how(call))
+    return bank, len(bank.documents) - len(names), time.perf_counter() - began
+
+
+def _by_workers(call: Call) -> tuple["Bank", int, float]:
+    """The same on a Ray cluster."""
+    from memlm.bank.bank import Bank
+    from memlm.bank.cluster import encode_on_cluster
+    from memlm.data.sources import open_source
+
+    if "-" in call.files:
+        raise UsageError("the standard input cannot be shared among workers: name files, or leave --engine ray out.")
+    sources = [open_source(file, column=call.column) for file in call.files]
+    before, began = len(Bank.open(call.out).documents) if call.append else 0, time.perf_counter()
+    more = {"column": call.column, "device": call.device, "workers": call.workers}
+    bank = encode_on_cluster(call.model, sources, call.out, **_how(call), **more)
+    return bank, before, time.perf_counter() - began
+
+
+def _how(call: Call) -> dict[str, Any]:
+    return {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
 
 
 def _documents(call: Call) -> Iterator[Document]:

@@ -22,6 +22,7 @@ class Source:
     """Documents that can be read as often as needed, always the same and in the same order."""
 
     name: str  # as the user named it
+    files: tuple[tuple[str, Path], ...] = ()  # the title and the place of each, where it is of files
     documents: Callable[[], Iterator[Document]]  # begins a new pass over the documents
     identity: Callable[[], object]  # a JSON value that changes if the documents do: content hashes, no times, no places
     held: dict[Part, tuple[str, ...]] = field(default_factory=dict)  # the documents that tune and test by default
@@ -80,6 +81,7 @@ def _files(name: str, root: Path, column: str, held: dict[Part, tuple[str, ...]]
         say(f"{name}: not read: {some}")
     return Source(
         name=name,
+        files=tuple(files.items()),
         documents=lambda: (document for title, path in files.items() for document in read_file(path, title, column)),
         identity=lambda: [column, *([title, kind_of(path), sha256_file(path)] for title, path in files.items())],
         held=held or {},

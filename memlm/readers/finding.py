@@ -214,16 +214,23 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
     K += len(tail.words_KT)
     if many >= K:
         return torch.arange(K)
-    recent = recent_n.tolist()
     found = dict.fromkeys(range(K - 1, K - 1 - LAST, -1))
-    looks = [tuple(recent[ago : ago + words]) for ago in range(LOOKS)]
-    _fill(found, _look(index, tail, queries_nd[0], looks[0], 0, many * T), many - EARLIER, K)
-    earlier: dict[int, float] = {}
-    for ago in range(1, LOOKS):
-        for number, score in _look(index, tail, queries_nd[ago], looks[ago], ago, many * T).items():
-            earlier[number] = max(score - ago, earlier.get(number, -math.inf))
+    own, earlier = looked(index, tail, queries_nd, recent_n, words, many * T)
+    _fill(found, own, many - EARLIER, K)
     _fill(found, earlier, many, K)
     return torch.tensor(list(found))
+
+
+def looked(
+    index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, words: int, most: int, looks: int = LOOKS
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Scores of the memories that the look of no words ago found, and of those that the looks before it did."""
+    recent = recent_n.tolist()
+    own, earlier = _look(index, tail, queries_nd[0], tuple(recent[:words]), 0, most), dict[int, float]()
+    for ago in range(1, looks):
+        for number, score in _look(index, tail, queries_nd[ago], tuple(recent[ago : ago + words]), ago, most).items():
+            earlier[number] = max(score - ago, earlier.get(number, -math.inf))
+    return own, earlier
 
 
 def _look(

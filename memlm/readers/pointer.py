@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, open_all, open_indexed, taken
+from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
 
 WORDS = 4  # n of a key
@@ -148,6 +148,18 @@ class Pointer(Reader):
 
         return PlaceIndex.build(words_KT, key_of, self.embed.num_embeddings, newest_kM.cpu(), folder)
 
+    @torch.no_grad()
+    def find(self, index: PlaceIndex, ids_N: Tensor, most: int) -> list[tuple[int, float]]:
+        """The memories with the best places after the last words of a text, and their scores, the best first."""
+        recent_n = F.pad(ids_N.flip(0)[: self.recent], (0, max(0, self.recent - len(ids_N))))
+        words_KT, query_Ld = index.words_KT, self._queries(recent_n.to(self.embed.weight.device)).cpu()
+        tail = Tail(words_KT[:0], query_Ld[:0])
+        looks = min(LOOKS, len(ids_N))
+        score, earlier = looked(index, tail, query_Ld, recent_n, WORDS, most * words_KT.shape[1], looks)
+        for number, one in earlier.items():
+            score[number] = max(one, score.get(number, -math.inf))
+        return sorted(score.items(), key=lambda pair: -pair[1])[:most]
+
     def mix(
         self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
     ) -> Mixed:
@@ -237,8 +249,7 @@ class Pointer(Reader):
             place_BQJ = _places(number_BQk, T)
             near_BQJ = score_BQP.gather(2, place_BQJ)
         else:
-            recent_1Ln = torch.stack([recent_BQn[0, 0, ago : ago + WORDS] for ago in range(LOOKS)])[None]
-            query_1Ld = self._unit(recent_1Ln, self.query) * self._sharpness()
+            query_1Ld = self._queries(recent_BQn[0, 0])[None]
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
             query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
             number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
@@ -303,6 +314,11 @@ class Pointer(Reader):
         log_BQX = mix_BQX.log_softmax(-1)
         nothing_BQ = log_BQX[..., 0].masked_fill(none_BQ1[..., 0], 0)
         return nothing_BQ, log_BQX[..., 1:, None] + score_BQHJ - lse_BQH[..., None]
+
+    def _queries(self, recent_n: Tensor) -> Tensor:
+        """What places are looked for by, of no, one and two words ago [L, d], times s."""
+        recent_1Ln = torch.stack([recent_n[ago : ago + WORDS] for ago in range(LOOKS)])[None]
+        return self._unit(recent_1Ln, self.query)[0] * self._sharpness()
 
     def _sharpness(self) -> Tensor:
         """What a cosine is multiplied by."""

@@ -38,6 +38,7 @@ SMALL = {
     "slots": {"target": 1e-4},
     "mixer": {"batch": 1},
     "encode": {"models": ("slots", "mixer", "transformer", "causal-mixer"), "batch": 2},
+    "bank": {"memories": 300, "appended": 100, "rounds": 1, "alone": False},
     "memory": {"contexts": (4, 256), "chunk_tokens": 4, "stack": STACK, "vocab_size": 20},
     "attention": {"cases": {"vector": ((3, 4), (2, 70)), "slots": ((3, 4),)}},
     "parallel": {

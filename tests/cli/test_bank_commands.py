@@ -13,6 +13,7 @@ from memlm.cli import main
 from memlm.loading import save_model
 
 SEA = "The sea was calm, and a cold wind came from the north.\n" * 50
+OLD = Path(__file__).parent.parent / "old_banks" / "float16"
 BEAR = "Naïve Bären in 東京 \U0001f30a say <|end|> — and no more"
 
 
@@ -37,8 +38,9 @@ def place(tmp_path_factory) -> Path:
     (place / "again").mkdir()
     (place / "again" / "sea.txt").write_text("another sea")
     assert main(["encode", str(place / "auto"), str(place / "texts"), "--out", str(place / "bank")]) == 0
-    damaged = shutil.copytree(place / "bank", place / "damaged") / "memories.npy"
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    (damaged,) = shutil.copytree(place / "bank", place / "damaged").glob("memories.lance/data/*")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:9999] + bytes([content[9999] ^ 1]) + content[10000:])
     return place
 
 
@@ -87,7 +89,7 @@ def test_what_came_back_is_counted_against_the_original(capsys):
 
 def test_a_bank_grows(tmp_path, capsys):
     out = ["--out", str(tmp_path / "bank")]
-    assert main(["encode", "auto", "texts/sea.txt", *out, "--dtype", "float16", "--fill", "repeat"]) == 0
+    assert main(["encode", "auto", "texts/sea.txt", *out, "--dtype", "fp16", "--fill", "repeat"]) == 0
     assert main(["encode", "reads", "rows.jsonl", *out, "--append"]) == 0  # the same encoder, in another model
     assert "now holds 3 documents" in capsys.readouterr().out
     assert main(["recall", str(tmp_path / "bank"), "--model", "auto", "--document", "rows:2"]) == 0
@@ -161,7 +163,52 @@ def test_memories_and_the_seed_decide_what_is_generated(capsys):
     assert sea != ids()
 
 
+def test_a_bank_tells_what_it_holds_and_what_is_near(place, tmp_path, capsys):
+    bank = str(shutil.copytree("bank", tmp_path / "bank"))
+    assert main(["bank", "list", bank]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["bär", "sea"]
+    assert main(["bank", "search", bank, "--model", "auto", "--text", "Naïve Bären", "--top", "2"]) == 0
+    first = capsys.readouterr().out.splitlines()[2]
+    assert "bär" in first
+    assert "Naïve Bä" in first
+    search = ["bank", "search", bank, "--text", "Naïve Bär", "--by", "keys", "--json"]
+    assert main([*search, "--model", "finds"]) == 0
+    assert told(capsys)["found"][0]["document"] == "bär"
+    assert main(["bank", "remove", bank, "sea", "--json"]) == 0
+    report = told(capsys)
+    assert (report["removed"], report["documents"], report["version"]) == (["sea"], 1, 2)
+    assert main(["bank", "info", bank, "--version", "1"]) == 0
+    assert "2 documents" in capsys.readouterr().out
+    assert main(["bank", "compact", bank]) == 0
+    assert "1 documents" in capsys.readouterr().out
+    assert main(["bank", "info", bank, "--version", "1"]) == 2
+    assert "has no version 1" in capsys.readouterr().err
+
+
+def test_an_old_bank_is_converted(tmp_path, capsys):
+    assert main(["recall", str(OLD)]) == 2
+    assert f"memlm bank convert {OLD} --out NEW" in capsys.readouterr().err
+    assert main(["bank", "convert", str(OLD), "--out", str(tmp_path / "new"), "--dtype", "int8", "--json"]) == 0
+    assert (told(capsys)["dtype"], told_documents(tmp_path / "new")) == ("int8", ["brief", "bären", "empty", "whole"])
+    assert main(["recall", str(tmp_path / "new"), "--model", "auto", "--document", "whole"]) == 0
+    assert capsys.readouterr().out == "the sea was calm and a cold wind"
+
+
+def told_documents(bank: Path) -> list[str]:
+    return [entry.name for entry in Bank.open(bank).documents]
+
+
 WRONG = {
+    "no action": ("bank grow bank", 2, "there is no memlm bank 'grow'; there are info, list"),
+    "no such version": ("bank info bank --version 7", 2, "has no version 7; there are 1"),
+    "list no bank": ("bank list texts", 2, "is not a bank"),
+    "search for nothing": ("bank search bank --text=", 2, "no text"),
+    "search by another encoder": ("bank search bank --text x --model other", 2, "another encoder"),
+    "search without keys": ("bank search bank --text x --by keys", 2, "no keys of words"),
+    "remove nothing": ("bank remove bank", 2, "name at least one document"),
+    "remove what is not there": ("bank remove bank sea poem", 2, "no document 'poem'; there are bär, sea"),
+    "convert a new one": ("bank convert bank --out {out}", 2, "no bank of memlm 0.2"),
+    "convert onto another": (f"bank convert {OLD} --out bank", 2, "exists already"),
     "model absent": ("encode nowhere texts --out {out}", 2, "nowhere is not there"),
     "no model": ("encode texts texts --out {out}", 2, "no model.safetensors"),
     "nothing to encode": ("encode auto --out {out}", 2, "name at least one file"),
@@ -180,7 +227,7 @@ WRONG = {
     "forms no memories": ("encode alone texts --out {out}", 2, "forms no memories"),
     "bank absent": ("recall nowhere", 2, "nowhere is not there"),
     "no bank": ("recall texts", 2, "is not a bank"),
-    "bank damaged": ("recall damaged --document sea", 2, "memories.npy is damaged"),
+    "bank damaged": ("recall damaged --document sea", 2, "memories.lance is damaged (memories of 'sea'"),
     "document unknown": ("recall bank --document poem", 2, "no document 'poem'; there are bär, sea"),
     "recall by another encoder": ("recall bank --model other", 2, "another encoder"),
     "recall by another tokenizer": ("recall bank --model foreign", 2, "another tokenizer"),

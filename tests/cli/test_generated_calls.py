@@ -31,6 +31,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
     (place / "tiny.yaml").write_text(TASK)
     (place / "tiny.jsonl").write_text('{"context": "the sea", "answer": "was"}\n' * 3)
     write_measurement(place / "measured")
+    old_bank = str(Path(__file__).parent.parent / "old_banks" / "float16")
     rows, auto, text = str(place / "rows.jsonl"), str(place / "auto"), ["--data", str(data), "--out", "OUT"]
     assert main(["encode", auto, rows, "--out", str(place / "bank")]) == 0
     few = ["--probe.steps", "1", "--probe.train-chunks", "20", "--chunks", "4", "--no-access"]
@@ -41,6 +42,12 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "train memory-curriculum": ["train", "memory-curriculum", *text],
         "measure": ["measure", auto, *text, *few],
         "encode": ["encode", auto, rows, "--out", "OUT"],
+        "bank info": ["bank", "info", str(place / "bank")],
+        "bank list": ["bank", "list", str(place / "bank")],
+        "bank search": ["bank", "search", str(place / "bank"), "--text", "the sea"],
+        "bank remove": ["bank", "remove", str(place / "bank"), "rows:1"],
+        "bank compact": ["bank", "compact", str(place / "bank")],
+        "bank convert": ["bank", "convert", old_bank, "--out", "OUT"],
         "recall": ["recall", str(place / "bank"), "--against", rows],
         "generate": ["generate", str(place / "reads"), "--prompt", "the sea", "--max-new-tokens", "1", "--sample"],
         "tasks": ["tasks", str(data), "--tokens", "60", "--examples", "2", "--out", "OUT"],
