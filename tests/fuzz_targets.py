@@ -81,7 +81,7 @@ def targets(place: Path, data: Path) -> dict[str, Target]:
     (run / "metrics.jsonl").write_text(rows)
     add(run, ["metrics.jsonl"], lambda: Metrics(run / "metrics.jsonl", 3))
     corpus = shutil.copytree(data, place / "corpus")
-    files = ["data.json", "tokenizer.json", "train.bin", "train.docs.npy", "valid.docs.npy"]
+    files = ["data.json", "tokenizer.json", "train.bin", "train.docs.npy", "tune.docs.npy"]
     add(corpus, files, lambda: _read_corpus(corpus))
     model = autoencoder()
     encode_documents(model, tokenizer(), [("a", "the sea was calm " * 9), ("b", "a cold wind")], place / "bank")

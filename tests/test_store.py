@@ -269,5 +269,5 @@ def test_an_unknown_format_names_the_version_that_wrote_it(data, tmp_path):
             (tmp_path / one.name).write_bytes(one.read_bytes())
     told = json.loads((data / "data.json").read_text())
     (tmp_path / "data.json").write_text(json.dumps(told | {"format": 7, "memlm": "9.9"}))
-    with pytest.raises(UsageError, match=r"format 7, written by memlm 9\.9; memlm .* reads format 1"):
+    with pytest.raises(UsageError, match=r"format 7, written by memlm 9\.9; memlm .* reads format"):
         Corpus.open(tmp_path)
