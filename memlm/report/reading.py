@@ -20,6 +20,7 @@ _FILES: dict[str, tuple[str, set[str]]] = {
     "attribution": ("attribution.json", {"model", "text", "places", "against", "figure", "metric", "value"}),
     "evaluation": ("eval.json", {"task", "metric", "model", "condition", "value", "n"}),
     "benchmark": ("memory.json", set()),
+    "experiment": ("experiment.json", {"experiment", "case", "figure", "seed", "value"}),
 }
 _TEXT = {
     "model",
@@ -101,7 +102,8 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
         raise UsageError(f"{file} holds no {kind} of memlm measure: restore it or leave this measurement out.")
     if not whole or (kind == "benchmark" and told.get("benchmark") != "memory"):
         return []
-    keys = {"config": "config", "environment": "environment", "ceilings": "ceilings", "summary": "ratios"}
+    keys = {"config": "config", "environment": "environment", "ceilings": "ceilings", "curves": "curves"}
+    keys |= {"summary": "ratios"}
     facts: dict[str, Any] = {name: told[key] for name, key in keys.items() if told.get(key)}
     bench = {key: told.get(key) for key in ("setting", "machine", "commit")} if kind == "benchmark" else {}
     facts = {"environment": bench or environment} | facts
@@ -112,9 +114,12 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
     lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
 
     def part(length: int) -> Run:
-        own, known = ([row for row in some if row["chunk_tokens"] == length] for some in (run.rows, run.ceilings))
+        own, known, curves = (
+            [row for row in some if row["chunk_tokens"] == length] for some in (run.rows, run.ceilings, run.curves)
+        )
         shown = [s for s in run.samples if s["passages"] and len(s["passages"][0]["original"]) == length]
-        return replace(run, name=f"{run.name}, {length} tokens", rows=own, ceilings=known, samples=shown)
+        name = f"{run.name}, {length} tokens"
+        return replace(run, name=name, rows=own, ceilings=known, samples=shown, curves=curves)
 
     return [part(length) for length in lengths] if len(lengths) > 1 else [run]
 

@@ -20,6 +20,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     samples: list[Row] = field(default_factory=list)  # texts, token by token
+    curves: list[Row] = field(default_factory=list)  # of a measurement: a row for each encoder, family and budget
     ceilings: list[Row] = field(default_factory=list)  # what needs no probe
     summary: Row = field(default_factory=dict)  # of training: where it ended, if it has; of a benchmark: its ratios
     stages: tuple[str, ...] = ()  # of the curriculum that it belongs to, in their order; its folder is the parent
@@ -45,6 +46,7 @@ class Runs(NamedTuple):
     attribution: list[Run]  # what single tokens owe to memories
     evaluation: list[Run]  # tasks of lm-eval (memlm eval)
     benchmark: list[Run]  # what contexts cost (memlm bench memory)
+    experiment: list[Run]  # what memlm claims measured beside the claims
     training: list[Run]  # memlm train
 
     @property
