@@ -124,10 +124,11 @@ def _c4(runs: Runs, settings: list[Setting]) -> Read:
             told = [f"{model.name}, trained on next tokens alone ({_part(model)})"]
             behind = list(model.runs)
             for group in held_by(runs):
-                mine = next((one for one in group if one.runs and one.runs[0] in model.runs), None)
+                own = (one for one in group if one.training != "untrained" and one.runs)
+                mine = next((one for one in own if one.runs[0] in model.runs), None)
                 same = [one for one in group if mine and encoder_of(one.config) == encoder_of(mine.config)]
                 peer = next((one for one in same if one.training == "autoencoder"), None)
-                if mine is None or peer is None or mine.training == "untrained":
+                if mine is None or peer is None:
                     continue
                 held[f"beside {peer.name}"] = shares(mine.by_seed(USABLE), peer.by_seed(USABLE))
                 behind += peer.runs
