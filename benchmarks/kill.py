@@ -149,7 +149,7 @@ COMMANDS = [
 ]  # fmt: skip
 AT_ONCE = [
     Command("eval", "out", "eval reader --tasks tasks --limit 4 --out out --device cpu", lambda p: whole(p, "eval.json")),
-    Command("eval --make-tasks", "out", "eval --make-tasks longer --tokens 140 --examples 6 --out out", lambda p: whole(p, "tasks.json"), done=(2,)),
+    Command("tasks", "out", "tasks longer --tokens 140 --examples 6 --out out", lambda p: whole(p, "tasks.json"), done=(2,)),
     Command("leaderboard", "out.md", "leaderboard measured --out out.md", lambda p: sha256(p)),
     Command("bench", "out", "bench tokenise --data data --out out --seconds 0.05", lambda p: whole(p, "tokenise.json", "tokenise.md")),
     Command("demo", "out", "demo --source books --out out --scale 0.002", lambda p: whole(p, "report.html")),
@@ -385,7 +385,7 @@ def ready(home: Path) -> None:
         f"{TRAIN} --out run",
         "encode run texts --out bank --device cpu",
         f"{MEASURE} --out measured",
-        "eval --make-tasks longer --tokens 140 --examples 6 --out tasks",
+        "tasks longer --tokens 140 --examples 6 --out tasks",
     ):
         pid = start(call.split(), home)
         code = wait(pid)

@@ -253,6 +253,14 @@ def _compare(
             found.problems.append(f"{file} is damaged (its SHA-256 is not that in {by}): {remedy}.")
 
 
+def _evaluation(path: Path, found: Finding) -> None:
+    if (path / "eval.json").exists():
+        _parsed(path, found)
+    else:
+        count = len((path / "answers.jsonl").read_bytes().splitlines())
+        found.next = f"has not ended: the same call of memlm eval goes on from {count} batches"
+
+
 def _folders(path: Path) -> list[Path]:
     return [one.parent for one in sorted(path.glob("[!.]*/meta.json"))]
 
@@ -276,7 +284,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Callable[[Path, Finding], None]], ...]
     ("curriculum", ("curriculum.json",), _curriculum),
     ("bank", ("meta.json",), _bank),
     ("measurement", ("results.json", "embeddings", "access.json"), _measurement),
-    ("evaluation", ("eval.json",), _parsed),
+    ("evaluation", ("eval.json", "answers.jsonl"), _evaluation),
     ("tasks", ("tasks.json",), _parsed),
     ("model", ("model.safetensors",), _model),
     ("run", ("config.json", "checkpoints"), _run),

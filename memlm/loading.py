@@ -40,6 +40,16 @@ def save_model(model: TextMemory, tokenizer: Tokenizer, path: Path) -> None:
         write_sums(scratch)
 
 
+def load_own_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
+    """The tokenizer beside a saved model as transformers knows it, with its chat template if it has one.
+
+    UsageError where it cannot be read.
+    """
+    folder = find_model(Path(path))
+    with refusing(f"the tokenizer in {folder} cannot be read"), quiet():
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
 def find_model(path: Path) -> Path:
     """The folder of the saved model: `path` itself, `path/model` of a run, that of a curriculum's last stage.
 

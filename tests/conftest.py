@@ -17,5 +17,6 @@ def data(tmp_path_factory) -> Path:
 
     place = tmp_path_factory.mktemp("corpus")
     source = write_documents(place / "source")
-    prepare(Prepare(source=str(source), out=place / "data", vocab_size=300, tune_fraction=0.15, test_fraction=0.2))
+    parts = {"tune": ("document-1",), "test": ("document-2",)}
+    prepare(Prepare(source=str(source), out=place / "data", vocab_size=300, **parts))
     return place / "data"

@@ -11,7 +11,7 @@ from memlm.models.model import MemoryOutput, TextMemory, chunked
 from memlm.models.recurrent import RecurrentMemory
 from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
-from memlm.objectives.recall import Recall
+from memlm.objectives.symbols import symbols
 from memlm.readers.config import NoReader, SoftReader, VectorReader
 
 T, C = 4, 4
@@ -64,9 +64,8 @@ class Verbatim(MemoryModel):
 
     def answer(self, chunk_BT, held_BKT):
         if self.kind == "guesses":
-            pairs = Recall(self.config.vocab_size)
-            symbols = pairs.symbols(C * T, T)
-            return pairs.first + torch.randint(symbols, 2 * symbols, chunk_BT.shape)
+            symbols_S = symbols(self.config.vocab_size, "unseen")
+            return symbols_S[torch.randint(len(symbols_S), chunk_BT.shape)]
         if self.kind == "guesses a told value":
             values = held_BKT.flatten(1)[:, 1::2]
             return values.gather(1, torch.randint(values.shape[1], chunk_BT.shape))

@@ -37,6 +37,7 @@ from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.registry import build_objective
+from memlm.objectives.symbols import symbols
 from memlm.objectives.text import Same
 from memlm.readers.config import NoReader
 from memlm.report.figures import SERIES, STYLE
@@ -58,9 +59,9 @@ WRITTEN = 64  # tokens after a context, whose time is taken
 
 Questions = dict[str, Callable[[int], Objective]]  # V -> what is asked
 QUESTIONS: Questions = {
-    "facts": lambda V: Facts(V, (2, False), seed=0),
-    "facts-3": lambda V: Facts(V, (3, False), seed=0),
-    "facts-changed": lambda V: Facts(V, (3, True), seed=0),
+    "facts": lambda V: Facts(V, (2, False), 0, "unseen"),
+    "facts-3": lambda V: Facts(V, (3, False), 0, "unseen"),
+    "facts-changed": lambda V: Facts(V, (3, True), 0, "unseen"),
     "quote": lambda V: Quote(V, seed=0),
 }
 
@@ -121,7 +122,8 @@ def run(
         device="cpu",
         notes=[
             "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise), "
-            f"values of 2; all of the vocabulary, chance {1 / (corpus.vocab_size - 2):.2%}. quote: 8 tokens of a "
+            "values of 2, of symbols that none was trained with (memlm/objectives/symbols.py), chance "
+            f"{1 / len(symbols(corpus.vocab_size, 'unseen')):.2%}. quote: 8 tokens of a "
             "passage are given, the next 16 asked. found: the memory that holds the answer is among those opened.",
             "memory: with what it remembers; table: the token after the latest place of the last two tokens; none: a "
             "decoder of the same size that reads no memory; full: the same, which reads all tokens. Both are trained "

@@ -22,6 +22,7 @@ COMMANDS = {
     "encode": "documents -> a bank of memories on disk",
     "recall": "a bank of memories -> the text that they hold",
     "generate": "text that goes on from a prompt, with a bank of memories before it",
+    "tasks": "held-out text -> tasks for eval, without a network",
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
     "report": "one self-contained HTML page with tables and figures from runs",
     "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",

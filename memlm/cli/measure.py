@@ -17,8 +17,8 @@ class Call:
 
     Encoders are runs of ours, any causal, masked, encoder or sentence-transformers model of others, at any layers,
     readouts and chunk lengths, and vectors from anywhere beside the texts they are of; --cram and --invert tell what a
-    causal model of others could give without any probe. Held-out text, with controls (no memory, shuffled memories,
-    untrained twin, uniform random tokens) and 95 % bootstrap intervals over chunks. Of a model that reads memories also
+    causal model of others could give without any probe. The text is the test part, with controls (no memory, shuffled memories,
+    untrained twin, uniform random tokens) and 95 % intervals over chunks and seeds (docs/protocol.md). Of a model that reads memories also
     what it gets from them: loss, copies, recall of key-value pairs and of needles, with its memories, without, and with
     another text's; and, token by token, what each prediction owes to them.
     """

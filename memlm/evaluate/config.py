@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memlm.errors import UsageError
-from memlm.ranges import Checked, Natural, Pair
+from memlm.ranges import Checked, Count, Natural, Pair
 
 Condition = Literal["own", "none", "random", "base"]
 CONDITIONS: tuple[Condition, ...] = ("own", "none", "random", "base")
@@ -17,6 +17,10 @@ class EvalConfig(Checked):
     limit: Pair | None = None  # examples of every task, the first ones; all if not given
     num_fewshot: Natural | None = None  # solved examples before the question; the task's own number if not given
     conditions: str = "all"  # that a model has, or some, with commas between: own (always run), none, random, base
+    batch: Count | None = None  # texts, or chunks of them, that go through the model at once; what fits if not given
+    chat_template: bool = False  # ask in the chat form of the model's tokenizer, solved examples as earlier turns
+    trust_tasks: bool = False  # run code that local task files name (!function), metrics and templates too
+    log_samples: bool = False  # also write OUT/samples.jsonl: every example with its values, prompts and answers
     seed: Natural = 0  # of random vectors, solved examples, sampling and intervals
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

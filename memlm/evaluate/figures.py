@@ -1,7 +1,7 @@
 """Values of single examples -> rows: a figure, its interval, and its difference from the one it is held against."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,12 +47,15 @@ class Outcome:
 
 
 def rows_of(outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
-    """A row for each: held against the same model's `own` memories, and those against the first model's."""
+    """A row for each; its difference is what the model's `own` memories give beyond the row's condition.
+
+    That of a row of `own` memories is what they give beyond the first model's.
+    """
     own = {(outcome.key, outcome.model): outcome for outcome in outcomes if outcome.condition == "own"}
     first = {outcome.key: outcome for outcome in reversed(outcomes) if outcome.condition == "own"}
     for one in outcomes:
-        other = first[one.key] if one.condition == "own" else own[one.key, one.model]
-        paired = other is not one and len(other.values) == len(one.values)
+        mine, other = own[one.key, one.model], one if one.condition != "own" else first[one.key]
+        paired = other is not mine and len(other.values) == len(mine.values)
         yield {
             **dict(zip(("task", "metric", "filter"), one.key, strict=True)),
             "model": one.model,
@@ -61,11 +64,25 @@ def rows_of(outcomes: list[Outcome]) -> Iterator[dict[str, Any]]:
             "stderr": float(one.resampled.std()),
             "value_ci": one.interval,
             "n": len(one.values),
-            "against": f"{other.model} {other.condition}" if paired else None,
-            "difference": one.value - other.value if paired else None,
-            "difference_ci": _quantiles(one.resampled - other.resampled) if paired else None,
+            "difference_of": _of(mine, other) if paired else None,
+            "difference": mine.value - other.value if paired else None,
+            "difference_ci": _interval(mine, other) if paired else None,
             **one.told,
         }
+
+
+def _of(mine: Outcome, other: Outcome) -> str:
+    if mine.model == other.model:
+        return f"own - {other.condition}"
+    return f"{mine.model} - {other.model}"
+
+
+def _interval(mine: Outcome, other: Outcome) -> list[float]:
+    """95 %; where no example of a share differs, as many as could differ without one being seen, either way."""
+    if mine.values == other.values and {*map(type, mine.values)} <= {int, float, bool} and {*mine.values} <= {0, 1}:
+        most = replace(mine, values=[0] * len(mine.values)).interval[1]
+        return [-most, most]
+    return _quantiles(mine.resampled - other.resampled)
 
 
 def _quantiles(figures_R: np.ndarray) -> list[float]:

@@ -1,6 +1,10 @@
 """One of our models as lm-eval's `LM`: it tokenises, asks the scorer, and keeps account of the memories read."""
 
+import json
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,15 +14,40 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from torch import Tensor
 
+from memlm import ui
 from memlm.errors import UsageError
-from memlm.evaluate.config import Condition
-from memlm.evaluate.memories import ChunkMemories
+from memlm.evaluate.memories import Chunk
 from memlm.evaluate.scoring import Scorer, Text, fitted, memories_read, room
 from memlm.models.model import Generative
+from memlm.nn.vocabulary import END, PAD
 from memlm.tokens.detokenise import TextStream
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from memlm.huggingface import PreTrainedTokenizerBase
+
+_TOKENS = 2**14  # that are continued together, with what is written
+
+
+class _Prompt(NamedTuple):
+    """What is continued: its whole text, the ids that are given as such, the chunks before them given as vectors."""
+
+    text: Text
+    ids: list[int]
+    head: list[Chunk]
+    unread: int  # tokens at its beginning that nothing is told of
+    kwargs: dict[str, Any]
+
+    @property
+    def alike(self) -> str:
+        """What must be the same for prompts that are continued together."""
+        return json.dumps(self.kwargs, sort_keys=True, default=str)
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole text in the end."""
+        return len(self.text.ids) + self.kwargs["max_gen_toks"]
 
 
 class Read(NamedTuple):
@@ -34,28 +63,48 @@ class Harness(LM):
     Args:
         model: one of ours that predicts tokens.
         tokenizer: its own.
-        condition: which one.
-        memories: of the model; conditions share them.
-        seed: of random vectors and of drawn tokens.
+        scorer: of the model, under the condition.
+        chat: renders messages in the chat form of its tokenizer, whose special tokens are then special in prompts;
+            None: prompts are plain text.
 
     Attributes:
         read: for every task, what the requests of each of its examples read.
     """
 
     def __init__(
-        self, model: Generative, tokenizer: "Tokenizer", condition: Condition, memories: ChunkMemories, seed: int = 0
+        self,
+        model: Generative,
+        tokenizer: "Tokenizer",
+        scorer: Scorer,
+        chat: "PreTrainedTokenizerBase | None" = None,
     ):
         super().__init__()
-        self.model, self.tokenizer, self.seed = model, tokenizer, seed
-        self.condition: Condition = condition
-        self.scorer = Scorer(model, condition, memories, seed)
+        self.model, self.tokenizer, self.scorer, self.chat = model, tokenizer, scorer, chat
+        if chat is not None:
+            self.tokenizer = type(tokenizer).from_str(tokenizer.to_str())
+            self.tokenizer.encode_special_tokens = False
         self._stream = TextStream(tokenizer)
         self.read: dict[str, dict[int, list[Read]]] = defaultdict(lambda: defaultdict(list))
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Asked for by lm-eval where chat templates are used; it would tell its own caches apart."""
+        return str(getattr(self.chat, "name_or_path", ""))
+
+    def apply_chat_template(self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+        """As of lm-eval: messages as one prompt; without a generation prompt the last one goes on."""
+        assert self.chat is not None
+        ends = not add_generation_prompt
+        return str(
+            self.chat.apply_chat_template(
+                chat_history, tokenize=False, add_generation_prompt=not ends, continue_final_message=ends
+            )
+        )
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """As of lm-eval: how likely is each continuation after its context, and is it what the model would write?"""
         pairs = self._pairs([_args(request) for request in requests])
-        texts = [fitted(self.model, text, condition=self.condition) for text in pairs]
+        texts = [fitted(self.model, text, condition=self.scorer.condition) for text in pairs]
         scores = self.scorer.score(texts)
         for request, text, score in zip(requests, texts, scores, strict=True):
             self._account(request, score.memories, text.truncated)
@@ -79,45 +128,81 @@ class Harness(LM):
         """As of lm-eval: what the model writes after each context, up to the first stop string.
 
         The conditions concern the memories of the context: what is written meanwhile becomes memories in each of them.
-        A base writes nothing here: memlm/evaluate/run.py leaves such tasks out of that condition.
+        A base writes nothing here: memlm/evaluate/run.py leaves such tasks out of that condition. Prompts that are
+        asked alike are continued together; tokens are drawn for one prompt at a time, so that no other changes them.
         """
-        asked: list[dict[str, Any]] = [{**normalize_gen_kwargs(_args(request)[1])} for request in requests]
-        prompts = [
-            fitted(self.model, Text(ids, len(ids)), kwargs["max_gen_toks"])
-            for ids, kwargs in zip(self._ids([_args(request)[0] for request in requests]), asked, strict=True)
-        ]
-        heads = [self.scorer.head(prompt.ids) for prompt in prompts]
-        vectors = self.scorer.vectors(chunk for head in heads for chunk in head)
-        written, T = [], self.model.chunk_tokens
-        for request, prompt, kwargs, head in zip(requests, prompts, asked, heads, strict=True):
-            full = len(prompt.ids) // T * T if self.scorer.by_chunk else 0  # tokens that are read as memories, or not
-            ids = self._write(prompt.ids[full:], [vectors[chunk] for chunk in head], kwargs)
-            place = np.arange(len(ids)) + len(prompt.ids) - (0 if head else full)
-            self._account(request, memories_read(self.model, place, "own"), prompt.truncated)
-            written.append(postprocess_generated_text(self.text(ids), kwargs["until"], None))
-        return written
+        prompts: list[_Prompt] = []
+        for ids, request in zip(self._ids([_args(request)[0] for request in requests]), requests, strict=True):
+            kwargs: dict[str, Any] = {**normalize_gen_kwargs(_args(request)[1])}
+            text = fitted(self.model, Text(ids, len(ids)), kwargs["max_gen_toks"])
+            full = len(text.ids) // self.model.chunk_tokens * self.model.chunk_tokens
+            head = self.scorer.head(text.ids) if self.scorer.condition == "random" else []
+            unread = full if self.scorer.condition == "none" else 0  # tokens that would be read as memories
+            prompts.append(_Prompt(text, text.ids[full if head else unread :], head, unread, kwargs))
+        vectors = cache(lambda: self.scorer.vectors(chunk for prompt in prompts for chunk in prompt.head))
+        call = self.scorer.asked("write", [(prompt.text.ids, prompt.alike) for prompt in prompts])
+        written: dict[int, list[int]] = {}
+        with ui.progress(unit="texts") as bar:
+            task = bar.add_task("writing", total=len(prompts))
+            for number, batch in enumerate(self._batches(prompts)):
+                some = [prompts[i] for i in batch]
+                found = self.scorer.answers.of(f"{call}/{number}", lambda some=some: self._write(some, vectors()))
+                written |= dict(zip(batch, found, strict=True))
+                bar.advance(task, len(batch))
+        for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            place = np.arange(len(written[i])) + len(prompt.text.ids) - prompt.unread
+            self._account(request, memories_read(self.model, place, "own"), prompt.text.truncated)
+        stops = [prompt.kwargs["until"] for prompt in prompts]
+        return [postprocess_generated_text(self.text(written[i]), until, None) for i, until in enumerate(stops)]
 
-    def _write(self, ids: list[int], before: list[Tensor], kwargs: dict[str, Any]) -> list[int]:
-        """The new ids after one prompt and the memories before it."""
+    def _batches(self, prompts: list["_Prompt"]) -> Iterator[list[int]]:
+        """Numbers of prompts that are continued together: of as many given memories, asked alike, of like lengths."""
+
+        def alike(i: int) -> tuple[Any, ...]:
+            return prompts[i].alike, len(prompts[i].head)
+
+        for _, same in groupby(sorted(range(len(prompts)), key=lambda i: (alike(i), len(prompts[i].ids))), key=alike):
+            rest = list(same)
+            while rest:
+                longest = prompts[rest[-1]]
+                count = 1 if longest.kwargs["do_sample"] else self.scorer.batch or max(1, _TOKENS // longest.tokens)
+                yield rest[-count:]
+                rest = rest[:-count]
+
+    @torch.inference_mode()
+    def _write(self, prompts: list["_Prompt"], vectors: dict[Chunk, Tensor]) -> list[list[int]]:
+        """The new ids after each prompt of a batch, to the first that ends it."""
+        kwargs, N = prompts[0].kwargs, max(len(prompt.ids) for prompt in prompts)
         drawn = {name: kwargs[name] for name in ("temperature", "top_k", "top_p") if kwargs.get(name)}
+        lengths = [0] * len(prompts)  # of what is written; 0: it goes on
 
-        def stops(ids_BL: Tensor, scores: Any) -> Tensor:  # a stopping criterion of transformers
-            texts = [self.text(row[len(ids) :]) for row in ids_BL.tolist()]
-            return torch.tensor([any(stop in text for stop in kwargs["until"]) for text in texts], device=ids_BL.device)
+        def ends(ids_BL: Tensor, scores: Any) -> Tensor:  # a stopping criterion of transformers
+            for row, new in enumerate(ids_BL[:, N:].tolist()):
+                if not lengths[row] and (new[-1] == END or any(stop in self.text(new) for stop in kwargs["until"])):
+                    lengths[row] = len(new)
+            return torch.tensor([length > 0 for length in lengths], device=ids_BL.device)
 
-        out = self.model.generate(
-            torch.tensor([ids], dtype=torch.long, device=self.model.device),
-            memories=torch.stack(before)[None].to(self.model.device, self.model.dtype) if before else None,
+        ids_BN = torch.tensor([[PAD] * (N - len(prompt.ids)) + prompt.ids for prompt in prompts], dtype=torch.long)
+        mask_BN = torch.arange(N) >= N - torch.tensor([[len(prompt.ids)] for prompt in prompts])
+        memory_BKM = None
+        if prompts[0].head:
+            memory_BKM = torch.stack([torch.stack([vectors[chunk] for chunk in prompt.head]) for prompt in prompts])
+            memory_BKM = memory_BKM.to(self.model.device, self.model.dtype)
+        out_BL = self.model.generate(
+            ids_BN.to(self.model.device),
+            attention_mask=mask_BN.to(self.model.device),
+            memories=memory_BKM,
             max_new_tokens=kwargs["max_gen_toks"],
             do_sample=bool(kwargs["do_sample"]),
-            stopping_criteria=[stops],
-            seed=self.seed,
+            stopping_criteria=[ends],
+            seed=self.scorer.seed,
             **(drawn if kwargs["do_sample"] else {}),
         )
-        return out[0, len(ids) :].tolist()
+        new = out_BL[:, N:].tolist()
+        return [row[: length or len(row)] for row, length in zip(new, lengths, strict=True)]
 
     def _windows(self, ids: list[int]) -> list[Text]:
-        most = room(self.model, self.condition)
+        most = room(self.model, self.scorer.condition)
         if most is None or len(ids) <= most:
             return [Text(ids, 0)]
         windows = [Text(ids[:most], 0, True)]

@@ -2,6 +2,11 @@
 
 A local task file is lm-eval's own YAML. Data files in it (`dataset_path: json`, `dataset_kwargs: data_files: ...`) are
 found beside the YAML, wherever memlm is called from, and nothing is fetched for them.
+
+Whoever wrote such a file can have it run code: Python that it names (`!function`), a metric that is none of lm-eval's
+own (a script, or one of the hub), a template that reaches for Python's insides. Unless its tasks are trusted, the first
+two are refused before anything of them is read, and templates are rendered in Jinja's sandbox. What lm-eval itself
+brings is trusted as it was when it was installed.
 """
 
 import difflib
@@ -14,6 +19,10 @@ from typing import Any
 import datasets
 import numpy as np
 import yaml
+from jinja2 import Environment
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import utils
+from lm_eval.api.registry import get_metric, metric_registry
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -23,10 +32,13 @@ from memlm.errors import UsageError, WorkError, refusing
 _DEEPEST = 100
 
 
-def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
+def load_tasks(specs: list[str], cache: Path, trusted: bool = False) -> dict[str, Task]:
     """Load tasks by name, YAML file or folder of YAML files; a group's or tag's tasks are loaded one by one.
 
-    `cache` is a folder for the data of local task files, while the tasks are used.
+    Args:
+        specs: which.
+        cache: a folder for the data of local task files, while the tasks are used.
+        trusted: whether local task files may run code.
 
     Raises:
         UsageError: an unknown name, a file that is not there or cannot be used, or what no text model can be asked.
@@ -35,11 +47,13 @@ def load_tasks(specs: list[str], cache: Path) -> dict[str, Task]:
     for talkative in ("lm_eval", "datasets", "huggingface_hub"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     datasets.disable_progress_bars()
+    if not trusted:
+        utils.env = _sandboxed(utils.env)
     local = {spec: files for spec in specs if (files := _files(spec))}
     manager = _manager(any(spec not in local for spec in specs))
     tasks: dict[str, Task] = {}
     for spec in specs:
-        new = _local(manager, local[spec], cache) if spec in local else _registered(manager, spec)
+        new = _local(manager, local[spec], cache, trusted) if spec in local else _registered(manager, spec)
         if twice := sorted(tasks.keys() & new.keys()):
             raise UsageError(f"the task {twice[0]} is asked for twice: leave one out.")
         tasks |= new
@@ -85,7 +99,7 @@ def _files(spec: str) -> list[Path]:
     if path.is_dir():
         if files := sorted(path.glob("*.yaml")):
             return files
-        raise UsageError(f"{path} holds no task files (*.yaml): make some with memlm eval --make-tasks.")
+        raise UsageError(f"{path} holds no task files (*.yaml): make some with memlm tasks.")
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return [path]
@@ -93,18 +107,34 @@ def _files(spec: str) -> list[Path]:
     return []
 
 
-def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Task]:
+def _sandboxed(theirs: Environment) -> SandboxedEnvironment:
+    """The environment of lm-eval's templates without a way to Python's insides."""
+    env = SandboxedEnvironment(loader=theirs.loader, undefined=theirs.undefined, keep_trailing_newline=True)
+    env.filters |= theirs.filters
+    return env
+
+
+def _local(manager: TaskManager, files: list[Path], cache: Path, trusted: bool) -> dict[str, Task]:
     tasks = {}
     for file in files:
         try:
-            _refuse_deep(file)
-            config = load_yaml(file)
+            tags = _tags(file, set())
+            if tags and not trusted:
+                raise UsageError(
+                    f"{file} runs code ({', '.join(sorted(tags))}): read what it names, and add --trust-tasks if you "
+                    "trust it."
+                )
+            config = load_yaml(file, resolve_func=trusted)
             if not isinstance(config, dict):
                 raise TypeError(f"it holds {type(config).__name__}")
+        except UsageError:
+            raise
         except Exception as error:  # a YAML may name Python code, which may fail in any way
             raise UsageError(f"{file} is no task file that can be read ({_first(error)}).") from None
         if not isinstance(config.get("task"), str):
             raise UsageError(f"{file} names no task: lm-eval's task files have a line `task: NAME`.")
+        if not trusted:
+            _refuse_metrics(file, config.get("metric_list"))
         kwargs = config.get("dataset_kwargs") or {}
         if not isinstance(kwargs, dict):
             raise UsageError(f"{file}: dataset_kwargs must be an object, not {type(kwargs).__name__}.")
@@ -118,13 +148,39 @@ def _local(manager: TaskManager, files: list[Path], cache: Path) -> dict[str, Ta
     return tasks
 
 
-def _refuse_deep(file: Path) -> None:
-    """Lists in lists, thousands deep, end the process within libyaml: what can be counted without recursion is."""
-    depth = 0
+def _tags(file: Path, seen: set[Path]) -> set[str]:
+    """What a YAML, with those that it includes, names by a tag of its own, `!function CODE`; nothing of it is run.
+
+    Lists in lists, thousands deep, end the process within libyaml: what can be counted without recursion is.
+    """
+    seen.add(file.resolve())
+    depth, tags = 0, set[str]()
     for event in yaml.parse(file.read_text(encoding="utf-8")):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise ValueError(f"it is nested deeper than {_DEEPEST} times")
+        tag = getattr(event, "tag", None) or ""
+        if tag and (not tag.startswith("tag:yaml.org,2002:") or "python" in tag):
+            tags.add(f"{tag} {getattr(event, 'value', '')}".strip())
+    config = load_yaml(file, resolve_func=False, recursive=False) if not tags else {}
+    includes = config.get("include", []) if isinstance(config, dict) else []
+    for one in map(Path, includes if isinstance(includes, list) else [includes]):
+        if (included := (file.resolve().parent / one).resolve()) not in seen:
+            tags |= _tags(included, seen)
+    return tags
+
+
+def _refuse_metrics(file: Path, metrics: Any) -> None:
+    """Refuse a metric that is none of lm-eval's own: it would be looked for as a script, here or on the hub."""
+    get_metric("acc")  # fills the registry
+    for one in metrics if isinstance(metrics, list) else []:
+        name = one.get("metric") if isinstance(one, dict) else one
+        outside = isinstance(one, dict) and one.get("hf_evaluate")
+        if outside or (isinstance(name, str) and name not in metric_registry):
+            raise UsageError(
+                f"{file} asks for the metric {name}, which is none of lm-eval's own but code from elsewhere: take "
+                "another one, or add --trust-tasks if you trust it."
+            )
 
 
 def _beside(file: Path, data: Any) -> Any:
@@ -167,7 +223,7 @@ def _registered(manager: TaskManager, name: str) -> dict[str, Task]:
     except Exception as error:  # whatever the hub, the network or a missing package of the task's own raise
         raise WorkError(
             f"the data of {name} cannot be had ({_first(error)}): lm-eval fetches it from the Hugging Face hub; "
-            "go online, or take local task files (memlm eval --make-tasks)."
+            "go online, or take local task files (memlm tasks)."
         ) from None
 
 

@@ -14,21 +14,27 @@ _TOKENS = 2**15  # that are encoded at a time
 
 
 class ChunkMemories:
-    """What one model, which forms them with `encode`, remembers of chunks. Texts that begin alike share theirs."""
+    """What one model, which forms them with `encode`, remembers of chunks. Texts that begin alike share theirs.
+
+    Those of one call are formed together, whatever was formed before: what comes out does not depend on it.
+    """
 
     def __init__(self, model: TextMemory):
         self.model = model
-        self._true: dict[Chunk, Tensor] = {}
+        self._true: dict[tuple[Chunk, ...], dict[Chunk, Tensor]] = {}
 
     @torch.inference_mode()
     def true(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
-        """The memory of each [M]; those that are not known yet are formed, many at a time."""
-        different = list(dict.fromkeys(chunks))
-        if new := [chunk for chunk in different if chunk not in self._true]:
-            for ids_KT in torch.tensor(new).split(max(1, _TOKENS // self.model.chunk_tokens)):
+        """The memory of each [M]; formed once, many at a time."""
+        different = tuple(dict.fromkeys(chunks))
+        if different not in self._true:
+            known = self._true[different] = {}
+            for ids_KT in (
+                torch.tensor(different).split(max(1, _TOKENS // self.model.chunk_tokens)) if different else ()
+            ):
                 memory_KM = self.model.encode(ids_KT.to(self.model.device)).float().cpu()
-                self._true |= dict(zip(map(tuple, ids_KT.tolist()), memory_KM, strict=True))
-        return {chunk: self._true[chunk] for chunk in different}
+                known.update(zip(map(tuple, ids_KT.tolist()), memory_KM, strict=True))
+        return self._true[different]
 
     def random(self, chunks: Iterable[Chunk], seed: int) -> dict[Chunk, Tensor]:
         """In the place of each memory a random vector [M], the same for the same chunk wherever it stands.

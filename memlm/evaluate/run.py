@@ -1,10 +1,11 @@
 """Models, tasks and an output folder -> `eval.json`: every figure beside its controls and its memories."""
 
+import json
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from lm_eval.api.task import Task
@@ -13,13 +14,15 @@ from lm_eval.evaluator import evaluate as ask
 from memlm import ui
 from memlm.bank.opening import open_model
 from memlm.errors import UsageError, WorkError, refusing
-from memlm.evaluate.config import EvalConfig
+from memlm.evaluate.answers import Answers
+from memlm.evaluate.config import Condition, EvalConfig
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.harness import Harness, Read
 from memlm.evaluate.loading import load_tasks, refuse_empty
 from memlm.evaluate.memories import ChunkMemories
-from memlm.evaluate.scoring import conditions_of, memories_read
-from memlm.files import sha256_json, write_last
+from memlm.evaluate.scoring import Scorer, conditions_of, memories_read
+from memlm.files import sha256_json, write_last, write_text
+from memlm.loading import load_own_tokenizer
 from memlm.locks import one_writer
 from memlm.models.model import Generative
 from memlm.provenance import commit, environment, machine
@@ -28,20 +31,34 @@ from memlm.records import to_dict
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from memlm.huggingface import PreTrainedTokenizerBase
+
 
 @one_writer
 def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig) -> dict[str, Any]:
     """Evaluate models (runs or saved folders) on tasks (`load_tasks`) under all conditions, and write `OUT/eval.json`.
 
+    What was answered is kept in `OUT/answers.jsonl` (`Answers`) until all is: called again after an interruption with
+    the same arguments, it goes on and gives what it would have given.
+
+    With `config.log_samples` there is `OUT/samples.jsonl` too, one JSON object a line for each example, filter, model
+    and condition: `model`, `condition`, `task`, `filter`, `doc_id` and `doc_hash` (the same for the same example),
+    `target`, `arguments` (prompts with what was asked of them), `resps` and `filtered_resps` (answers, as lm-eval has
+    them), `values` (metric -> this example's value: what the task's aggregation of all examples, most often their mean,
+    makes the row's `value` of), `memories` (what each scored token could read: fewest, mean, most) and `truncated`.
+    Lines of two conditions with one `doc_id` are pairs: for a mean, the row's `difference` is the mean of their
+    differences.
+
     Returns:
         `results` (rows), `warnings` (sentences), `config`, `environment`. A row has `task`, `metric`, `filter`,
-        `model`, `condition`, `value`, `stderr` and `value_ci` (bootstrap over examples), `n`; `against`, `difference`
-        and `difference_ci` (paired: from the same model's `own`, and of the other models' `own` from the first
-        model's); `higher_is_better`, `memories_min`, `memories_mean`, `memories_max` (how many the scored tokens could
-        read), `without_memories` (the share of examples in which none could be read), `truncated` (the share from
-        which text was cut off), `few_shot`, `limit`, `task_version`, `data` (of the examples asked), `kind`,
-        `chunk_tokens`, `chunks` (of a training example), `base` (the language model of others it was made over),
-        `tokenizer`, `seed`, `device`, `machine`, `commit`, `lm_eval`.
+        `model`, `condition`, `value`, `stderr` and `value_ci` (bootstrap over examples), `n`; `difference_of`,
+        `difference` and `difference_ci` (paired: "own - none" of a model's own memories and a condition, "MODEL -
+        FIRST" of its own and the first model's own); `higher_is_better`, `memories_min`, `memories_mean`,
+        `memories_max` (how many the scored tokens could read), `without_memories` (the share of examples in which none
+        could be read), `truncated` (the share from which text was cut off), `few_shot`, `limit`, `task_version`,
+        `data` (of the examples asked), `chat_template`, `kind`, `chunk_tokens`, `chunks` (of a training example),
+        `base` (the language model of others it was made over), `tokenizer`, `seed`, `device`, `machine`, `commit`,
+        `lm_eval`.
 
     Raises:
         UsageError: nothing to evaluate, a model that predicts no tokens, or what `load_tasks` refuses.
@@ -56,33 +73,55 @@ def evaluate(models: list[str], tasks: list[str], out: Path, config: EvalConfig)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two of the models are called {twice[0]}: rename a folder, to tell their rows apart.")
     opened = [_open(model, config) for model in models]
+    kept = Path(out) / "answers.jsonl"
+    if kept.exists():
+        ui.say(f"goes on with what {kept} holds")
     outcomes: list[Outcome] = []
+    samples: list[dict[str, Any]] = []
     warnings: list[str] = []
     with tempfile.TemporaryDirectory(prefix="memlm-eval-", ignore_cleanup_errors=True) as cache:
-        loaded = load_tasks(tasks, Path(cache))
+        loaded = load_tasks(tasks, Path(cache), config.trust_tasks)
         for task_name, task in loaded.items():
             _set_shots(task_name, task, config)
             refuse_empty(task_name, task, config.limit)
-        for name, (model, tokenizer) in zip(names, opened, strict=True):
-            outcomes += _outcomes(name, model, tokenizer, loaded, config, warnings)
+        for name, one in zip(names, opened, strict=True):
+            outcomes += _outcomes(name, one, loaded, config, kept, samples, warnings)
     rows = list(rows_of(outcomes))
     if wrong := [row for row in rows if not np.isfinite([row["value"], *row["value_ci"]]).all()]:
         raise WorkError("{model}: {metric} of {task} is no number: train the model anew.".format(**wrong[0]))
     for warning in warnings:
         ui.say(f"warning: {warning}")
     asked = {"models": models, "tasks": tasks, **to_dict(config)}
-    told = environment(opened[0][0].device.type)
+    told = environment(opened[0].model.device.type)
     report = {"results": rows, "warnings": warnings, "config": asked, "environment": told}
-    write_last(done, report)
+    if config.log_samples:
+        lines = (json.dumps(one, ensure_ascii=False, default=_plain) + "\n" for one in samples)
+        write_text(Path(out) / "samples.jsonl", "".join(lines))
+    write_last(done, report, ["samples.jsonl"] if config.log_samples else ())
+    kept.unlink(missing_ok=True)
     return report
 
 
-def _open(path: str, config: EvalConfig) -> tuple[Generative, "Tokenizer"]:
+class _Opened(NamedTuple):
+    model: Generative
+    tokenizer: "Tokenizer"
+    chat: "PreTrainedTokenizerBase | None"  # where prompts shall have the chat form
+
+
+def _open(path: str, config: EvalConfig) -> _Opened:
     model, tokenizer = open_model(path, config.device)
     if not isinstance(model, Generative):
         kind = model.config.model_type.removeprefix("memlm-")
         raise UsageError(f"{path} predicts no tokens (it is of kind {kind}): name a memory model or a causal one.")
-    return model, tokenizer
+    if not config.chat_template:
+        return _Opened(model, tokenizer, None)
+    known = (load_own_tokenizer(path), getattr(getattr(model, "base", None), "tokenizer", None))
+    if (chat := next((one for one in known if one is not None and one.chat_template), None)) is None:
+        raise UsageError(
+            f"the tokenizer of {path} has no chat template: leave out --chat-template, or put its chat_template.jinja "
+            "beside the model's tokenizer.json."
+        )
+    return _Opened(model, tokenizer, chat)
 
 
 def _set_shots(name: str, task: Task, config: EvalConfig) -> None:
@@ -98,14 +137,19 @@ def _set_shots(name: str, task: Task, config: EvalConfig) -> None:
 
 def _outcomes(
     name: str,
-    model: Generative,
-    tokenizer: "Tokenizer",
+    opened: _Opened,
     tasks: dict[str, Task],
     config: EvalConfig,
+    kept: Path,
+    logged: list[dict[str, Any]],
     warnings: list[str],
 ) -> Iterator[Outcome]:
-    """One model's, under one condition after the other; what is strange about them goes into `warnings`."""
-    memories = ChunkMemories(model)
+    """One model's, under one condition after the other; what is strange about them goes into `warnings`.
+
+    Answers are kept in the file `kept`, samples go into `logged`.
+    """
+    model, tokenizer, chat = opened
+    memories, answers = ChunkMemories(model), Answers(kept, model.fingerprint(), model.device.type)
     reads = memories_read(model, np.array([model.chunk_tokens]), "own").any()
     if not reads:
         warnings.append(f"{name} reads no memories: no figure of it is of any.")
@@ -122,12 +166,16 @@ def _outcomes(
         if not asked:
             continue
         ui.say(f"{name}: {', '.join(asked)}, condition {condition}")
-        harness = Harness(model, tokenizer, condition, memories, config.seed)
+        scorer = Scorer(model, condition, memories, config.seed, config.batch, answers)
+        harness = Harness(model, tokenizer, scorer, chat)
         groups: Any = {"tasks": asked, "groups": {}, "group_map": {}}
         with refusing(f"{', '.join(asked)} cannot be asked", ": mend the task or its data"):  # whatever lm-eval raises
-            found: Any = ask(harness, groups, limit=config.limit, bootstrap_iters=0, log_samples=True)
+            of_chat: Any = {"apply_chat_template": chat is not None, "fewshot_as_multiturn": chat is not None}
+            found: Any = ask(harness, groups, limit=config.limit, bootstrap_iters=0, log_samples=True, **of_chat)
         for task, of in asked.items():
             samples = found["samples"][task]  # one for each example and filter
+            if config.log_samples:
+                logged += [_logged(name, condition, task, sample, harness.read[task]) for sample in samples]
             read = _told_of_memories(harness.read[task])
             if condition == "own" and reads and (strange := _strange(model, read["memories_max"])):
                 warnings.append(f"{name}, {task}: {strange}")
@@ -135,17 +183,20 @@ def _outcomes(
                 **read,
                 "few_shot": of.get_config("num_fewshot"),
                 "limit": config.limit,
+                "chat_template": config.chat_template,
                 "task_version": of.VERSION,
                 "data": sha256_json([sample["doc_hash"] for sample in samples]),
                 **told,
             }
             aggregations, better = of.aggregation() or {}, of.higher_is_better() or {}
-            for metric, kept in dict.fromkeys((m, sample["filter"]) for sample in samples for m in sample["metrics"]):
+            for metric, filtered in dict.fromkeys(
+                (m, sample["filter"]) for sample in samples for m in sample["metrics"]
+            ):
                 yield Outcome(
-                    key=(task, metric, kept),
+                    key=(task, metric, filtered),
                     model=name,
                     condition=condition,
-                    values=[one[metric] for one in samples if one["filter"] == kept and metric in one],
+                    values=[one[metric] for one in samples if one["filter"] == filtered and metric in one],
                     aggregate=aggregations.get(metric, lambda values: float(np.mean(values))),
                     told={"higher_is_better": better.get(metric, True), **row},
                     seed=config.seed,
@@ -165,6 +216,25 @@ def _told_of_model(model: Generative, tokenizer: "Tokenizer", config: EvalConfig
         "commit": commit(),
         "lm_eval": version("lm_eval"),
     }
+
+
+def _logged(
+    model: str, condition: Condition, task: str, sample: dict[str, Any], read: dict[int, list[Read]]
+) -> dict[str, Any]:
+    """A line of samples.jsonl (`evaluate`)."""
+    told = _told_of_memories({sample["doc_id"]: read[sample["doc_id"]]})
+    return {
+        **{"model": model, "condition": condition, "task": task, "filter": sample["filter"]},
+        **{key: sample[key] for key in ("doc_id", "doc_hash", "target", "arguments", "resps", "filtered_resps")},
+        "values": {metric: sample[metric] for metric in sample["metrics"]},
+        "memories": [told[f"memories_{key}"] for key in ("min", "mean", "max")],
+        "truncated": bool(told["truncated"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: numbers of numpy, and whatever a task gives beside."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _told_of_memories(read: dict[int, list[Read]]) -> dict[str, Any]:

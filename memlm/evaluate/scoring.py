@@ -14,7 +14,9 @@ batches of chunks with equally many memories before them. Other models read the 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memlm import ui
 from memlm.errors import UsageError
+from memlm.evaluate.answers import Answers
 from memlm.evaluate.config import CONDITIONS, Condition
 from memlm.evaluate.memories import Chunk, ChunkMemories
 from memlm.models.model import Generative
@@ -96,29 +99,55 @@ def fitted(model: Generative, text: Text, new: int = 0, condition: Condition = "
 
 
 class Scorer:
-    """One model under one of its conditions; its `memories` are shared by conditions, `seed` is of random vectors."""
+    """One model under one of its conditions.
 
-    def __init__(self, model: Generative, condition: Condition, memories: ChunkMemories, seed: int = 0):
-        self.model, self.memories, self.seed = model, memories, seed
+    Args:
+        model: the model.
+        condition: which one.
+        memories: of the model; conditions share them.
+        seed: of random vectors.
+        batch: pieces of texts that go through the model at once; None: as many as fit.
+        answers: what the model has answered before.
+    """
+
+    def __init__(
+        self,
+        model: Generative,
+        condition: Condition,
+        memories: ChunkMemories,
+        seed: int = 0,
+        batch: int | None = None,
+        answers: Answers | None = None,
+    ):
+        self.model, self.memories, self.seed, self.batch = model, memories, seed, batch
         self.condition: Condition = condition
+        self.answers = answers or Answers()
         self.by_chunk = condition == "none" or (condition != "base" and model.reads_given_memories)
 
     @torch.inference_mode()
     def score(self, texts: list[Text]) -> list[Score]:
         """Score texts that fit the model (`fitted`); each has a scored token at least."""
         pieces = [piece for i, text in enumerate(texts) for piece in self._pieces(i, text)]
-        vectors = self.vectors(chunk for piece in pieces for chunk in piece.before)
+        vectors = cache(lambda: self.vectors(chunk for piece in pieces for chunk in piece.before))
         total, greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
-        pieces.sort(key=lambda piece: (len(piece.before), len(piece.ids)))
+        call = self.asked("score", [(text.ids, text.first) for text in texts])
+        order = sorted(pieces, key=lambda piece: (len(piece.before), len(piece.ids)))
+        alike = (list(same) for _, same in groupby(order, key=lambda piece: len(piece.before)))
         with ui.progress(unit="chunks" if self.by_chunk else "texts") as bar:
             task = bar.add_task("scoring", total=len(pieces))
-            for _, same in groupby(pieces, key=lambda piece: len(piece.before)):
-                for batch in _batches(list(same), self.model):
-                    self._add(batch, vectors, total, greedy)
-                    bar.advance(task, len(batch))
+            for number, batch in enumerate(batch for same in alike for batch in _batches(same, self.model, self.batch)):
+                found = self.answers.of(f"{call}/{number}", lambda batch=batch: self._scores(batch, vectors()))
+                for piece, (nats, likeliest) in zip(batch, found, strict=True):
+                    total[piece.text] += nats
+                    greedy[piece.text] &= likeliest
+                bar.advance(task, len(batch))
         places = (np.arange(text.first, len(text.ids)) for text in texts)
         read = (memories_read(self.model, place, self.condition) for place in places)
         return [Score(*told) for told in zip(total.tolist(), greedy.tolist(), read, strict=True)]
+
+    def asked(self, *what: Any) -> str:
+        """The name of a question to this model under this condition."""
+        return self.answers.asked(self.condition, self.seed, self.batch, *what)
 
     def vectors(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
         """What is read in the place of each chunk [M]."""
@@ -137,17 +166,17 @@ class Scorer:
             ids, first = text.ids[chunk * T : (chunk + 1) * T], max(0, text.first - chunk * T)
             yield _Piece(number, ids, first, chunks[:chunk])
 
-    def _add(self, pieces: list[_Piece], vectors: dict[Chunk, Tensor], total: np.ndarray, greedy: np.ndarray) -> None:
-        """Add the scores of one batch to those of its texts."""
-        device = self.model.device
-        ids_BN = pad_sequence([torch.tensor(piece.ids) for piece in pieces], True, PAD).to(device)
+    def _scores(self, pieces: list[_Piece], vectors: dict[Chunk, Tensor]) -> list[tuple[float, bool]]:
+        """Of each piece of a batch the log-likelihood of what is scored, and whether it is the likeliest."""
+        ids_BN = pad_sequence([torch.tensor(piece.ids) for piece in pieces], True, PAD).to(self.model.device)
         logits_BNV = self._logits(ids_BN, [[vectors[chunk] for chunk in piece.before] for piece in pieces])
+        scores = []
         for row, piece in enumerate(pieces):
             scored = slice(piece.first, len(piece.ids))
             logits_KV, ids_K = logits_BNV[row, scored].float(), ids_BN[row, scored]
             loglikelihood_K = logits_KV.log_softmax(-1).gather(1, ids_K[:, None])
-            total[piece.text] += loglikelihood_K.double().sum().item()
-            greedy[piece.text] &= bool((logits_KV.argmax(-1) == ids_K).all())
+            scores.append((loglikelihood_K.double().sum().item(), bool((logits_KV.argmax(-1) == ids_K).all())))
+        return scores
 
     def _logits(self, ids_BN: Tensor, before: list[list[Tensor]]) -> Tensor:
         """Logits [B, N, V] of a batch, each with as many memories [M] before it."""
@@ -162,11 +191,11 @@ class Scorer:
         return self.model(ids_BN, **given).logits
 
 
-def _batches(pieces: list[_Piece], model: Generative) -> Iterator[list[_Piece]]:
-    """Pieces, the shortest first, in batches that are bounded by their longest."""
+def _batches(pieces: list[_Piece], model: Generative, batch: int | None) -> Iterator[list[_Piece]]:
+    """Pieces, the shortest first, in batches of so many, or else bounded by their longest."""
     while pieces:
         longest = pieces[-1]
         read = len(longest.ids) + len(longest.before) * model.chunk_tokens
-        count = max(1, min(_TOKENS // read, _LOGITS // (len(longest.ids) * model.config.vocab_size)))
+        count = batch or max(1, min(_TOKENS // read, _LOGITS // (len(longest.ids) * model.config.vocab_size)))
         yield pieces[-count:]
         pieces = pieces[:-count]

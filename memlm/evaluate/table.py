@@ -4,17 +4,18 @@ from typing import Any
 
 from memlm.ui import aligned
 
-_HEAD = ("task", "metric", "model", "memories", "value", "95 %", "difference", "95 %", "examples", "read", "with none")
+_HEAD = ("task", "metric", "model", "memories", "difference of", "value", "95 %", "difference", "95 %", "examples")
+_HEAD += ("read", "with none")
 
 
 def eval_table(rows: list[dict[str, Any]]) -> str:
     """Rows of an evaluation as aligned text.
 
-    `difference` is from the row of the same model's own memories, and of another model's own from the first model's;
+    Differences are paired: of a model's own memories and another condition, or of its own and the first model's own;
     `read` tells how many memories the scored tokens could read, `with none` in how many examples none could be.
     """
     order = list(dict.fromkeys(map(_figure, rows)))
-    return aligned([_HEAD, *map(_line, sorted(rows, key=lambda row: order.index(_figure(row))))], words=4)
+    return aligned([_HEAD, *map(_line, sorted(rows, key=lambda row: order.index(_figure(row))))], words=5)
 
 
 def _figure(row: dict[str, Any]) -> tuple[str, str, str]:
@@ -30,6 +31,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         row["metric"] if row["filter"] == "none" else f"{row['metric']}, {row['filter']}",
         row["model"],
         row["condition"],
+        row["difference_of"] or "",
         form.format(row["value"]),
         f"{form} to {form}".format(*row["value_ci"]),
         signed.format(row["difference"]) if differs else "",

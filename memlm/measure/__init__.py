@@ -1,9 +1,10 @@
 """How much of its input an embedding still holds, and what a model gets from its memories: with an interval and
 controls for every number.
 
-Retention, in reading order: `bootstrap` (intervals over chunks), `scores` (what is right, chunk by chunk, and all
+Retention, in reading order: `intervals`, `scores` (what is right, chunk by chunk, and all
 figures of it), `encoders` (what can be measured: a record), `theirs` and `brought` (models of others; functions and
-vectors), `texts` (in the place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder),
+vectors), `texts` (in the place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder), `linear_probe` and `trained_probe`
+(its families, by name in `families`),
 `retention` (the whole measurement).
 Access: `reading` (a text read with its own memories, none, another's, and written without a teacher), `subject` (the
 model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole measurement).

@@ -1,7 +1,7 @@
 """What a model gets from its memories: its loss, copies, answers with them, without them, and with another text's.
 
 A result is one number: a task, a figure, a condition, maybe a group of places (a chunk, a distance, a depth), with its
-95 % bootstrap interval over examples, how many memories could be read for it, and where it comes from.
+95 % interval over examples, how many memories could be read for it, and where it comes from.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,26 @@ from memlm.measure.controls import derangement
 from memlm.measure.intervals import ratio
 from memlm.measure.reading import LOWER_IS_BETTER, MEMORIES, Memory, PlaceScores, score_places, write_marked
 from memlm.measure.subject import Subject, examined
-from memlm.measure.tasks import TASKS, Task
+from memlm.measure.tasks import TASKS, TRAINED, Task
 from memlm.models.model import TextMemory
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch
 
 _TOLD = (
-    *("task", "mode", "metric", "memory", "group", "at", "value", "value_ci", "chance", "chance_told", "examples"),
+    *(
+        "task",
+        "symbols",
+        "mode",
+        "metric",
+        "memory",
+        "group",
+        "at",
+        "value",
+        "value_ci",
+        "chance",
+        "chance_told",
+        "examples",
+    ),
     *("tokens", "chunks", "memories_min", "memories_mean", "memories_max", "note"),
 )
 
@@ -34,8 +47,10 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
     """Measure what a memory model with any reader, or a recurrent one, gets from its memories on held-out text.
 
     Returns rows, flat and of JSON values:
-    `task` (causal, facts, quote, copy, blank, recall, needle), `mode` (`teacher-forced`: earlier tokens of the chunk
-    are the true ones; `free-running`: the model's own; `both`: it reads blanks, so that the two are one), `metric`
+    `task` (causal, facts, quote, copy, blank, recall, needle), `symbols` (of facts, recall and needle: whether keys and
+    values are `unseen` ones, which are what access is judged by, or `trained` ones; memlm/objectives/symbols.py),
+    `mode` (`teacher-forced`: earlier tokens of the chunk are the true ones; `free-running`: the model's own; `both`: it
+    reads blanks, so that the two are one), `metric`
     (cross_entropy in nats a token, bits_per_byte, token_accuracy, exact_match of whole examples, chunk_match, found:
     the memory that tells was opened), `memory` (`own`, `none`, `other`; `gain`: how much better `own` is than `none`,
     above 0 where memory helps), `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform
@@ -55,13 +70,15 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
 
 def _rows(subject: Subject, config: AccessConfig) -> Iterator[dict[str, Any]]:
     """All tasks, one after the other."""
-    for name, task in subject.examples(TASKS, config.chunks, config.examples):
-        if isinstance(task, str):
-            yield subject.row(task=name, note=task)
-            continue
-        yield from _teacher_forced(subject, name, task)
-        if name == "copy" and config.free_running:
-            yield from _free_running(subject, name, task, min(config.free_running, len(task.batch.labels)))
+    for makers in (TASKS, TRAINED):
+        for name, task in subject.examples(makers, config.chunks, config.examples):
+            if isinstance(task, str):
+                if makers is TASKS:  # a reason is told once
+                    yield subject.row(task=name, note=task)
+                continue
+            yield from _teacher_forced(subject, name, task)
+            if name == "copy" and config.free_running:
+                yield from _free_running(subject, name, task, min(config.free_running, len(task.batch.labels)))
 
 
 def _teacher_forced(subject: Subject, name: str, task: Task) -> Iterator[dict[str, Any]]:
@@ -123,6 +140,7 @@ def _figures(
             first.setdefault(memory, figure["value"])
             yield subject.row(
                 task=name,
+                symbols=task.symbols,
                 mode=mode,
                 metric=metric,
                 memory=memory,
@@ -136,4 +154,5 @@ def _figures(
             )
     if at is None:
         said = ", ".join(f"{memory} {first[memory]:.4f}" for memory in MEMORIES)
-        ui.say(f"{subject.name}: {name} ({mode}), {task.metrics[0].replace('_', ' ')} by memory: {said}")
+        of = f", {task.symbols} symbols" if task.symbols else ""
+        ui.say(f"{subject.name}: {name} ({mode}{of}), {task.metrics[0].replace('_', ' ')} by memory: {said}")

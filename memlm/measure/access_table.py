@@ -27,14 +27,15 @@ def access_table(rows: list[dict[str, Any]]) -> str:
             notes.append(f"{row['model']}: no {row['task']}: {row['note']}")
         elif shown and row["group"] is None and row["memory"] == "own":
             task = f"{row['task']}, free" if row["mode"] == "free-running" else row["task"]
+            task += f", {of}" if (of := row.get("symbols")) else ""
             lines.append([row["model"], row["reader"], task, shown, *_figures(row, rows)])
     return "\n".join([aligned([_HEAD, *lines], words=4), *notes])
 
 
 def _figures(own: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """Memories, the figure under the three conditions, the gain with its interval, and chance."""
-    same = ("model", "task", "mode", "metric", "group")
-    beside = {row["memory"]: row for row in rows if all(row[key] == own[key] for key in same)}
+    same = ("model", "task", "symbols", "mode", "metric", "group")
+    beside = {row["memory"]: row for row in rows if all(row.get(key) == own.get(key) for key in same)}
     form = "{:.3f}" if own["metric"] in ("cross_entropy", "bits_per_byte") else "{:.2%}"
     low, high = (form.format(bound) for bound in beside["gain"]["value_ci"])
     fewest, most = own["memories_min"], own["memories_max"]

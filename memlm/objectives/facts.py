@@ -1,8 +1,8 @@
 """What a reader of long contexts is asked: facts that a text tells once, and passages of it that are quoted.
 
-A fact is a key of two or three tokens and a value of two, `k1 k2 v1 v2`, all drawn uniformly from the whole vocabulary,
-so that nothing but the text itself tells a value. One is written over each remembered chunk, at a random place; the
-chunks that are predicted ask for some of them, many at once.
+A fact is a key of two or three tokens and a value of two, `k1 k2 v1 v2`, all drawn uniformly from all symbols
+(memlm/objectives/symbols.py), so that nothing but the text itself tells a value. One is written over each remembered
+chunk, at a random place; the chunks that are predicted ask for some of them, many at once.
 """
 
 from dataclasses import replace
@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
-from memlm.nn.vocabulary import END, PAD
+from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.noise import seeded_by
+from memlm.objectives.symbols import Symbols, symbols
 
 VALUE = 2  # tokens of a value
 KINDS = ((2, False), (2, False), (3, False), (3, True))  # tokens of a key, and whether one of them is asked otherwise
@@ -27,13 +28,20 @@ class Facts(Objective):
     Without chunks that are only remembered all but the last one tell.
 
     Args:
-        vocab_size: V; the special tokens are left out.
+        vocab_size: V.
         kind: tokens of a key, and whether one of them is changed in the question; None: drawn for each batch.
         seed: of what is drawn; None: the windows themselves seed it.
+        which: symbols that keys and values are of; None: those of training.
     """
 
-    def __init__(self, vocab_size: int, kind: tuple[int, bool] | None = None, seed: int | None = None):
-        self.first, self.room, self.kind, self.seed = END + 1, vocab_size - END - 1, kind, seed
+    def __init__(
+        self,
+        vocab_size: int,
+        kind: tuple[int, bool] | None = None,
+        seed: int | None = None,
+        which: Symbols | None = None,
+    ):
+        self.symbols_S, self.kind, self.seed = symbols(vocab_size, which), kind, seed
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """As `__call__` without chunks that are only remembered."""
@@ -53,29 +61,31 @@ class Facts(Objective):
         place_BK = torch.randint(T - size + 1, (rows, K), generator=generator) + T * torch.arange(K)
         place_BKF = place_BK[..., None] + torch.arange(size)
         device = tokens_BW.device
-        told_Bn = tokens_BW[:, : K * T].scatter(1, place_BKF.flatten(1).to(device), fact_BKF.flatten(1).to(device))
+        told_Bf = self.symbols_S[fact_BKF].flatten(1)
+        told_Bn = tokens_BW[:, : K * T].scatter(1, place_BKF.flatten(1).to(device), told_Bf.to(device))
 
         asked_BA = torch.stack([_some(K, each * (C - K), generator) for _ in range(rows)])
         question_BAF = fact_BKF.gather(1, asked_BA[..., None].expand(-1, -1, size))
-        answer_BAF = question_BAF.clone()
+        answer_BAF = self.symbols_S[question_BAF]
         answer_BAF[..., :length] = IGNORED
         if changed:
             at_BA1 = torch.randint(length, (*asked_BA.shape, 1), generator=generator)
-            other = torch.randint(1, self.room, at_BA1.shape, generator=generator)
-            old_BA1 = question_BAF.gather(2, at_BA1) - self.first
-            question_BAF = question_BAF.scatter(2, at_BA1, (old_BA1 + other) % self.room + self.first)
+            other = torch.randint(1, len(self.symbols_S), at_BA1.shape, generator=generator)
+            other_BA1 = (question_BAF.gather(2, at_BA1) + other) % len(self.symbols_S)
+            question_BAF = question_BAF.scatter(2, at_BA1, other_BA1)
+        question_BAF = self.symbols_S[question_BAF]
         holder_BAF = asked_BA[..., None].expand_as(answer_BAF)
         return _asked(told_Bn, question_BAF, answer_BAF, holder_BAF, each, T, remembered)
 
     def _facts(self, count: int, length: int, generator: torch.Generator) -> Tensor:
-        """Facts [count, length + VALUE] whose keys all differ."""
-        keys = torch.randint(self.room**length, (2 * count + 8,), generator=generator).unique()
-        if len(keys) < count:
+        """Facts [count, length + VALUE], as places among the symbols; their keys all differ."""
+        S = len(self.symbols_S)
+        keys = torch.randint(max(1, S) ** length, (2 * count + 8,), generator=generator).unique()
+        if len(keys) < count or S < 2:
             raise UsageError(f"the vocabulary is too small for {count} facts with different keys: take fewer chunks.")
         keys = keys[torch.randperm(len(keys), generator=generator)[:count]]
-        parts = [keys // self.room**i % self.room for i in range(length)]
-        values = torch.randint(self.room, (count, VALUE), generator=generator)
-        return torch.cat([torch.stack(parts, 1), values], 1) + self.first
+        parts = [keys // S**i % S for i in range(length)]
+        return torch.cat([torch.stack(parts, 1), torch.randint(S, (count, VALUE), generator=generator)], 1)
 
 
 class Quote(Objective):

@@ -36,6 +36,7 @@ class Base:
     begin: int  # its own id that begins a text
     end: int  # its own id that ends one
     most_tokens: int | None  # that it has positions for; None: no end
+    tokenizer: Any  # its own, as transformers knows it
 
     @cached_property
     def embed(self) -> nn.Module:
@@ -88,7 +89,7 @@ def open_base(name: str, vocab_size: int, tokens: int, fingerprint: str | None =
     begin = begin if isinstance(begin, int) and 0 <= begin < rows else end
     most = opened.most_tokens if opened.most_tokens < UNLIMITED else None
     lm.requires_grad_(False)
-    return Base(name, opened.source, lm.eval(), found, vocab_size, begin, end, most)
+    return Base(name, opened.source, lm.eval(), found, vocab_size, begin, end, most, opened.tokenizer)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from memlm.report.runs import Row, Run, Runs, owner
 from memlm.report.text import Told, figure_of, told
 
 COLOURS = 8  # that can be told apart
+TRAINED = ", trained symbols"
 # What of a row says which figure it is, in the order in which figures are asked for.
 _KEYS = {"access": ("task", "memory", "metric", "mode", "group", "at")}
 _KEYS |= {"attribution": ("text", "places", "figure", "metric", "against")}
@@ -59,6 +60,7 @@ class Model:
             mine: dict[tuple[Any, ...], Row] = {}
             for row in seed.rows:
                 key = tuple(row[name] for name in _KEYS[seed.source.kind])
+                key = (task_of(row), *key[1:]) if seed.source.kind == "access" else key
                 mine.setdefault(key, row)
                 mine.setdefault((*key[:3], None, *key[4:]) if seed.source.kind == "access" else key, row)
             for key, row in mine.items():
@@ -90,6 +92,12 @@ class Model:
         return sorted((key[5], told) for key, told in self.figures.items() if key[:5] == wanted and key[5] is not None)
 
 
+def task_of(row: Row) -> str:
+    """The task of a row of access; of keys and values that were not unseen ones its name says so."""
+    drawn = row["task"].partition("-")[0] in ("facts", "recall", "needle")
+    return row["task"] + TRAINED * (drawn and row.get("symbols") != "unseen")
+
+
 def summarised(rows: list[Row], key: str = "value") -> Told | None:
     """One seed's figure and interval, or the mean of several and their range; None if a seed is without."""
     known = [figure for row in rows if (figure := told(row, key))]
@@ -105,7 +113,7 @@ Setting = list[Model]  # that were asked the same: the same text, in chunks of t
 def chance_of(setting: Setting, task: str, key: str = "chance") -> float | None:
     """The accuracy of a guess, if it is the same for all models."""
     rows = [row for model in setting for one in model.seeds for row in one.rows]
-    values = {figure_of(row, key) for row in rows if row["task"] == task} - {None}
+    values = {figure_of(row, key) for row in rows if task_of(row) == task} - {None}
     return values.pop() if len(values) == 1 else None
 
 

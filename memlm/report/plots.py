@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from statistics import fmean
@@ -63,6 +63,10 @@ def charts_of(
         add("measurement", "accuracy-by-position", one, [by_position(rows, colours)], *DECODERS, about=about)
         add("measurement", "usable-bits", one, [usable_bits(rows, colours)], about=about)
     twin = Line(width=1.2, dash=DASHED, label="untrained twin")
+    for run, one in _numbered(runs.measurement):
+        add(
+            "measurement", "bits-by-budget", one, [by_budget(run, colours)], twin, about=f" ({run.name})" if one else ""
+        )
     for rows, one in _numbered(comparable(runs)):
         add("measurement", "bits-by-length", one, [bits_along(rows, "chunk_tokens", "tokens of a chunk")], twin)
         add("measurement", "bits-by-layer", one, [bits_along(rows, "layer", "layer")], twin)
@@ -161,6 +165,22 @@ def by_place(setting: Setting, colours: Colours, task: str, place: str) -> Panel
     axes = {"xlabel": AWAY[task, place], "ylim": (0, 1), "title": f"{TASKS[task, 'teacher-forced']}, values right"}
     axes |= {"xticks": _ticks(lines)}
     return Panel(lines=lines, axes=axes, forms={"y": percents}, rules=[("y", chance_of(setting, task))], height=1.75)
+
+
+def by_budget(run: Run, colours: Colours) -> Panel:
+    """Usable bits against the chunks that a probe learnt from, by the family with most budgets; twins dashed."""
+    found: dict[tuple[str, bool], list[tuple[float, Told]]] = {}
+    families = Counter(row["family"] for row in run.curves)
+    for row in run.curves:
+        if row["family"] == families.most_common(1)[0][0] and (bits := told(row, "usable_bits_per_token")):
+            found.setdefault((owner(row), row["training"] == "untrained"), []).append((row["train_chunks"], bits))
+    lines = []
+    for (name, twin), points in found.items():
+        look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {"label": name}
+        line = Line(colour=colours.get(name, MUTED), marker="o", size=3.5, **look)
+        lines += [_curve(sorted(points), line)] if len(points) > 1 else []
+    axes: dict[str, Any] = {"xlabel": "chunks that the probe learnt from", "ylabel": "usable bits per token"}
+    return Panel(lines=lines, axes=axes | {"xscale": "log"}, forms={"y": "{:g}".format}, rules=[("y", 0)])
 
 
 def by_chunk(setting: Setting, colours: Colours) -> Panel:

@@ -1,19 +1,21 @@
 """Who holds most: rows of retention ranked by usable bits a token, those that can be compared with each other only.
 
-Rows can be compared if they are of the same data, vocabulary, chunk length and number of chunks, and were read by the
-same kind of decoder after the same budget; the seed is a property of a row. Own decoders differ from one another, so
-that they have a table of their own. Shuffled memories and random tokens are controls, and are not ranked.
+Rows can be compared if they are of the same protocol, data, part, vocabulary, chunk length and number of chunks, and
+were read by the same probes after the same budget; the seed is a property of a row. Own decoders differ from one
+another, so that they have a table of their own. Shuffled memories and random tokens are controls, and are not ranked.
+Where a family of probes puts two neighbours in the other order, the table says so (docs/protocol.md).
 """
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 
 from memlm.report.choose import CONTROLS
 from memlm.report.runs import Row, Run, Runs, owner
 from memlm.report.text import figure_of, listed, number, plural
 
 USABLE = "usable_bits_per_token"
-SHARED = ("data", "vocab_size", "chunk_tokens", "chunks", "decoder")  # by all rows of a table
+SHARED = ("protocol", "data", "part", "vocab_size", "chunk_tokens", "chunks", "decoder")  # by all rows of a table
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,34 @@ class Ranking:
     @property
     def conditions(self) -> str:
         """What else its rows share."""
-        steps, known = (figure_of(self.probe, key) for key in ("steps", "train_chunks"))
-        chunks, words = self.shared["chunks"], self.shared["vocab_size"]
-        floor = "" if self.shared["decoder"] == "fresh" else " without memory, which usable bits are counted from"
+        chunks, words, part = (self.shared[key] for key in ("chunks", "vocab_size", "part"))
         return listed(
-            plural(chunks, "held-out chunk") if chunks else "",
+            f"protocol {self.shared['protocol'] or 1}",
+            f"{plural(chunks, 'chunk')} of {part or 'held-out text'}" if chunks else "",
             f"vocabulary of {number(words)}" if words else "",
             f"data {self.shared['data'][:12]}",
-            f"fresh decoders{floor}: {number(steps)} steps over {number(known)} chunks" if steps and known else "",
+            self._probes if self.shared["decoder"] == "fresh" else "",
         )
+
+    @property
+    def _probes(self) -> str:
+        """The budget of its probes."""
+        families, chunks, seeds = (self.probe.get(key) for key in ("families", "train_chunks", "seeds"))
+        if not isinstance(families, list) or not isinstance(chunks, list):
+            return ""
+        most = max((row["train_chunks"] for row in self.rows if row.get("train_chunks")), default=max(chunks))
+        return f"probes {', '.join(families)} over {number(most)} chunks, {plural(seeds or 1, 'seed')}"
+
+    @property
+    def disagreement(self) -> str:
+        """Which neighbours, if any, a family of probes puts in the other order."""
+        found = []
+        for better, worse in pairwise(self.rows):
+            ours, theirs = better.get("families") or {}, worse.get("families") or {}
+            other = [name for name in ours.keys() & theirs.keys() if ours[name][USABLE] < theirs[name][USABLE]]
+            if other:
+                found.append(f"{worse['name']} before {better['name']} ({', '.join(sorted(other))})")
+        return f"Other families of probes put {listed(*found)}." if found else ""
 
 
 def rankings(runs: Runs) -> list[Ranking]:

@@ -102,24 +102,27 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
         raise UsageError(f"{file} holds no {kind} of memlm measure: restore it or leave this measurement out.")
     if not whole or (kind == "benchmark" and told.get("benchmark") != "memory"):
         return []
-    keys = {"config": "config", "environment": "environment", "ceilings": "ceilings", "curves": "curves"}
-    keys |= {"summary": "ratios"}
+    keys = {
+        "config": "config",
+        "environment": "environment",
+        "ceilings": "ceilings",
+        "curves": "curves",
+        "summary": "ratios",
+    }
     facts: dict[str, Any] = {name: told[key] for name, key in keys.items() if told.get(key)}
     bench = {key: told.get(key) for key in ("setting", "machine", "commit")} if kind == "benchmark" else {}
     facts = {"environment": bench or environment} | facts
     run = Run(kind=kind, name=path.resolve().name, path=path, rows=rows, samples=samples, **facts)
     if kind != "measurement":
         return [run]
-    run = replace(run, rows=_with_twins(rows), samples=_with_twins(samples))
+    run = replace(run, rows=_with_twins(rows), samples=_with_twins(samples), curves=_with_twins(run.curves))
     lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
 
     def part(length: int) -> Run:
-        own, known, curves = (
-            [row for row in some if row["chunk_tokens"] == length] for some in (run.rows, run.ceilings, run.curves)
-        )
+        parts = run.rows, run.ceilings, run.curves
+        own, known, curves = ([row for row in some if row["chunk_tokens"] == length] for some in parts)
         shown = [s for s in run.samples if s["passages"] and len(s["passages"][0]["original"]) == length]
-        name = f"{run.name}, {length} tokens"
-        return replace(run, name=name, rows=own, ceilings=known, samples=shown, curves=curves)
+        return replace(run, name=f"{run.name}, {length} tokens", rows=own, ceilings=known, curves=curves, samples=shown)
 
     return [part(length) for length in lengths] if len(lengths) > 1 else [run]
 

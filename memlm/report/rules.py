@@ -148,7 +148,7 @@ RULES = (
         "Both objectives together: {recall:share} of values recalled, at {price:more} of causal loss",
         (
             Clause("blank", "tokens right of a blank copy", 0.95, False),
-            Clause("recall", "values right", 0.95, False),
+            Clause("recall", "values right, of symbols that were not trained on", 0.95, False),
             Clause(
                 "price",
                 "causal loss above that of the same model on next tokens alone after as many causal tokens",

@@ -20,8 +20,8 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     samples: list[Row] = field(default_factory=list)  # texts, token by token
-    curves: list[Row] = field(default_factory=list)  # of a measurement: a row for each encoder, family and budget
     ceilings: list[Row] = field(default_factory=list)  # what needs no probe
+    curves: list[Row] = field(default_factory=list)  # of probes, by budget
     summary: Row = field(default_factory=dict)  # of training: where it ended, if it has; of a benchmark: its ratios
     stages: tuple[str, ...] = ()  # of the curriculum that it belongs to, in their order; its folder is the parent
     chain: tuple["Run", ...] = ()  # itself, what it started from, what that started from, as far as they are known

@@ -75,6 +75,13 @@ def span(pair: tuple[float, float], form: Form) -> str:
     return f"{form(pair[0])}{'…' if pair[0] < 0 else '–'}{form(pair[1])}"
 
 
+def by_family(row: dict[str, Any]) -> str:
+    """Usable bits a token by each family of probes; of the row's own nothing learnt is told as such."""
+    told = row.get("families") or {}
+    figures = [f"{name} {number(one['usable_bits_per_token'], 2)}" for name, one in told.items()]
+    return listed(*figures, "" if row.get("learnt", True) else "not learnt at this budget")
+
+
 def plural(count: float, word: str) -> str:
     """1 run, 2 runs."""
     return f"{count:,.0f} {word}{'' if count == 1 else 's'}"
@@ -124,6 +131,6 @@ def templates(*, escape: bool) -> Environment:
     """The templates, with what writes numbers and words; pages escape what is not ours, Markdown does that itself."""
     env = Environment(loader=PackageLoader("memlm.report"), autoescape=escape, undefined=StrictUndefined)
     env.trim_blocks = env.lstrip_blocks = True
-    env.filters |= {f.__name__: f for f in (number, share, percent, plural, prose, visible, written, spread)}
+    env.filters |= {f.__name__: f for f in (by_family, number, share, percent, plural, prose, visible, written, spread)}
     env.globals["told"] = told
     return env

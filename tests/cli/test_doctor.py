@@ -199,7 +199,7 @@ WRITING = {
     "summary.json": TRAIN.replace("--out run", "--out link"),
     "meta.json": "encode run texts --out link --device cpu",
     "results.json": MEASURE.replace("--out measured", "--out link"),
-    "tasks.json": "eval --make-tasks data --tokens 120 --examples 2 --out link",
+    "tasks.json": "tasks data --tokens 120 --examples 2 --out link",
 }
 
 

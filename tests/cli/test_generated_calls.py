@@ -44,6 +44,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "encode": ["encode", auto, rows, "--out", "OUT"],
         "recall": ["recall", str(place / "bank"), "--against", rows],
         "generate": ["generate", str(place / "reads"), "--prompt", "the sea", "--max-new-tokens", "1", "--sample"],
+        "tasks": ["tasks", str(data), "--tokens", "60", "--examples", "2", "--out", "OUT"],
         "eval": ["eval", str(place / "reads"), "--tasks", str(place / "tiny.yaml"), "--out", "OUT"],
         "report": ["report", str(place / "measured"), "--out", "OUT.html"],
         "leaderboard": ["leaderboard", str(place / "measured"), "--out", "OUT.md"],

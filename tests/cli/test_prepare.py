@@ -25,7 +25,7 @@ def test_people_get_a_summary_and_programs_one_object(
     assert main(call) == 0
     out = capfd.readouterr().out
     assert "tokens of 1 documents to train on" in out
-    assert "tail of the only document" in out
+    assert "a draw of 0.05 of the text, seed 0" in out
     assert main([*call, "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["path"] == str(tmp_path / "data")

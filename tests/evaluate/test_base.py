@@ -1,6 +1,7 @@
 """A language model of others beside what was made over it: in one table, over the same examples, without memories."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -111,7 +112,23 @@ def test_base_and_memories_stand_in_one_table(base, tmp_path, capsys):
     own, none, random, alone = (row for row in rows if row["task"] == "score")
     assert own["memories_max"] == random["memories_max"] > 0 == none["memories_max"] == alone["memories_max"]
     assert own["data"] == alone["data"]
-    assert alone["against"] == "over own"
-    assert alone["difference"] == pytest.approx(alone["value"] - own["value"])
+    assert alone["difference_of"] == "own - base"
+    assert alone["difference"] == pytest.approx(own["value"] - alone["value"])
     assert alone["difference_ci"][0] <= alone["difference"] <= alone["difference_ci"][1]
     assert alone["base"] == f"folder {base.name}"
+
+
+def test_a_chat_has_the_form_of_the_bases_tokenizer_and_its_special_tokens(base, tmp_path, capsys):
+    shutil.copytree(base, tmp_path / "base")
+    template = "{% for m in messages %}<|begin|>{{ m.role }}:{{ m.content }}{% endfor %}<|begin|>me:"
+    (tmp_path / "base" / "chat_template.jinja").write_text(template)
+    save_model(build(tmp_path / "base"), transplant(own_tokenizer(), "tiny"), tmp_path / "over")
+    lines = [{"context": "the sea", "answer": "was"}, {"context": "a wind", "answer": "came"}]
+    (tmp_path / "tiny.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "score.yaml").write_text(YAML.format(name="score", kind="loglikelihood", metric="acc"))
+    argv = ["eval", str(tmp_path / "over"), "--tasks", str(tmp_path / "score.yaml"), "--out", str(tmp_path / "out")]
+    assert main([*argv, "--chat-template", "--log-samples"]) == 0, capsys.readouterr().err
+    sample = json.loads((tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["arguments"][0][0] == "<|begin|>user:the sea<|begin|>me:"
+    plain = len(transplant(own_tokenizer(), "tiny").encode("user:the seame:").ids)
+    assert sample["memories"][2] == (plain + 2) // T  # the special tokens are one token each

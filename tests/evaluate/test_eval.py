@@ -1,6 +1,7 @@
 """The whole command on tiny models and task files, without a network: rows, controls, warnings and refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from memory_models import ENCODERS, HEADS, TRANSFORMER, T
 
 from memlm.cli import main
 from memlm.data.corpus import Corpus
+from memlm.doctor import examine
 from memlm.evaluate.figures import Outcome, rows_of
 from memlm.evaluate.local import make_tasks
 from memlm.loading import build_model, save_model
@@ -39,6 +41,20 @@ doc_to_target: answer
 target_delimiter: ""
 metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+WRITES = """
+task: writes
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: tiny.jsonl
+test_split: test
+output_type: generate_until
+doc_to_text: context
+doc_to_target: answer
+generation_kwargs: {until: [], max_gen_toks: 3}
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
 """
 LINES = [
     {"context": "the sea was calm and the old men told", "choices": [" stories", " ships"], "answer": i % 2}
@@ -99,10 +115,12 @@ def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, caps
         assert (row["memories_max"] == 0) == (row["without_memories"] == 1) == none
         assert (row["difference"] is None) == (row["condition"] == "own" and row["model"] == "reading")
         assert (row["truncated"] > 0) == (row["model"] == "causal")
-        if row["against"]:
+        if row["difference_of"]:
             assert row["difference_ci"][0] <= row["difference"] <= row["difference_ci"][1]
             own = next(r for r in rows if (r["task"], r["metric"]) == (row["task"], row["metric"]))
-            assert row["difference"] == pytest.approx(row["value"] - own["value"])
+            other = (own["value"], row["value"])
+            mine, other = other if row["condition"] != "own" else other[::-1]
+            assert row["difference"] == pytest.approx(mine - other)
     assert len({row["data"] for row in rows}) == len(made)  # every model and condition was asked the same
     assert report["warnings"] == ["causal reads no memories: no figure of it is of any."]
     assert f"warning: {report['warnings'][0]}" in err
@@ -173,6 +191,129 @@ def test_asked_twice_it_says_the_same_whichever_folder_it_is_called_from(models,
     assert {row["few_shot"] for row in results[0]} == {1}
 
 
+@needs_lm_eval
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_an_interrupted_evaluation_goes_on_and_says_what_it_would_have_said(
+    stop, models, tasks, tmp_path, capsys, monkeypatch
+):
+    from memlm.evaluate.answers import Answers
+
+    writes = write_task(tmp_path / "writes", WRITES, LINES)
+    argv = [
+        models / "reading",
+        models / "causal",
+        "--tasks",
+        f"{tasks / 'memlm_text.yaml'},{tasks / 'memlm_needle.yaml'},{writes}",
+    ]
+    argv += ["--limit", 4, "--batch", 3, "--log-samples"]
+    code, _, err = call(capsys, *argv, "--out", tmp_path / "whole")
+    assert code == 0, err
+    asked, of = [], Answers.of
+
+    def stopped(self, name, ask):
+        known = name in self._known
+        if len(asked) == stop and not known and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+        asked.extend([] if known else [name])
+        return of(self, name, ask)
+
+    monkeypatch.setattr(Answers, "of", stopped)
+    assert call(capsys, *argv, "--out", tmp_path / "out")[0] == 130
+    assert not (tmp_path / "out" / "eval.json").exists()
+    with (tmp_path / "out" / "answers.jsonl").open("ab") as file:
+        file.write(b'{"asked": "cut sho')  # a kill in the midst of a line
+    assert "goes on from" in examine(tmp_path / "out").next
+    before = [*asked]
+    code, _, err = call(capsys, *argv, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "goes on" in err
+    assert not set(before) & set(asked[len(before) :])  # nothing is asked twice
+    whole, out = (json.loads((tmp_path / name / "eval.json").read_text()) for name in ("whole", "out"))
+    assert out["results"] == whole["results"]
+    assert (tmp_path / "out" / "samples.jsonl").read_bytes() == (tmp_path / "whole" / "samples.jsonl").read_bytes()
+    assert not (tmp_path / "out" / "answers.jsonl").exists()
+    assert examine(tmp_path / "out").whole
+    assert examine(tmp_path / "out").checked["samples.jsonl"] == "sha256.json"
+
+
+@needs_lm_eval
+def test_the_figures_of_a_report_can_be_made_again_from_its_samples(models, tasks, tmp_path, capsys):
+    argv = [models / "reading", "--tasks", tasks / "memlm_continue.yaml", "--out", tmp_path / "out", "--log-samples"]
+    code, out, err = call(capsys, *argv, "--json")
+    assert code == 0, err
+    rows = [row for row in json.loads(out)["results"] if row["metric"] == "acc"]
+    lines = list(map(json.loads, (tmp_path / "out" / "samples.jsonl").read_text().splitlines()))
+    values = {}
+    for line in lines:
+        assert line["arguments"]
+        assert line["resps"]
+        values.setdefault(line["condition"], {})[line["doc_id"]] = line["values"]["acc"]
+    assert {row["condition"] for row in rows} == values.keys() == {"own", "none", "random"}
+    for row in rows:
+        mine = values[row["condition"]]
+        assert row["value"] == pytest.approx(np.mean([*mine.values()]))
+        if row["condition"] != "own":
+            assert row["difference"] == pytest.approx(np.mean([values["own"][i] - mine[i] for i in mine]))
+            assert row["difference_of"] == f"own - {row['condition']}"
+        read = [line["memories"] for line in lines if line["condition"] == row["condition"]]
+        assert [min(r[0] for r in read), max(r[2] for r in read)] == [row["memories_min"], row["memories_max"]]
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("how", ["function", "included", "metric", "template"])
+def test_code_in_a_task_file_runs_only_if_it_is_trusted(how, models, tmp_path, capsys):
+    proof = tmp_path / "ran"
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "code.py").write_text(f"open({str(proof)!r}, 'w')\ndef text(doc): return doc['context']")
+    yaml, said = YAML, "runs code (!function code.text)"
+    if how == "function":
+        yaml = YAML.replace("doc_to_text: context", "doc_to_text: !function code.text")
+    if how == "included":
+        (tmp_path / "task" / "base.txt").write_text("doc_to_text: !function code.text")
+        yaml = YAML.replace("doc_to_text: context", "include: base.txt")
+    if how == "metric":
+        yaml, said = (
+            YAML.replace("metric: acc", "metric: code.py"),
+            "the metric code.py, which is none of lm-eval's own",
+        )
+    if how == "template":
+        inside = "{{ cycler.__init__.__globals__.os.system('touch ' ~ '" + str(proof) + "') }}"
+        yaml, said = YAML.replace("doc_to_text: context", f'doc_to_text: "{inside}"'), "unsafe"
+    argv = [models / "reading", "--tasks", write_task(tmp_path / "task", yaml), "--out", tmp_path / "out"]
+    code, _, err = call(capsys, *argv)
+    assert code == 2, err
+    assert said in err.splitlines()[-1]
+    assert ("--trust-tasks" in err) == (how != "template")
+    assert not proof.exists()
+    if how in ("function", "included"):
+        code, _, err = call(capsys, *argv, "--trust-tasks")
+        assert code == 0, err
+        assert proof.exists()
+
+
+@needs_lm_eval
+def test_a_chat_template_is_the_models_own_or_one_sentence(models, data, tmp_path, capsys):
+    argv = ["--tasks", write_task(tmp_path / "task"), "--chat-template", "--json"]
+    code, _, err = call(capsys, models / "reading", *argv, "--out", tmp_path / "out")
+    assert code == 2
+    assert "has no chat template: leave out --chat-template" in err
+    shutil.copytree(models / "reading", tmp_path / "reading")
+    (tmp_path / "reading" / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.content }}]{% endfor %} so:"
+    )
+    code, out, err = call(
+        capsys, tmp_path / "reading", *argv, "--out", tmp_path / "out", "--log-samples", "--num-fewshot", 1
+    )
+    assert code == 0, err
+    assert {row["chat_template"] for row in json.loads(out)["results"]} == {True}
+    prompt, answer = json.loads((tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0])["arguments"][0]
+    context = LINES[0]["context"]
+    assert prompt.startswith(f"[{context}][ st") or prompt.startswith(f"[{context}][ sh")
+    assert prompt.endswith(f"][{context}] so:")
+    assert answer == " stories"
+
+
 WRONG = {
     "no model": (["--tasks", "TASK"], "name at least one model"),
     "no task": (["READING"], "name at least one model, and tasks"),
@@ -196,10 +337,7 @@ WRONG = {
     "too many shots": (["READING", "--tasks", "TASK", "--num-fewshot", "4"], "too few to show 4"),
     "no such condition": (["READING", "--tasks", "TASK", "--conditions", "own,all"], "no condition 'all'"),
     "limit": (["READING", "--tasks", "TASK", "--limit", "1"], "limit must be at least 2"),
-    "making and asking": (["READING", "--make-tasks", "DATA"], "--make-tasks only writes tasks"),
-    "making of nothing": (["--make-tasks", "EMPTY"], "not a prepared data set"),
-    "too short to make": (["--make-tasks", "DATA", "--tokens", "8"], "48 tokens at least"),
-    "too long to make": (["--make-tasks", "DATA", "--tokens", "100000"], "no document is as long"),
+    "batch": (["READING", "--tasks", "TASK", "--batch", "0"], "batch must be at least 1"),
 }
 
 
@@ -271,6 +409,22 @@ def test_without_lm_eval_one_sentence_says_what_to_install(models, tmp_path, cap
     assert "pip install 'memlm[eval]'" in err
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["EMPTY"], "not a prepared data set"),
+        (["DATA", "--tokens", "8"], "48 tokens at least"),
+        (["DATA", "--tokens", "100000"], "no document is as long"),
+    ],
+)
+def test_tasks_that_cannot_be_made_are_one_sentence(argv, expected, data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {"EMPTY": tmp_path / "empty", "DATA": data}
+    assert main(["tasks", *(str(places.get(word, word)) for word in argv), "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_made_tasks_are_the_same_for_the_same_seed_and_fit(data, tasks, tmp_path):
     make_tasks(data, tmp_path / "again", tokens=140, examples=12, seed=3)
     make_tasks(data, tmp_path / "other", tokens=140, examples=12, seed=4)
@@ -308,8 +462,8 @@ def test_differences_are_paired_and_point_to_the_right_row():
     easy = rng.random(400)
     a, b = ([int(x < share) for x in easy] for share in (0.6, 0.5))
     rows = list(rows_of([outcome("x", "own", a), outcome("x", "none", b), outcome("y", "own", b)]))
-    assert [row["against"] for row in rows] == [None, "x own", "x own"]
-    assert rows[1]["difference"] == rows[2]["difference"] == pytest.approx(np.mean(b) - np.mean(a))
+    assert [row["difference_of"] for row in rows] == [None, "own - none", "y - x"]
+    assert rows[1]["difference"] == -rows[2]["difference"] == pytest.approx(np.mean(a) - np.mean(b))
     paired = np.ptp(rows[1]["difference_ci"])
     assert paired < 0.7 * np.ptp(rows[0]["value_ci"])  # the examples are the same ones
     assert rows[0]["stderr"] == pytest.approx(np.std(a) / 20, rel=0.1)
@@ -319,3 +473,11 @@ def test_a_share_of_all_or_nothing_is_not_certain():
     rows = list(rows_of([outcome("x", "own", [0] * 20), outcome("y", "own", [1.0] * 20)]))
     assert rows[0]["value_ci"][0] == 0 < rows[0]["value_ci"][1] < 0.2
     assert rows[1]["value_ci"][1] == 1 > rows[1]["value_ci"][0] > 0.8
+
+
+def test_a_difference_that_no_example_shows_is_not_certain():
+    same = [0, 1] * 10
+    row = list(rows_of([outcome("x", "own", same), outcome("x", "none", same)]))[1]
+    assert row["difference"] == 0
+    low, high = row["difference_ci"]
+    assert -0.2 < low == -high < 0

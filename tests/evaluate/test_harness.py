@@ -13,8 +13,11 @@ from texts import TEXT
 from memlm.data.corpus import Corpus
 from memlm.evaluate.harness import Harness
 from memlm.evaluate.memories import ChunkMemories
+from memlm.evaluate.scoring import Scorer
+from memlm.huggingface import PreTrainedTokenizerFast
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape, MemoryShape
+from memlm.nn.vocabulary import END
 
 MEMORY = MemoryShape(encoder=ENCODERS[0], decoder=TRANSFORMER)
 CAUSAL = CausalShape(chunk_tokens=23, stack=HEADS)
@@ -26,13 +29,13 @@ def tokenizer(data):
     return Corpus.open(data).tokenizer
 
 
-def harness(tokenizer, shape=MEMORY, condition="own"):
+def harness(tokenizer, shape=MEMORY, condition="own", batch=None, chat=None):
     model = build_model(shape, tokenizer.get_vocab_size(), 0).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-    return Harness(model, tokenizer, condition, ChunkMemories(model))
+    return Harness(model, tokenizer, Scorer(model, condition, ChunkMemories(model), batch=batch), chat)
 
 
 def request(kind, *args, doc_id=0):
@@ -116,6 +119,50 @@ def test_written_text_is_that_of_generate(tokenizer, condition):
         whole = lm.model.generate(torch.tensor([kept], dtype=torch.long), max_new_tokens=6)[0].tolist()
         assert text == lm.text(whole[len(kept) :])
         assert lm.read["task"][i][0].memories[0] == len(kept) // T
+
+
+@pytest.mark.parametrize("condition", ["own", "none", "random"])
+def test_what_is_written_together_is_what_is_written_alone(tokenizer, condition):
+    alone, together = (harness(tokenizer, condition=condition, batch=batch) for batch in (1, 100))
+    first = alone.generate_until([request("generate_until", "the sea", {"until": [], "max_gen_toks": 12})])[0]
+    asked = [
+        request("generate_until", " ".join(WORDS[:n]), {"until": until, "max_gen_toks": 12}, doc_id=i)
+        for i, (n, until) in enumerate(((2, []), (9, []), (2, [first[4:6]]), (11, [first[4:6]]), (40, []), (0, [])))
+    ]
+    written, calls = alone.generate_until(asked), []
+    generate = together.model.generate
+    together.model.generate = lambda ids, **more: calls.append(len(ids)) or generate(ids, **more)
+    assert together.generate_until(asked) == written
+    assert len(calls) < len(asked) == sum(calls)
+    for i in range(len(asked)):
+        one, other = alone.read["task"][i][0], together.read["task"][i][0]
+        assert one.memories.tolist() == other.memories.tolist()[: len(one.memories)]
+        assert len(other.memories) == len(one.memories)
+
+
+def test_drawn_tokens_do_not_depend_on_what_is_asked_beside_them(tokenizer):
+    kwargs = {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    asked = [request("generate_until", " ".join(WORDS[:n]), kwargs) for n in (2, 9, 4)]
+    together = harness(tokenizer).generate_until(asked)
+    assert together == [harness(tokenizer).generate_until([one])[0] for one in asked]
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|end|>{{ m.role }}: {{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %} me:{% endif %}"
+)
+
+
+def test_a_chat_has_the_form_of_the_template_and_its_special_tokens(tokenizer):
+    chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    chat.chat_template = TEMPLATE
+    lm = harness(tokenizer, chat=chat)
+    prompt = lm.apply_chat_template([{"role": "user", "content": "the sea"}])
+    assert prompt == "<|end|>user: the sea me:"
+    assert lm._pairs([(prompt, " calm")])[0].ids[0] == END
+    assert END not in harness(tokenizer)._pairs([(prompt, " calm")])[0].ids  # in plain text it is text
+    history = [{"role": "user", "content": "the sea"}, {"role": "assistant", "content": "was"}]
+    assert lm.apply_chat_template(history, add_generation_prompt=False) == "<|end|>user: the sea<|end|>assistant: was"
 
 
 def test_writing_ends_at_a_stop_string_and_before_it(tokenizer):

@@ -6,7 +6,6 @@ from memory_models import HEADS, READING, SHAPES, TRANSFORMER, M, T, V, build, i
 from pairwise import one_of_each
 
 from memlm.errors import UsageError
-from memlm.evaluate import scoring
 from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted
 from memlm.loading import build_model
@@ -61,9 +60,15 @@ def test_greedy_is_true_where_the_text_is_what_the_model_would_write():
 def test_what_is_scored_together_never_changes_a_value(shape, condition, monkeypatch):
     model = build(shape)
     together = Scorer(model, condition, ChunkMemories(model)).score(TEXTS)
-    monkeypatch.setattr(scoring, "_TOKENS", 1)  # every piece by itself
-    alone = Scorer(model, condition, ChunkMemories(model)).score(TEXTS[::-1])[::-1]
-    assert [a.loglikelihood for a in together] == pytest.approx([b.loglikelihood for b in alone], abs=1e-4)
+    sizes, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda ids, **more: sizes.append(len(ids)) or forward(ids, **more))
+    for batch in (1, 3, 1000):
+        sizes.clear()
+        alone = Scorer(model, condition, ChunkMemories(model), batch=batch).score(TEXTS[::-1])[::-1]
+        assert [a.loglikelihood for a in together] == pytest.approx([b.loglikelihood for b in alone], abs=1e-4)
+        assert [a.greedy for a in together] == [b.greedy for b in alone]
+        assert max(sizes) <= batch
+        assert (max(sizes) > 1) == (batch > 1)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
 from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
+from memlm.objectives.symbols import symbols
 from memlm.train.held_out import evaluate
 
 X = IGNORED
@@ -44,13 +45,14 @@ def measured(model, corpus, config=QUICK):
     return [row for row in all_rows(model, corpus, config) if row["note"] is None]
 
 
-def value(rows, task, metric="token_accuracy", memory="own", mode=None, at=None):
-    return found(rows, task, metric, memory, mode, at)["value"]
+def value(rows, task, metric="token_accuracy", memory="own", mode=None, at=None, symbols=None):
+    return found(rows, task, metric, memory, mode, at, symbols)["value"]
 
 
-def found(rows, task, metric="token_accuracy", memory="own", mode=None, at=None):
+def found(rows, task, metric="token_accuracy", memory="own", mode=None, at=None, symbols=None):
     mode = mode or ("both" if task == "blank" else "teacher-forced")
-    wanted = {"task": task, "metric": metric, "memory": memory, "mode": mode, "at": at}
+    symbols = symbols or ("unseen" if task in ("recall", "needle") else None)
+    wanted = {"task": task, "metric": metric, "memory": memory, "mode": mode, "at": at, "symbols": symbols}
     (row,) = [r for r in rows if all(r[key] == item for key, item in wanted.items())]
     return row
 
@@ -88,7 +90,7 @@ def test_a_lookup_recalls_all_pairs_and_all_needles_and_is_nothing_without_its_m
             row = found(rows, task, at=at)
             assert row["value"] == row["value_ci"][1] == 1
             assert row["value_ci"][0] == wilson(1, row["examples"])[0]  # no example failed, of so many
-        parts = [row for row in rows if row["task"] == task and row["memory"] == "own" and row["at"] is not None]
+        parts = [r for r in rows if (r["task"], r["symbols"], r["memory"]) == (task, "unseen", "own") and r["group"]]
         assert [row["at"] for row in parts] == list(group)
         assert sum(row["tokens"] for row in parts) == found(rows, task)["tokens"]
 
@@ -97,7 +99,7 @@ def test_a_lookup_recalls_all_pairs_and_all_needles_and_is_nothing_without_its_m
 def test_a_guess_scores_chance(kind, which, corpus):
     torch.manual_seed(0)
     row = found(measured(verbatim(kind, corpus.vocab_size), corpus, replace(QUICK, examples=400)), "recall")
-    assert row["chance"] == 1 / Recall(corpus.vocab_size).symbols(C * T, T)
+    assert row["chance"] == 1 / (len(symbols(corpus.vocab_size, "unseen")) - (C - 1) * T // 2)
     assert row["chance_told"] == 1 / ((C - 1) * T // 2)
     low, high = row["value_ci"]
     assert 0 < low <= row[which] <= high < 3 * row[which]
@@ -125,6 +127,7 @@ def test_losses_are_those_of_the_evaluation_in_training(reader, corpus):
     rows = measured(model, corpus)
     for name in ("causal", "copy", "blank", "recall"):
         objective = build_objective(name, corpus.vocab_size)
+        objective = Recall(corpus.vocab_size, "unseen") if name == "recall" else objective
         windows = corpus.chunks("test", objective.window(C * T), limit=QUICK.examples).tokens
         for memory, options in (("own", {}), ("none", {"read": False})):
             expected = evaluate(model, objective, windows, T, torch.device("cpu"), **options)
@@ -155,6 +158,9 @@ def test_every_row_has_its_interval_its_memories_and_its_origin(corpus):
     assert told["causal", 2] == (2, 2, 2)
     assert told["copy", None] == told["blank", None] == (2, 2.5, 3)
     assert told["recall", None] == told["needle", 0] == (3, 3, 3)
+    assert {(row["task"], row["symbols"]) for row in rows if row["symbols"]} == {
+        (task, which) for task in ("facts", "recall", "needle") for which in ("unseen", "trained")
+    }
 
 
 def test_a_recurrent_model_reads_one_memory(corpus):
@@ -251,7 +257,7 @@ def test_the_table_shows_each_figure_once(corpus):
     table = access_table(measured(verbatim("copies", corpus.vocab_size), corpus)).splitlines()
     (free,) = [line.split("  ") for line in table if "copy, free" in line and "tokens right" in line]
     assert "100.00%" in [cell.strip() for cell in free]
-    assert len(table) == 2 + 11
+    assert len(table) == 2 + 14
 
 
 # The command

@@ -45,7 +45,7 @@ def figures(report) -> dict[str, dict[str, list[float]]]:
     access = {
         f"{row['task']}, {row['mode']}, {row['memory']}": [row["value"], *row["value_ci"]]
         for row in report["access"]
-        if row["metric"] == "cross_entropy" and row["at"] is None
+        if row["metric"] == "cross_entropy" and row["at"] is None and row["symbols"] != "trained"
     }
     attribution = {
         f"{row['text']}, {row['places']}, {row['metric']}": [row["value"], *row["value_ci"]]

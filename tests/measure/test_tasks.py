@@ -7,7 +7,7 @@ from handmade_models import C, T, text
 from memlm.errors import UsageError
 from memlm.measure.tasks import needle, recall, with_needles
 from memlm.nn.loss import IGNORED
-from memlm.objectives.recall import Recall
+from memlm.objectives.symbols import symbols
 
 X = IGNORED
 
@@ -26,8 +26,7 @@ def test_needles_by_hand():
 
 def test_needles_are_drawn_where_and_as_they_are_said_to_be():
     V, text_tokens = 60, (C - 1) * T
-    pairs, words = Recall(V), text(300, C * T, V)
-    keys = range(pairs.first, pairs.first + pairs.symbols(C * T, T))
+    words, drawn = text(300, C * T, V), set(symbols(V, "unseen").tolist())
     task = needle(words, T, V, 0)
     batch = task.batch
     assert batch.input_ids.shape == (300, text_tokens + 2)
@@ -36,14 +35,17 @@ def test_needles_are_drawn_where_and_as_they_are_said_to_be():
         key, value = ids[-2:]
         place = ids.index(key)
         assert key not in before
+        assert key != value
         assert ids[:-2] == [*before[:place], key, value, *before[place + 2 :]]
         assert place // T == task.group_BN[i, 0] == i % (C - 1)
         spots.add(place)
         asked.add(key)
         told.add(value)
     assert spots == set(range(0, text_tokens, 2))
-    assert asked == set(keys)
-    assert told == {key + len(keys) for key in keys}
+    assert asked == told == drawn
+    assert task.chance == 1 / (len(drawn) - 1)
+    trained = needle(words, T, V, 0, "trained").batch.input_ids[:, -2:]
+    assert not drawn & set(trained.flatten().tolist())
     assert torch.equal(needle(words, T, V, 0).batch.input_ids, batch.input_ids)
     assert not torch.equal(needle(words, T, V, 1).batch.input_ids, batch.input_ids)
     with pytest.raises(UsageError):

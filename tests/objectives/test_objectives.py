@@ -1,5 +1,7 @@
 """Every objective against tensors written out by hand, and combinations of them."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.objectives.facts import Facts
 from memlm.objectives.names import NAMES, parse
+from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
+from memlm.objectives.symbols import symbols
 
 X = IGNORED
 # For the text 5 6 7 ... in 4 chunks of 2: (window, what is read, what is scored, marked chunks, sources).
@@ -44,8 +48,6 @@ def test_by_hand(name):
 def test_recall_tells_pairs_and_asks_for_some_of_them():
     recall = build_objective("recall", V)
     batch = recall(torch.randint(0, V, (16, 32)), 8)
-    symbols = recall.symbols(32, 8)
-    assert symbols == 12
     for ids, labels, marks in zip(batch.input_ids, batch.labels, batch.marks, strict=True):
         told = {int(k): int(v) for k, v in ids[:24].view(-1, 2)}
         assert len(told) == 12  # no key twice
@@ -55,11 +57,29 @@ def test_recall_tells_pairs_and_asks_for_some_of_them():
         assert labels[:24].eq(X).all()
         assert labels[24:].tolist() == [t for _, v in asked for t in (X, int(v))]
         assert marks.tolist() == [False, False, False, True]
-    pairs = batch.input_ids.view(16, -1, 2)
-    assert (pairs >= V // 2).all()
-    assert (pairs[..., 0] < V // 2 + symbols).all()
-    assert (pairs[..., 1] >= V // 2 + symbols).all()
+        assert not told.keys() & set(told.values())  # so that a key is asked for in one way
+    assert set(batch.input_ids.unique().tolist()) == set(symbols(V).tolist())
     assert batch.sources is None
+
+
+@pytest.mark.parametrize("size", [300, 1024, 49_152])
+def test_a_quarter_of_all_ordinary_tokens_is_unseen_and_stays_so_in_other_vocabularies(size):
+    unseen, trained, training = (set(symbols(size, which).tolist()) for which in ("unseen", "trained", None))
+    assert not unseen & training
+    assert unseen | training == set(range(2, size))
+    assert trained < training
+    for measured in (unseen, trained):  # of like numbers, so that chance is alike
+        assert len(measured) / size == pytest.approx(0.25, abs=0.05)
+    assert unseen == {token for token in symbols(60_000, "unseen").tolist() if token < size}
+
+
+@pytest.mark.parametrize("which", ["unseen", "trained", None])
+def test_keys_and_values_are_drawn_from_the_symbols_that_are_named(which):
+    text = torch.full((8, 6 * 16), 2)
+    for make in (Recall, partial(Facts, kind=(3, True), seed=0)):
+        drawn = set(make(300, which=which)(text, 16).input_ids.unique().tolist()) - {0, 2}
+        assert drawn <= set(symbols(300, which).tolist())
+        assert len(drawn) > 50
 
 
 @pytest.mark.parametrize("kind", [(2, False), (3, False), (3, True)])
@@ -83,11 +103,12 @@ def test_facts_are_told_in_every_remembered_chunk_and_asked_for_afterwards(kind)
             assert differing == kind[1]
 
 
-def test_facts_of_a_context_have_different_keys_of_the_whole_vocabulary():
+def test_facts_of_a_context_have_different_keys_of_all_symbols():
     batch = Facts(V, (2, False))(torch.full((4, 65 * 4), 2), 4, remembered=64)
     keys = batch.input_ids[:, : 64 * 4].view(4, 64, 4)[..., :2]  # where a chunk has room for its fact alone
     assert all(len(set(map(tuple, row.tolist()))) == 64 for row in keys)
-    assert set(range(2, V)) == set(batch.input_ids.unique().tolist())
+    told = batch.input_ids[:, : 64 * 4]
+    assert set(told.unique().tolist()) == set(symbols(V).tolist())
 
 
 def test_a_quotation_goes_on_as_the_text_did():

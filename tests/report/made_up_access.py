@@ -25,6 +25,7 @@ def row(model, task, metric, memory, value, *, mode="teacher-forced", group=None
         "kind": "memory",
         "reader": "slots",
         "task": task,
+        "symbols": "unseen" if task in ("recall", "needle") else None,
         "chunk_tokens": T,
         "mode": mode,
         "metric": metric,

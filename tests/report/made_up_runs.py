@@ -100,6 +100,7 @@ def result(model, encoder, training, decoder, accuracy, exact, nats, *, tokens=T
         top = 1.0 if name in ("token_accuracy", "exact_match") else math.inf
         row |= {name: value, f"{name}_ci": [value - wide, min(top, value + wide)]}
     row["accuracy_by_position"] = [round(float(a), 5) for a in np.clip(accuracy + wobble + bend, 0, 1)]
+    row["independent_chunks"] = 1024.0
     return row | {
         "memory_bytes": memory_dim * 4.0,
         "capacity_bits": memory_dim * 32,

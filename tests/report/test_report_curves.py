@@ -7,8 +7,10 @@ from made_up_runs import result, write_measurement
 from test_report_page import Outline, page_of
 
 from memlm.report.figures import draw
+from memlm.report.leaderboard import write_leaderboard
 from memlm.report.page import make_report
-from memlm.report.plots import bits_along, comparable
+from memlm.report.plots import bits_along, by_budget, comparable
+from memlm.report.ranking import rankings
 from memlm.report.reading import read_runs
 
 
@@ -95,3 +97,49 @@ def test_the_page_draws_them_and_tells_what_needs_no_probe(folders):
     assert section.count("free-running") == 2  # each under its length
     assert "0.750<small>0.250–1.000</small>" in section
     assert "Without a probe" not in page_of(folders[1])
+
+
+def by_family(bits: dict[str, float]) -> dict[str, dict[str, object]]:
+    return {
+        name: {"usable_bits_per_token": x, "usable_bits_per_token_ci": [x - 0.1, x + 0.1]} for name, x in bits.items()
+    }
+
+
+def test_what_families_of_probes_do_not_agree_on_is_told(tmp_path):
+    told = {"protocol": 2, "part": "test", "family": "slots", "learnt": True, "last_doubling": 0.25}
+    rows = [
+        theirs("better", "causal", 5.0, 16, 30) | told | {"families": by_family({"linear": 0.6, "slots": 1.0})},
+        theirs("worse", "causal", 5.2, 16, 30) | told | {"families": by_family({"linear": 0.7, "slots": 0.7})},
+        theirs("old", "causal", 4.0, 16, 30),  # of no protocol that is told: never in their table
+    ]
+    tables = rankings(read_runs([write(tmp_path / "m", rows)]))
+    assert [[row["model"] for row in table.rows] for table in tables] in (
+        [["better", "worse"], ["old"]],
+        [["old"], ["better", "worse"]],
+    )
+    (table,) = (table for table in tables if len(table.rows) == 2)
+    assert table.disagreement == "Other families of probes put worse before better (linear)."
+    write_leaderboard([tmp_path / "m"], tmp_path / "board.md")
+    text = (tmp_path / "board.md").read_text()
+    assert table.disagreement in text
+    assert "linear 0.60, slots 1.00" in text
+
+
+def test_budget_curves_are_drawn_with_their_twins(tmp_path):
+    folder = write(tmp_path / "m", [row for row in ROWS if row["chunk_tokens"] == 16])
+    curves = [
+        {"model": model, "training": training, "chunk_tokens": 16, "family": family, "train_chunks": chunks}
+        | {"usable_bits_per_token": chunks / 1e5, "usable_bits_per_token_ci": [0.0, 1.0]}
+        for model, training in (("other", "causal"), ("other-untrained", "untrained"))
+        for family, budgets in (("slots", (65_536,)), ("linear", (1024, 4096, 65_536)))
+        for chunks in budgets
+    ]
+    report = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(report | {"curves": curves}))
+    (run,) = read_runs([folder]).measurement
+    lines = by_budget(run, {"other": "#0072b2"}).lines
+    assert [(line.label, line.dash != "-", line.x) for line in lines] == [
+        ("other", False, [1024, 4096, 65_536]),
+        ("", True, [1024, 4096, 65_536]),
+    ]
+    assert "by the chunks that it learnt from" in page_of(folder)

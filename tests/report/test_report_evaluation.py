@@ -21,7 +21,7 @@ def row(condition, value, difference=None, *, task="memlm_needle", metric="acc",
         "value": value,
         "value_ci": [value - 0.05, value + 0.05],
         "n": 1234,
-        "against": None if difference is None else "runs <one> own",
+        "difference_of": None if difference is None else f"own - {condition}",
         "difference": difference,
         "difference_ci": None if difference is None else [difference - 0.04, difference + 0.04],
         "memories_min": 0,
@@ -34,9 +34,9 @@ def row(condition, value, difference=None, *, task="memlm_needle", metric="acc",
 
 ROWS = [
     row("own", 0.525),
-    row("none", 0.25, -0.275),
-    row("random", 0.31, -0.215),
-    row("base", 0.875, 0.35),
+    row("none", 0.25, 0.275),
+    row("random", 0.31, 0.215),
+    row("base", 0.875, -0.35),
     row("own", 2.345, task="memlm_text", metric="bits_per_byte"),
 ]
 
@@ -52,8 +52,8 @@ def test_every_row_is_told_with_interval_difference_and_memories(tmp_path):
     told = section(page, "Tasks")
     assert "<h1>What are memories worth in tasks?</h1>" in page
     assert "memlm_needle acc, % runs <one> own memories 52.5 47.5–57.5 – 0–3 mean 1.50 1,234" in told
-    assert "runs <one> no memories 25.0 20.0–30.0 −27.5 −31.5…−23.5 0 1,234" in told
-    assert "runs <one> base model, all tokens 87.5 82.5–92.5 35.0 31.0–39.0 0 1,234" in told
+    assert "runs <one> no memories 25.0 20.0–30.0 27.5 23.5–31.5 0 1,234" in told
+    assert "runs <one> base model, all tokens 87.5 82.5–92.5 −35.0 −39.0…−31.0 0 1,234" in told
     assert "memlm_text bits_per_byte runs <one> own memories 2.345 2.295–2.395 –" in told
     assert "<one>" not in page
     assert ENVIRONMENT["commit"] in section(page, "Where the numbers come from")

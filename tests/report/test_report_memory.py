@@ -72,6 +72,26 @@ def test_the_table_shows_the_numbers_of_the_rows_and_names_chance(tmp_path):
     assert page.count("<svg") == 3
 
 
+@pytest.mark.parametrize("told", [{"symbols": "trained"}, {}])
+def test_look_ups_of_trained_symbols_stand_beside_and_decide_nothing(told, tmp_path):
+    """What rows of an earlier version leave untold are symbols that were trained."""
+
+    def trained(row):
+        drawn = row["task"] in ("recall", "needle")
+        return {k: v for k, v in row.items() if k != "symbols"} | told if drawn else row
+
+    unseen, learnt = rows_of("one", recall=0.41, needle=0.31), map(trained, rows_of("one", recall=0.83, needle=0.73))
+    both = [*(row for row in learnt if row.get("symbols", "trained") == "trained"), *unseen]
+    write_access(tmp_path / "m", both)
+    (model,) = settings_of(read_runs([tmp_path / "m"]))[0]
+    for task, share in (("recall", 0.41), ("needle", 0.31)):
+        assert model.access(task, "own").value == share  # pyright: ignore[reportOptionalMemberAccess]
+        assert model.access(f"{task}, trained symbols", "own").value == share + 0.42  # pyright: ignore[reportOptionalMemberAccess]
+    words = section(page_of(tmp_path / "m"), "Access to memory")
+    assert "recall, trained sym" in words
+    assert all(figure in words for figure in ("41.00", "83.00", "31.00", "73.00"))
+
+
 def test_seeds_are_one_row_with_their_mean_and_range(page):
     table = re.search(r'<table class="access">.*?</table>', page, re.DOTALL)
     assert table
@@ -159,7 +179,7 @@ def test_missing_pieces_leave_no_empty_sections(tmp_path):
     assert "Efficiency" not in page
     assert "<svg" not in page
     page = page_of(write_measurement(tmp_path / "r", ROWS[:3]), write_run(tmp_path / "t"))
-    for title in ("Access to memory", "What the paper claims", "Efficiency"):
+    for title in ("Access to memory", "Efficiency"):
         assert title not in page
 
 

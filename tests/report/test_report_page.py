@@ -242,7 +242,10 @@ def test_the_command_loads_no_torch_and_prints_one_object(tmp_path):
 
 def test_rows_of_the_fixture_have_the_keys_of_a_real_measurement():
     scores = ChunkScores(np.ones(4), np.ones((4, 3), bool), np.zeros((4, 3), int))
-    keys = retention_figures(scores, scores, 9, np.ones(4), 2, 0).keys() | storage_figures([b"a"], 3, 9, 2).keys()
+    keys = (
+        retention_figures([scores], [scores], 9, np.ones(4), 2, np.arange(4), 0).keys()
+        | storage_figures([b"a"], 3, 9, 2).keys()
+    )
     assert keys <= result(*ROWS[1]).keys()
 
 
