@@ -16,6 +16,7 @@ from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.nn.config import StackConfig
 from memlm.ranges import Checked, Natural, Positive
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
+from memlm.train.table import Run, train_table
 
 # One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
 # minutes: the stacks of the paper's models have half the MLP of their presets.
@@ -26,17 +27,15 @@ CONTEXTS = 1024, 4096, 16384  # whose cost is measured ...
 COST_SECONDS = 60.0  # ... as far as a side gets in so long
 SEEDS = 3  # of the tables of `--full`
 
-Run = TrainConfig | Curriculum
-
 
 def runs() -> dict[str, TrainConfig]:
     """What tells C1 and C2: our autoencoder, the paper's, and language models on the same stacks."""
     return {
         "slots": replace(presets.slots(), steps=800),
-        "mixer": _small(presets.mixer()),
-        "transformer": _small(presets.transformer()),
-        "causal-mixer": _small(presets.causal_mixer()),
-        "causal-transformer": _small(presets.causal_transformer()),
+        "mixer": small(presets.mixer()),
+        "transformer": small(presets.transformer()),
+        "causal-mixer": small(presets.causal_mixer()),
+        "causal-transformer": small(presets.causal_transformer()),
     }
 
 
@@ -109,14 +108,15 @@ def demo(config: Demo) -> dict[str, Any]:
     data = config.out / "data"
     prepare(Prepare(source=config.source, out=data, seed=config.seed))
     ui.say("2/6 autoencoders, whose embedding shall hold the text, and causal language models")
-    seconds = _train_all(config, runs(), config.seed)
+    seconds = train_table(runs(), config.out, data=data, seed=config.seed, scale=config.scale)
     ui.say("3/6 what each embedding holds: a fresh decoder of the same budget for each, and controls")
     probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
     wanted = MeasureConfig(probe=probe, chunks=1024, seed=config.seed)
     report = measure([str(config.out / name) for name in runs()], data, config.out / "retention", wanted)
     ui.say("4/6 memory models, and what they get from their memories")
     named = _memory_runs(config)
-    seconds |= {name: s for seed, some in named.items() for name, s in _train_all(config, some, seed).items()}
+    for seed, some in named.items():
+        seconds |= train_table(some, config.out, data=data, seed=seed, scale=config.scale)
     models = [str(config.out / name) for some in named.values() for name in some]
     models.append(str(config.out / "memory-curriculum" / "autoencoder"))  # what its encoder could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
@@ -157,34 +157,9 @@ def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
     return named
 
 
-def _train_all(config: Demo, named: dict[str, Any], seed: int) -> dict[str, float]:
-    """Train what is not trained yet; seconds by name."""
-    from memlm.train.curriculum import train_curriculum
-    from memlm.train.loop import train
-
-    data, seconds = config.out / "data", {}
-    for name, run in named.items():
-        if isinstance(run, Curriculum):
-            run = run.each(data=data, seed=seed)
-            run = replace(run, stages={stage: _scaled(one, config.scale) for stage, one in run.stages.items()})
-            summary = train_curriculum(run, config.out / name, resume=True)
-            seconds[name] = sum(stage["train_seconds"] for stage in summary["stages"].values())
-        else:
-            run = _scaled(replace(run, data=data, seed=seed), config.scale)
-            seconds[name] = train(run, config.out / name, resume=True)["train_seconds"]
-    return seconds
-
-
-def _small(config: TrainConfig) -> TrainConfig:
+def small(config: TrainConfig) -> TrainConfig:
     """A paper's model at the demo's size."""
     config = replace(config, steps=100, batch=32, optim=MUON)
     stacks = {f.name: f for f in fields(config.model) if f.type in (StackConfig, "StackConfig")}
     smaller = {name: replace(getattr(config.model, name), expansion=2) for name in stacks}
     return replace(config, model=replace(config.model, **smaller))
-
-
-def _scaled(config: TrainConfig, scale: float) -> TrainConfig:
-    """A share of a run's steps; held-out figures five times on the way."""
-    steps = max(1, round(config.steps * scale))
-    every = max(1, steps // 5)
-    return replace(config, steps=steps, eval_every=every, eval_chunks=256, checkpoint_every=every)

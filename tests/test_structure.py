@@ -16,7 +16,7 @@ ASKED = {
     ("pretrained/soft.py", "EncoderShape"): "the same",
     ("bench/step.py", "StackConfig"): "every stack of a shape, whatever it is called, is made narrower",
     ("cli/train.py", "Curriculum"): "a preset is a run or several",
-    ("demo.py", "Curriculum"): "the same",
+    ("train/table.py", "Curriculum"): "the same",
 }
 ROOMS = "models", "readers", "memory", "decoding", "pretrained", "nn"
 

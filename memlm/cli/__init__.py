@@ -15,6 +15,7 @@ from memlm.errors import MemlmError, not_installed, of_the_system
 
 COMMANDS = {
     "demo": "the whole story on a small real corpus: prepare, train, measure, report",
+    "claims": "the paper's claims, each judged by its rule: prepare, train, measure, decide",
     "prepare": "a file, folder, Hugging Face data set or named corpus -> tokenizer and packed tokens",
     "train": "train an autoencoder or a causal language model from a preset, resumable",
     "measure": "how much of its input an embedding still holds: of a model, or of vectors from anywhere",

@@ -17,6 +17,7 @@ BRIDGES = {  # which take a memory apart again
     "repeat": "memlm.memory.bridge:Repeat",
     "unroll": "memlm.memory.bridge:Unroll",
     "slots": "memlm.memory.bridge:SlotsBridge",
+    "slots-noise": "memlm.memory.bridge:NoisySlotsBridge",
 }
 
 

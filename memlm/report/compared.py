@@ -72,6 +72,20 @@ class Model:
         """A figure of access to memory, over all places."""
         return self.figures.get((task, memory, metric, mode, None, None))
 
+    def by_seed(
+        self, task: str, memory: str, metric: str = "token_accuracy", mode: str | None = None
+    ) -> dict[int, float]:
+        """The same of every seed that has it; without a mode it is that of the first row."""
+        found: dict[int, float] = {}
+        for one in self.seeds:
+            for row in one.rows:
+                same = (row["task"], row["memory"], row["metric"], row["group"]) == (task, memory, metric, None)
+                value = figure_of(row, "value")
+                if same and mode in (None, row["mode"]) and value is not None:
+                    seed = one.run.config.get("seed") if one.run else row.get("seed")
+                    found.setdefault(seed or 0, value)
+        return found
+
     def curve(self, task: str, metric: str, memory: str, group: str) -> list[tuple[int, Told]]:
         """A figure of access at every place of a kind (chunk, distance, depth)."""
         wanted = (task, memory, metric, None, group)

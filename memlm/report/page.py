@@ -9,8 +9,7 @@ from markupsafe import Markup
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
 from memlm.locks import one_writer
-from memlm.report import choose, compared, lineage, views
-from memlm.report.claims import claims
+from memlm.report import choose, claims, compared, lineage, views
 from memlm.report.figures import inline_svg, png
 from memlm.report.plots import charts_of
 from memlm.report.ranking import rankings
@@ -36,7 +35,7 @@ def make_report(runs: Runs) -> Report:
         "charts": charts_of(runs, settings, models, series),  # by section
         "headline": best,
         "samples": next((found for run in sampled if (found := choose.samples_to_show(run))), []),
-        "claims": claims(runs, settings),
+        "claims": claims.claims(runs, settings),
         "rankings": rankings(runs),
     }
 
@@ -44,7 +43,7 @@ def make_report(runs: Runs) -> Report:
 def render(report: Report) -> str:
     """The page as text: no scripts, no references to anything outside it; what is not ours is escaped."""
     env = templates(escape=True)
-    for room in (views, choose, lineage, compared):
+    for room in (views, choose, lineage, compared, claims):
         env.globals.update({name: thing for name, thing in vars(room).items() if not name.startswith("_")})
     css = Markup(files("memlm.report").joinpath("templates/page.css").read_text("utf-8"))
     return env.get_template("page.html.j2").render(**report, css=css, svg=lambda chart: Markup(inline_svg(chart)))

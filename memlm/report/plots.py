@@ -180,7 +180,8 @@ def by_budget(run: Run, colours: Colours) -> Panel:
         line = Line(colour=colours.get(name, MUTED), marker="o", size=3.5, **look)
         lines += [_curve(sorted(points), line)] if len(points) > 1 else []
     axes: dict[str, Any] = {"xlabel": "chunks that the probe learnt from", "ylabel": "usable bits per token"}
-    return Panel(lines=lines, axes=axes | {"xscale": "log"}, forms={"y": "{:g}".format}, rules=[("y", 0)])
+    axes |= {"xscale": "log", "xticks": _ticks(lines)}
+    return Panel(lines=lines, axes=axes, forms={"x": "{:,.0f}".format, "y": "{:g}".format}, rules=[("y", 0)])
 
 
 def by_chunk(setting: Setting, colours: Colours) -> Panel:

@@ -20,6 +20,7 @@ _FILES: dict[str, tuple[str, set[str]]] = {
     "attribution": ("attribution.json", {"model", "text", "places", "against", "figure", "metric", "value"}),
     "evaluation": ("eval.json", {"task", "metric", "model", "condition", "value", "n"}),
     "benchmark": ("memory.json", set()),
+    "experiment": ("experiment.json", {"experiment", "case", "figure", "seed", "value"}),
 }
 _TEXT = {
     "model",

@@ -46,6 +46,7 @@ class Runs(NamedTuple):
     attribution: list[Run]  # what single tokens owe to memories
     evaluation: list[Run]  # tasks of lm-eval (memlm eval)
     benchmark: list[Run]  # what contexts cost (memlm bench memory)
+    experiment: list[Run]  # what memlm claims measured beside the claims
     training: list[Run]  # memlm train
 
     @property

@@ -37,6 +37,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
     few = ["--probe.steps", "1", "--probe.train-chunks", "20", "--chunks", "4", "--no-access"]
     return {
         "demo": ["demo", "--source", rows, "--out", "OUT", "--scale", "1e-9"],
+        "claims": ["claims", "--source", rows, "--out", "OUT", "--scale", "1e-9", "--only", "C2"],
         "prepare": ["prepare", rows, "--out", "OUT", "--vocab-size", "300"],
         "train slots": ["train", "slots", *text, "--steps", "1", "--batch", "2", "--device", "cpu"],
         "train memory-curriculum": ["train", "memory-curriculum", *text],

@@ -17,7 +17,6 @@ from test_report_page import OUTSIDE, Outline, page_of
 
 from memlm.errors import UsageError
 from memlm.measure.access import _TOLD
-from memlm.report.claims import claims
 from memlm.report.compared import settings_of
 from memlm.report.figures import draw
 from memlm.report.lineage import decoder_steps, unseeded
@@ -32,15 +31,6 @@ def section(page: str, title: str) -> str:
     start = page.find(f"<h2>{title}</h2>")
     words = " ".join(Outline(page[start : page.index("</section>", start)]).words) if start >= 0 else ""
     return re.sub(r"[ \n]+", " ", words)
-
-
-def judged(folder) -> dict[str, list]:
-    runs = read_runs([folder])
-    told: dict[str, list] = {}
-    for claim in claims(runs, settings_of(runs)):
-        if claim.holds is not None:
-            told.setdefault(claim.name, []).append(claim)
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -138,87 +128,6 @@ def test_what_was_not_asked_has_no_column_and_says_why(tmp_path):
     assert "blank copy" not in words
 
 
-def test_claims_are_told_with_their_numbers_and_limits(page):
-    words = section(page, "What the paper claims, and what these runs say")
-    assert "C4 Causal training alone" in words
-    assert "copies 33.40\u202f% (33.40–33.40) of tokens with its memories and 33.30\u202f%" in words
-    assert "(mean of 2 seeds)" in words
-    assert "after as many causal tokens" in words
-    assert "After 1,000 decoder steps" in words
-
-
-def test_c4_needs_a_trainable_encoder_and_weighs_what_it_holds(tmp_path):
-    write_memory_run(tmp_path / "free")
-    write_memory_run(tmp_path / "frozen", frozen=True, start="nowhere")
-    write_access(tmp_path / "m", rows_of("free", copy=0.334), rows_of("frozen", copy=0.334))
-    (told,) = judged(tmp_path)["C4"]
-    assert told.holds
-    assert "not measured" in told.says
-    rows = [result(*ROWS[4]), result("free", "slots", "memory-model", "fresh", 0.2, 0.0, 4.0)]
-    report = {"results": rows, "samples": [], "environment": {}, "config": {}}
-    (tmp_path / "m" / "results.json").write_text(json.dumps(report))
-    (told,) = judged(tmp_path)["C4"]
-    assert told.holds
-    assert "2.47" in told.says  # (5.71 - 4) / ln 2
-    rows[1]["usable_bits_per_token"] = 0.6 * rows[0]["usable_bits_per_token"]
-    (tmp_path / "m" / "results.json").write_text(json.dumps(report))
-    assert not judged(tmp_path)["C4"][0].holds
-
-
-@pytest.mark.parametrize(
-    ("figures", "holds"),
-    [({}, True), ({"blank": 0.94}, False), ({"recall": 0.94}, False), ({"loss": 3.58}, False), ({"loss": 3.4}, True)],
-)
-def test_c5_holds_by_its_limits(tmp_path, figures, holds):
-    write_memory_run(tmp_path / "causal")
-    write_memory_run(tmp_path / "both", "causal+0.5*blank")
-    write_access(tmp_path / "m", rows_of("causal", loss=3.5, copy=0.4), rows_of("both", **{"loss": 3.52} | figures))
-    found = judged(tmp_path)
-    assert [claim.holds for claim in found["C5"]] == [holds]
-    assert not found["C4"][0].holds  # 40 % of copies with memory, 33 % without
-
-
-def test_c5_is_left_out_without_an_equal_causal_budget_or_shape(tmp_path):
-    write_memory_run(tmp_path / "causal", steps=500)
-    write_memory_run(tmp_path / "both", "causal+0.5*blank")
-    write_access(tmp_path / "m", rows_of("causal"), rows_of("both"))
-    assert "C5" not in judged(tmp_path)
-    write_memory_run(tmp_path / "other", model={"reader": "vector"})
-    write_access(tmp_path / "m", rows_of("causal"), rows_of("both"), rows_of("other"))
-    assert "C5" not in judged(tmp_path)
-
-
-def test_c6_compares_at_equal_decoder_steps_on_the_same_encoder(tmp_path):
-    write_curriculum(tmp_path / "curriculum", steps=500)
-    frozen = {"frozen": True, "start": "curriculum/autoencoder"}
-    write_memory_run(tmp_path / "same", "causal+0.5*blank", **frozen)
-    write_memory_run(tmp_path / "short", "causal+0.5*blank", steps=500, **frozen)
-    write_memory_run(tmp_path / "task", "blank", **frozen)
-    write_memory_run(tmp_path / "elsewhere", "causal+0.5*blank", frozen=True, start="other")
-    names = ("same", "short", "task", "elsewhere")
-    write_access(tmp_path / "m", rows_of("curriculum", blank=0.9), *(rows_of(name, blank=0.7) for name in names))
-    (told,) = judged(tmp_path)["C6"]
-    assert told.holds
-    assert "<b>same</b>" in told.says
-    assert "the same frozen encoder" in told.says
-    write_access(tmp_path / "m", rows_of("curriculum", blank=0.9), rows_of("same", blank=0.895))
-    assert not judged(tmp_path)["C6"][0].holds
-
-
-@pytest.mark.parametrize(("recall", "holds"), [(0.03, True), (0.6, False)])
-def test_c6_is_about_all_that_is_asked_from_memory(tmp_path, recall, holds):
-    objective = "causal+0.5*blank+recall"
-    write_curriculum(tmp_path / "curriculum", steps=500, objective=objective)
-    write_memory_run(tmp_path / "direct", objective, frozen=True, start="curriculum/autoencoder")
-    models = rows_of("curriculum", blank=0.9, recall=0.6), rows_of("direct", blank=0.7, recall=recall)
-    write_access(tmp_path / "m", *models)
-    (told,) = judged(tmp_path)["C6"]
-    assert told.holds == holds
-    assert "of a blank copy" in told.says
-    assert "of values" in told.says
-    assert "million causal tokens" in told.says
-
-
 def test_a_curriculum_is_known_by_its_name_its_stages_and_what_they_started_from(tmp_path):
     for name in ("a-seed0", "a-seed1"):
         write_curriculum(tmp_path / name)
@@ -270,7 +179,7 @@ def test_missing_pieces_leave_no_empty_sections(tmp_path):
     assert "Efficiency" not in page
     assert "<svg" not in page
     page = page_of(write_measurement(tmp_path / "r", ROWS[:3]), write_run(tmp_path / "t"))
-    for title in ("Access to memory", "What the paper claims", "Efficiency"):
+    for title in ("Access to memory", "Efficiency"):
         assert title not in page
 
 
@@ -340,17 +249,3 @@ def test_names_with_dollars_and_of_any_script_are_drawn_as_they_are(tmp_path):
     for chart in make_report(read_runs([tmp_path]))["charts"]["access"][1:]:
         assert [text.get_text() for text in draw(chart).legends[0].get_texts()][:4] == names
     assert unescape((tmp_path / "p.html").read_text()).count("a$\\foo$") >= 4
-
-
-def test_a_title_of_a_claim_carries_its_number_and_what_nothing_decides_is_said(tmp_path):
-    write_memory_run(tmp_path / "causal")
-    write_memory_run(tmp_path / "both", "causal+0.5*blank")
-    write_access(tmp_path / "m", rows_of("causal", loss=3.5, copy=0.4), rows_of("both", loss=3.56))
-    c5 = judged(tmp_path)["C5"][0]
-    assert c5.holds
-    assert "+1.7\u202f% of causal loss" in c5.title
-    words = section(page_of(tmp_path), "What the paper claims, and what these runs say")
-    assert "C6 A curriculum over a frozen encoder is ahead at equal steps" in words
-    assert words.rstrip().endswith("not decided")
-    done = write_report([tmp_path], tmp_path / "p.html")
-    assert [claim["holds"] for claim in done["claims"]] == [False, True, None]

@@ -1,0 +1,54 @@
+"""What an embedding holds of each place of a chunk: usable bits by place, as a share of a token's entropy (C7)."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from memlm.claims.symbols import OLDER, entropy
+from memlm.data.corpus import Corpus
+from memlm.measure.config import ProbeConfig
+from memlm.measure.embeddings import embed
+from memlm.measure.encoders import Encoder
+from memlm.measure.families import FITS
+from memlm.measure.probe import Probe, lesson
+
+PART = "test"
+
+
+def usable_by_place(encoder: Encoder, corpus: Corpus, probe: ProbeConfig, cache: Path, chunks: int) -> dict[str, Any]:
+    """Usable bits of every place by each family of probes: family -> [T], of the test chunks."""
+    T = encoder.chunk_tokens or 0
+    held_NT, _ = corpus.chunks(PART, T, chunks)
+    learnt = corpus.sample("train", T, max(probe.train_chunks))
+    one = lesson(learnt.tokens, learnt.document, corpus.vocab_size, probe.seed)
+    held_NM, learnt_NM = embed(encoder, held_NT, cache), embed(encoder, learnt.tokens, cache)
+    nothing = _bits(Probe(held_NM[:1], one.known_TV), held_NM, held_NT)
+    device = torch.device("cpu")
+    return {
+        family: nothing - _bits(FITS[family](learnt_NM, one, device, probe, encoder.name).to(device), held_NM, held_NT)
+        for family in probe.families
+    }
+
+
+def places_rows(encoder: Encoder, case: str, bits: dict[str, np.ndarray], **told: Any) -> list[dict[str, Any]]:
+    """Rows of E14: the share of older tokens, and of the last one, by each family."""
+    parts = {"older tokens": slice(None, -OLDER), "last token": slice(-1, None)}
+    who = {"experiment": "E14", "case": case, "training": encoder.training, **told}
+    return [
+        {**who, "figure": f"{what}, {family}", "value": float(bits_T[places].mean()) / entropy(), "unit": "share"}
+        for what, places in parts.items()
+        for family, bits_T in bits.items()
+    ]
+
+
+@torch.inference_mode()
+def _bits(probe: Probe, memories_NM: np.ndarray, tokens_NT: np.ndarray) -> np.ndarray:
+    """Mean cross-entropy of every place, bits [T]."""
+    logits_NTV = probe(torch.from_numpy(np.array(memories_NM)))
+    labels_NT = torch.from_numpy(tokens_NT.astype(np.int64))
+    nats_NT = F.cross_entropy(logits_NTV.transpose(1, 2), labels_NT, reduction="none")
+    return nats_NT.mean(0).double().numpy() / math.log(2)

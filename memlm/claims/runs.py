@@ -1,0 +1,115 @@
+"""The runs that the rules need, of one seed, at small sizes: presets and what differs from them, by name.
+
+Names tell the chunk length where there are two. `full` steps are such that all of it takes about an hour on two cores.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from memlm import presets
+from memlm.demo import MUON, small
+from memlm.memory.encoder_shape import EncoderShape
+from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape
+from memlm.nn.config import StackConfig
+from memlm.readers.config import VectorReader
+from memlm.train.config import Curriculum, TrainConfig
+from memlm.train.table import Run
+
+AUTOENCODER, SAME = "slots-16", "mixer-16"
+_SHORT = 100  # steps of the causal encoder that is trained ...
+_LONGER = (1, 3, 10)  # ... so many times as long
+_LAYERS = (1, 4)  # beside the two that all have
+
+
+def retention() -> dict[str, Run]:
+    """C1, C2, C4: autoencoders and causal encoders of 16 tokens; one of the paper's encoder, and what E3 asks."""
+    paper = cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder)
+    twin = AutoencoderShape(
+        chunk_tokens=16, memory_dim=256, memory_norm=False, encoder=paper.stack, decoder=paper.stack
+    )
+    autoencoder = presets.memory_curriculum().stages["autoencoder"]
+    runs: dict[str, Run] = {
+        AUTOENCODER: autoencoder,
+        SAME: TrainConfig(model=twin, steps=350, batch=64, optim=MUON),
+    }
+    return runs | {f"causal-16-x{times}": causal(paper.stack, _SHORT * times) for times in _LONGER}
+
+
+def layers() -> dict[str, Run]:
+    """E3: the causal encoder of other depths."""
+    stack = cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder).stack
+    return {f"causal-16-{n}-layer": causal(replace(stack, layers=n), _SHORT) for n in _LAYERS}
+
+
+def causal(stack: StackConfig, steps: int, *, batch: int = 64, tokens: int = 16) -> TrainConfig:
+    """A language model whose last hidden state is looked at."""
+    shape = CausalShape(chunk_tokens=tokens, stack=stack)
+    return TrainConfig(model=shape, objective="causal", steps=steps, batch=batch, optim=MUON)
+
+
+def long(*, others: bool) -> dict[str, Run]:
+    """C2 and C1 at 64 tokens."""
+    causals = {"causal-mixer": presets.causal_mixer, "causal-transformer": presets.causal_transformer}
+    return {"slots": presets.slots(), **({name: small(make()) for name, make in causals.items()} if others else {})}
+
+
+def memory(autoencoder: Path) -> dict[str, Run]:
+    """C4 to C6: the paper's on next tokens alone; ours by curriculum, on next tokens alone, and directly."""
+    stages = presets.memory_curriculum().stages
+    read = replace(stages["read"], start=autoencoder)
+    last = replace(stages["combined"], start=autoencoder, shrink_perturb=0.0)
+    return {
+        "memory-vector": presets.memory_vector(),
+        "memory-curriculum": Curriculum(stages={"read": read, "combined": stages["combined"]}),
+        "memory-causal": replace(last, objective="causal"),
+        "memory-direct": replace(last, steps=last.steps + read.steps),
+    }
+
+
+def symbols() -> dict[str, Run]:
+    """C7: both kinds of causal stack, and an autoencoder, on the source of E14."""
+    autoencoder = replace(presets.slots(), model=replace(presets.SLOTS, chunk_tokens=16, memory_dim=128))
+    kinds = {
+        "symbols-transformer": StackConfig(kind="transformer", width=128, layers=1, heads=4),
+        "symbols-mixer": StackConfig(kind="mixer", width=128, layers=1, kernel=4),
+    }
+    runs: dict[str, Run] = {name: causal(stack, 300) for name, stack in kinds.items()}
+    return {"symbols-slots": replace(autoencoder, steps=150, batch=128), **runs}
+
+
+def codes() -> dict[str, Run]:
+    """E10: an autoencoder of text and one of uniform random tokens, otherwise alike."""
+    text = replace(presets.memory_curriculum().stages["autoencoder"], objective="autoencode")
+    return {"codes-text": text, "codes-random": replace(text, objective="noise")}
+
+
+def precision() -> dict[str, Run]:
+    """E11: what is beside `slots`: the same with noise on its memories in training."""
+    base = presets.slots()
+    return {"slots-noise": replace(base, model=replace(base.model, bridge="slots-noise"))}
+
+
+def design(autoencoder: Path) -> dict[str, Run]:
+    """E9: positions and readers, each trained directly over the same frozen autoencoder."""
+    direct = cast(TrainConfig, memory(autoencoder)["memory-direct"])
+    shape = cast(MemoryShape, direct.model)
+    runs: dict[str, Run] = {
+        f"design-{scheme}": replace(direct, model=replace(shape, positions=scheme))
+        for scheme in ("original", "variable", "fixed")
+    }
+    vector = replace(direct, model=replace(shape, reader=VectorReader()), frozen=("encoder",))
+    return runs | {"design-vector": vector}
+
+
+def oracles() -> dict[str, Run]:
+    """E12: where the oracle's memory stands, and how wide it is."""
+    base = presets.memory_oracle()
+    shape = cast(OracleShape, base.model)
+    return {
+        f"oracle-{given}-{width}": replace(
+            base, model=replace(shape, given=given, encoder=replace(shape.encoder, memory_dim=width))
+        )
+        for given in ("token", "embedding", "sum")
+        for width in (8, 32, 128)
+    }

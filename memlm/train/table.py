@@ -1,0 +1,43 @@
+"""A table of runs, trained into folders of their names; what is there already is not trained again."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from memlm.train.config import Curriculum, TrainConfig
+
+Run = TrainConfig | Curriculum
+LOOKS = 5  # at held-out text on the way
+
+
+def train_table(named: Mapping[str, Run], out: Path, *, data: Path, seed: int, scale: float = 1.0) -> dict[str, float]:
+    """Train what is not trained yet; seconds of training by name.
+
+    Args:
+        named: runs and curricula by name, in an order in which all start from earlier ones.
+        out: the folder that theirs are in.
+        data: what all are trained on.
+        seed: of all.
+        scale: of every run's steps.
+    """
+    from memlm.train.curriculum import train_curriculum
+    from memlm.train.loop import train
+
+    seconds = {}
+    for name, run in named.items():
+        if isinstance(run, Curriculum):
+            run = run.each(data=data, seed=seed)
+            run = replace(run, stages={stage: scaled(one, scale) for stage, one in run.stages.items()})
+            summary = train_curriculum(run, out / name, resume=True)
+            seconds[name] = sum(stage["train_seconds"] for stage in summary["stages"].values())
+        else:
+            run = scaled(replace(run, data=data, seed=seed), scale)
+            seconds[name] = train(run, out / name, resume=True)["train_seconds"]
+    return seconds
+
+
+def scaled(config: TrainConfig, scale: float) -> TrainConfig:
+    """A share of a run's steps; held-out figures five times on the way."""
+    steps = max(1, round(config.steps * scale))
+    every = max(1, steps // LOOKS)
+    return replace(config, steps=steps, eval_every=every, eval_chunks=256, checkpoint_every=every)
