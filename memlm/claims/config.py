@@ -47,7 +47,7 @@ class Claims(Checked):
 
     out: Path = Path("runs/claims")  # everything goes in here; the page is claims.md, the same as data claims.json
     source: str = "gutenberg"  # a named corpus, a file or a folder
-    quick: bool = False  # about ten minutes on two cores in the place of an hour: smaller budgets
+    quick: bool = False  # smaller budgets, meant for ten minutes on two cores in the place of an hour
     seeds: Count = 3  # of all models; with fewer than three nothing is decided
     only: str | None = None  # some claims and experiments, as C4,C7,E10; all if not given
     scale: Positive = 1.0  # of every training budget; less only shows that it works

@@ -15,7 +15,7 @@ from memlm.cli.parsing import parse
 class Call:
     """Judge the paper's claims C1 to C7 by the rules of the protocol: prepare, train, measure, decide.
 
-    About an hour on two cores; a quick one takes about ten minutes, says so, and decides less.
+    Meant for about an hour on two cores; a quick one for ten minutes: it says so, and decides less.
     """
 
     json: bool = False  # print what claims.json holds
