@@ -5,6 +5,7 @@ from typing import Any
 from memlm.measure.access_table import access_table
 from memlm.ui import aligned
 
+GROWING = 0.1  # of the usable bits, by the last doubling of the budget
 _RETENTION = {  # title -> how a row is written there
     "model": "{model}",
     "training": "{training}",
@@ -18,6 +19,7 @@ _RETENTION = {  # title -> how a row is written there
     "bits/byte": "{bits_per_byte:.3f}",
     "usable bits/token": "{usable_bits_per_token:.2f}",
     "95 %": "{usable_bits_per_token_ci[0]:.2f} to {usable_bits_per_token_ci[1]:.2f}",
+    "by": "{probe_of}",
 }
 _CEILINGS = {
     **{"model": "{model}", "task": "{task}", "read before a token": "{mode}", "figure": "{metric}", "layer": "{layer}"},
@@ -35,8 +37,20 @@ class Results(dict[str, Any]):
 
 
 def retention_table(results: list[dict[str, Any]]) -> str:
-    """Rows of a retention report as aligned text, the 95 % interval of usable bits beside them."""
-    return aligned([list(_RETENTION), *([form.format(**row) for form in _RETENTION.values()] for row in results)], 3)
+    """Rows of a retention report as aligned text, the 95 % interval of usable bits beside them, and by which probe."""
+    told = [row | {"probe_of": _probe_of(row)} for row in results]
+    return aligned([list(_RETENTION), *([form.format(**row) for form in _RETENTION.values()] for row in told)], 3)
+
+
+def _probe_of(row: dict[str, Any]) -> str:
+    """The family that a row's figures are of, and whether more chunks would tell more (docs/protocol.md)."""
+    if "family" not in row:
+        return ""
+    said = f"{row['family']}, {row['train_chunks']:,} chunks"
+    if not row.get("learnt", True):
+        return f"{said}: not learnt at this budget"
+    growing = (row.get("last_doubling") or 0) > GROWING
+    return f"{said}: still growing ({row['last_doubling']:+.0%} by the last doubling)" if growing else said
 
 
 def ceilings_table(rows: list[dict[str, Any]]) -> str:

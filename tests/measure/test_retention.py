@@ -1,5 +1,6 @@
 """The whole measurement on a small corpus: an encoder that keeps everything, one that keeps nothing, the controls."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,10 @@ from memlm.measure.embeddings import embed
 from memlm.measure.encoders import open_encoder
 from memlm.measure.families import FITS
 from memlm.measure.run import measure
+from memlm.measure.table import retention_table
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
+from memlm.protocol import PROTOCOL
 from memlm.train.config import TrainConfig
 from memlm.train.loop import train
 
@@ -191,3 +194,40 @@ def test_encoders_say_what_they_are(run):
     assert (encoder.kind, encoder.training, encoder.memory_dim) == ("slots", "autoencoder", 64)
     assert encoder.twin(0).model.fingerprint() == encoder.twin(0).model.fingerprint()
     assert encoder.twin(0).model.fingerprint() != encoder.model.fingerprint()
+
+
+def test_curves_and_headlines_tell_families_budgets_and_growth(report):
+    curves = [c for c in report["curves"] if c["training"] == "autoencoder"]
+    assert [(c["family"], c["train_chunks"], c["probe_seeds"]) for c in curves] == [
+        ("linear", 250, 1),
+        ("slots", 250, 1),
+        ("linear", 1000, 2),
+        ("slots", 1000, 2),
+    ]
+    fresh = row(report, "autoencoder")
+    last = {c["family"]: c for c in curves if c["train_chunks"] == 1000}
+    assert fresh["family"] == min(last, key=lambda family: last[family]["kept_cross_entropy"])
+    assert fresh["usable_bits_per_token"] == last[fresh["family"]]["usable_bits_per_token"]
+    assert fresh["families"].keys() == last.keys()
+    assert {(c["protocol"], c["part"]) for c in curves} == {(PROTOCOL, "test")}
+    before = next(c for c in curves if (c["family"], c["train_chunks"]) == (fresh["family"], 250))
+    gain = fresh["usable_bits_per_token"] - before["usable_bits_per_token"]
+    assert fresh["last_doubling"] == pytest.approx(gain / 2 / fresh["usable_bits_per_token"])
+
+
+def test_the_table_says_what_is_still_growing_and_what_was_not_learnt(report):
+    fresh = row(report, "autoencoder")
+    growing, flat = (str(retention_table([fresh | {"last_doubling": share}])) for share in (0.11, 0.09))
+    assert "still growing (+11% by the last doubling)" in growing
+    assert "growing" not in flat
+    assert "not learnt at this budget" in retention_table([fresh | {"learnt": False}])
+
+
+def test_another_protocol_s_measurement_is_not_handed_out(report, run, data, out):
+    kept = (out / "results.json").read_text()
+    told = json.loads(kept)
+    told["config"]["protocol"] = 1
+    (out / "results.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="by protocol 1, and this is protocol 2"):
+        measure([str(run)], data, out, QUICK)
+    (out / "results.json").write_text(kept)
