@@ -1,7 +1,8 @@
 """Golden rows: a change that should not change what is measured changes none of these figures.
 
 Losses and usable bits move with every weight, interval and control, so that a row here stands for the whole way from
-held-out text to the report. To change them on purpose, write what the test prints into the file, with a reason.
+held-out text to the report. To change them on purpose, raise `PROTOCOL`
+(memlm/protocol.py), so that nothing kept under the old number is handed out, and write what the test prints into the file.
 """
 
 import json
