@@ -2,7 +2,8 @@
 
 Losses and usable bits move with every weight, interval and control, so that a row here stands for the whole way from
 held-out text to the report. To change them on purpose, raise `PROTOCOL`
-(memlm/protocol.py), so that nothing kept under the old number is handed out, and write what the test prints into the file.
+(memlm/protocol.py), so that nothing kept under the old number is handed out, and write what the test
+prints into the file.
 """
 
 import json
