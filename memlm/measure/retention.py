@@ -35,6 +35,7 @@ class Fitted(NamedTuple):
     """What was fitted to one encoder's memories."""
 
     probes: list[Probe]  # of the family that tells the kept chunks of the largest budget best, one a seed
+    scores: list[ChunkScores]  # what these tell of the chunks that are scored
     told: dict[str, Any]  # what its row says of the families and budgets
     curve: list[dict[str, Any]]  # a row for each family and budget
 
@@ -70,8 +71,7 @@ class Measurement:
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
         self.lessons = once(self._lessons)
         self.floors = once(self._floors)
-        nothing = [self._floor(one) for one in self.lessons(self.budgets[-1])]
-        self._report(None, "none", nothing, self._no_memory(), sample=True)
+        self._report(None, "none", self.floors(self.budgets[-1]), fresh=True, sample=True)
 
     def add(self, encoder: Encoder) -> None:
         """Measure an encoder: its own decoder if it has one, then fresh ones, then the controls.
@@ -81,13 +81,14 @@ class Measurement:
         encoder.check(self.corpus.vocab_size, self.held_NT.shape[1])
         held_NM = embed(encoder, self.held_NT, self.cache)  # once: whoever brought a function may pay for its calls
         if encoder.decode:
-            self._score(encoder, [encoder.decode], held_NM, {})
+            own = [score_chunks(encoder.decode, held_NM, self.held_NT, self.device)]
+            self._score(encoder, [encoder.decode], own, held_NM)
         depends_on = sha256_json(encoder.origin)
         if depends_on not in self.fitted:
             self.fitted[depends_on] = self._fit(encoder, held_NM)
         fitted = self.fitted[depends_on]
         self.curves += [{"model": encoder.name, "training": encoder.training, **row} for row in fitted.curve]
-        self._score(encoder, fitted.probes, held_NM, fitted.told)
+        self._score(encoder, fitted.probes, fitted.scores, held_NM, fitted.told)
         if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
             self.twins.add(encoder.architecture)
             self.add(encoder.twin(self.config.seed))
@@ -97,7 +98,7 @@ class Measurement:
         probe, most = self.config.probe, self.budgets[-1]
         learnt_NM = embed(encoder, self.learnt.tokens, self.cache)
         curve: list[dict[str, Any]] = []
-        best: dict[str, list[Probe]] = {}
+        best: dict[str, tuple[list[Probe], list[ChunkScores]]] = {}
         for budget, family in ((budget, family) for budget in self.budgets for family in probe.families):
             if family != "linear" and budget not in self.budgets[-2:]:
                 continue
@@ -120,46 +121,56 @@ class Measurement:
                 }
             )
             if budget == most:
-                best[family] = probes
+                best[family] = probes, scores
         last = {row["family"]: row for row in curve if row["train_chunks"] == most}
         chosen = min(last, key=lambda family: last[family]["kept_cross_entropy"])
         told = {
             "family": chosen,
             "train_chunks": most,
-            "probe_seeds": len(best[chosen]),
+            "probe_seeds": last[chosen]["probe_seeds"],
             "families": {name: {key: row[key] for key in (USABLE, f"{USABLE}_ci")} for name, row in last.items()},
             "learnt": last[chosen][f"{USABLE}_ci"][0] > 0,
             "last_doubling": last_doubling([row for row in curve if row["family"] == chosen]),
         }
-        return Fitted(best[chosen], told, curve)
+        return Fitted(*best[chosen], told, curve)
 
-    def _score(self, encoder: Encoder, decoders: Sequence[Decode], held_NM: Array, told: dict[str, Any]) -> None:
-        """Score decoders of an encoder's memories, and the controls that train nothing."""
-        self._report(encoder, encoder.training, decoders, held_NM, told, sample=True)
-        if self.config.controls and encoder.training != "untrained":
-            about = {key: told[key] for key in ("family", "train_chunks", "probe_seeds") if key in told}
-            self._report(encoder, "shuffled", decoders, held_NM[self.shuffled_N], about)
-            if encoder.any_tokens:
-                self._report(encoder, "random-tokens", decoders, embed(encoder, self.random_NT, self.cache), about)
+    def _score(
+        self,
+        encoder: Encoder,
+        decoders: Sequence[Decode],
+        scores: list[ChunkScores],
+        held_NM: Array,
+        told: dict[str, Any] | None = None,
+    ) -> None:
+        """Report what decoders of an encoder's memories were scored, and score the controls that train nothing."""
+        self._report(encoder, encoder.training, scores, told, fresh=told is not None, sample=True)
+        if not self.config.controls or encoder.training == "untrained":
+            return
+        about = {key: told[key] for key in ("family", "train_chunks", "probe_seeds")} if told else None
+        controls = {"shuffled": (held_NM[self.shuffled_N], self.held_NT)}
+        if encoder.any_tokens:
+            controls["random-tokens"] = embed(encoder, self.random_NT, self.cache), self.random_NT
+        for training, (memories_NM, tokens_NT) in controls.items():
+            found = [score_chunks(decode, memories_NM, tokens_NT, self.device) for decode in decoders]
+            self._report(encoder, training, found, about, fresh=told is not None)
 
     def _report(
         self,
         encoder: Encoder | None,
         training: str,
-        decoders: Sequence[Decode],
-        memories_NM: Array,
+        scores: list[ChunkScores],
         told: dict[str, Any] | None = None,
         *,
+        fresh: bool,
         sample: bool = False,
     ) -> None:
         """Add one row: who, what was scored and how, every figure with its interval, and where it comes from.
 
         With `sample` some recalled passages are kept beside it.
         """
-        fresh, random = isinstance(decoders[0], Probe), training == "random-tokens"
+        random = training == "random-tokens"
         tokens_NT = self.random_NT if random else self.held_NT
         floors = self.floors(self.budgets[-1], random)
-        scores = [score_chunks(decode, memories_NM, tokens_NT, self.device) for decode in decoders]
         memory_dim, vocab_size = encoder.memory_dim if encoder else 0, self.corpus.vocab_size
         texts = self.corpus.tokenizer.decode_batch(tokens_NT.tolist())
         who = {
@@ -173,7 +184,7 @@ class Measurement:
             "chunk_tokens": tokens_NT.shape[1],
             "chunk_chars": round(float(np.mean([len(text) for text in texts])), 1),
             "memory_dim": memory_dim,
-            **self._figures(scores, floors[: len(scores)], tokens_NT, memory_dim),
+            **self._figures(scores, floors, tokens_NT, memory_dim),
             **storage_figures([text.encode() for text in texts], tokens_NT.shape[1], vocab_size, memory_dim),
             "encoder_parameters": 0,
             "encode_seconds": 0.0,
@@ -196,7 +207,7 @@ class Measurement:
         self, scores: list[ChunkScores], floors: list[ChunkScores], tokens_NT: Array, memory_dim: int
     ) -> dict[str, Any]:
         bytes_N = self.corpus.token_bytes[tokens_NT].sum(1)
-        floors = floors[: len(scores)]
+        floors = floors[: len(scores)]  # a model's own decoder has no seeds: it stands beside the first one's
         vocab_size, seed = self.corpus.vocab_size, self.config.seed
         return retention_figures(scores, floors, vocab_size, bytes_N, memory_dim, self.unit_N, seed)
 
@@ -209,15 +220,10 @@ class Measurement:
 
     def _floors(self, budget: int, random: bool = False) -> list[ChunkScores]:
         """What is told without a memory of the chunks that are scored, by seed."""
-        tokens_NT, nothing_N1 = self.random_NT if random else self.held_NT, self._no_memory()
-        floors = [self._floor(one) for one in self.lessons(budget)]
+        tokens_NT, nothing = self.random_NT if random else self.held_NT, np.zeros((1, 1), np.float32)
+        floors = [Probe(nothing, one.known_TV).to(self.device) for one in self.lessons(budget)]
+        nothing_N1 = nothing.repeat(len(tokens_NT), 0)
         return [score_chunks(floor, nothing_N1, tokens_NT, self.device) for floor in floors]
-
-    def _floor(self, one: Lesson) -> Probe:
-        return Probe(np.zeros((1, 1), np.float32), one.known_TV).to(self.device)
-
-    def _no_memory(self) -> Array:
-        return np.zeros((len(self.held_NT), 1), np.float32)
 
 
 def last_doubling(curve: list[dict[str, Any]]) -> float | None:
