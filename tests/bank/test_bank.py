@@ -213,12 +213,18 @@ def garble(path: Path) -> None:
     path.write_bytes(b"\xff\x00{[" * 9)
 
 
-@pytest.mark.parametrize("name", ["memories.lance/data/*.lance", "memories.lance/_versions/*.manifest", "meta.json"])
-@pytest.mark.parametrize("damage", [cut, flip, garble, Path.unlink], ids=lambda damage: damage.__name__)
+# Lance does not read the last bytes of a manifest, so that a change there is none: those it reads are in the next test.
+DAMAGES = [
+    (name, damage)
+    for name in ("memories.lance/data/*.lance", "memories.lance/_versions/*.manifest", "meta.json")
+    for damage in (cut, flip, garble, Path.unlink)
+    if (name, damage) != ("memories.lance/_versions/*.manifest", flip)
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=lambda of: getattr(of, "__name__", of))
 def test_a_damaged_bank_is_one_sentence(bank, model, name, damage):
     (file,) = bank.glob(name)
-    if damage is flip and file.suffix == ".manifest":
-        pytest.skip("Lance does not read the last bytes of a manifest; those it reads are in the next test")
     damage(file)
     with pytest.raises(UsageError, match=r"meta\.json" if name == "meta.json" else r"memories\.lance") as refused:
         recalled(Bank.open(bank), model)

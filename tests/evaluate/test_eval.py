@@ -12,8 +12,6 @@ from memory_models import ENCODERS, HEADS, TRANSFORMER, T
 from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.doctor import examine
-from memlm.evaluate.figures import Outcome, rows_of
-from memlm.evaluate.local import make_tasks
 from memlm.loading import build_model, save_model
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
@@ -68,13 +66,6 @@ def models(data, tmp_path_factory):
     for name, shape in SHAPES.items():
         save_model(build_model(shape, corpus.vocab_size, 0), corpus.tokenizer, place / name)
     return place
-
-
-@pytest.fixture(scope="module")
-def tasks(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("tasks") / "made"
-    make_tasks(data, out, tokens=140, examples=12, seed=3)
-    return out
 
 
 def write_task(folder, yaml=YAML, lines=LINES):
@@ -407,77 +398,3 @@ def test_without_lm_eval_one_sentence_says_what_to_install(models, tmp_path, cap
     code, out, err = call(capsys, models / "reading", "--tasks", "tiny.yaml", "--out", tmp_path / "out")
     assert (code, out) == (2, "")
     assert "pip install 'memlm[eval]'" in err
-
-
-@pytest.mark.parametrize(
-    ("argv", "expected"),
-    [
-        (["EMPTY"], "not a prepared data set"),
-        (["DATA", "--tokens", "8"], "48 tokens at least"),
-        (["DATA", "--tokens", "100000"], "no document is as long"),
-    ],
-)
-def test_tasks_that_cannot_be_made_are_one_sentence(argv, expected, data, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    places = {"EMPTY": tmp_path / "empty", "DATA": data}
-    assert main(["tasks", *(str(places.get(word, word)) for word in argv), "--out", str(tmp_path / "out")]) == 2
-    assert expected in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_made_tasks_are_the_same_for_the_same_seed_and_fit(data, tasks, tmp_path):
-    make_tasks(data, tmp_path / "again", tokens=140, examples=12, seed=3)
-    make_tasks(data, tmp_path / "other", tokens=140, examples=12, seed=4)
-    tokenizer = Corpus.open(data).tokenizer
-    for file in sorted(tasks.glob("*.jsonl")):
-        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
-        assert file.read_bytes() != (tmp_path / "other" / file.name).read_bytes()
-        for line in map(json.loads, file.read_text().splitlines()):
-            for answer in line.get("choices") or [line.get("answer", "")]:
-                assert 70 < len(tokenizer.encode(line.get("context", line.get("text")) + answer).ids) <= 140
-
-
-def test_made_examples_are_what_they_say(tasks):
-    rows = {file.stem: list(map(json.loads, file.read_text().splitlines())) for file in tasks.glob("*.jsonl")}
-    for row in rows["memlm_lastword"]:
-        word = row["answer"].strip()
-        before = row["context"].rindex(f"{word}") if word in row["context"] else None
-        assert before is not None
-        assert len(row["context"]) + 1 - before == row["characters_back"] >= len(row["context"]) // 2
-    for row in rows["memlm_needle"]:
-        who = row["context"].split()[-3]
-        assert f"{who} has the{row['choices'][row['answer']]}." in row["context"]
-        assert all(f" has the{thing}." in row["context"] for thing in row["choices"])
-        assert len(set(row["choices"])) == 4
-    assert len({row["answer"] for row in rows["memlm_needle"]}) > 1
-    assert all(len(row["choices"]) == 4 for row in rows["memlm_continue"])
-
-
-def outcome(model, condition, values):
-    return Outcome(("task", "acc", "none"), model, condition, values, lambda v: float(np.mean(v)), {}, 0)
-
-
-def test_differences_are_paired_and_point_to_the_right_row():
-    rng = np.random.default_rng(0)
-    easy = rng.random(400)
-    a, b = ([int(x < share) for x in easy] for share in (0.6, 0.5))
-    rows = list(rows_of([outcome("x", "own", a), outcome("x", "none", b), outcome("y", "own", b)]))
-    assert [row["difference_of"] for row in rows] == [None, "own - none", "y - x"]
-    assert rows[1]["difference"] == -rows[2]["difference"] == pytest.approx(np.mean(a) - np.mean(b))
-    paired = np.ptp(rows[1]["difference_ci"])
-    assert paired < 0.7 * np.ptp(rows[0]["value_ci"])  # the examples are the same ones
-    assert rows[0]["stderr"] == pytest.approx(np.std(a) / 20, rel=0.1)
-
-
-def test_a_share_of_all_or_nothing_is_not_certain():
-    rows = list(rows_of([outcome("x", "own", [0] * 20), outcome("y", "own", [1.0] * 20)]))
-    assert rows[0]["value_ci"][0] == 0 < rows[0]["value_ci"][1] < 0.2
-    assert rows[1]["value_ci"][1] == 1 > rows[1]["value_ci"][0] > 0.8
-
-
-def test_a_difference_that_no_example_shows_is_not_certain():
-    same = [0, 1] * 10
-    row = list(rows_of([outcome("x", "own", same), outcome("x", "none", same)]))[1]
-    assert row["difference"] == 0
-    low, high = row["difference_ci"]
-    assert -0.2 < low == -high < 0
