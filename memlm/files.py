@@ -215,9 +215,10 @@ def check_format(told: Any, known: int, what: str) -> None:
     """
     if isinstance(told, dict) and (number := told.get("format", 1)) != known:
         by = told.get("memlm", "of a version that it does not tell")
+        # A version under way may have written both: naming it would send the user to where they are.
+        way = "make it anew" if by == __version__ else "use that version, or make it anew"
         raise UsageError(
-            f"{what} is of format {number}, written by memlm {by}; memlm {__version__} reads format {known}: use that "
-            "version, or make it anew."
+            f"{what} is of format {number}, written by memlm {by}; memlm {__version__} reads format {known}: {way}."
         )
 
 

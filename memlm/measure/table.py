@@ -32,7 +32,8 @@ class Results(dict[str, Any]):
     """What a measurement found, as `results.json` has it; as text, the tables of it."""
 
     def __str__(self) -> str:
-        tables = ("results", retention_table), ("access", access_table), ("ceilings", ceilings_table)
+        tables = [("results", retention_table), ("curves", curves_table)]
+        tables += [("access", access_table), ("ceilings", ceilings_table)]
         return "\n\n".join(table(self[key]) for key, table in tables if self.get(key))
 
 
@@ -51,6 +52,18 @@ def _probe_of(row: dict[str, Any]) -> str:
         return f"{said}: not learnt at this budget"
     growing = (row.get("last_doubling") or 0) > GROWING
     return f"{said}: still growing ({row['last_doubling']:+.0%} by the last doubling)" if growing else said
+
+
+def curves_table(curves: list[dict[str, Any]]) -> str:
+    """Usable bits a token by budget, a line for each encoder, chunk length and family of probes."""
+    budgets = sorted({row["train_chunks"] for row in curves})
+    lines: dict[tuple[str, str, int], dict[int, str]] = {}
+    for row in curves:
+        line = lines.setdefault((row["model"], row["family"], row["chunk_tokens"]), {})
+        line[row["train_chunks"]] = f"{row['usable_bits_per_token']:.2f}"
+    head = ["usable bits/token by", "family", "tokens", *(f"{budget:,} chunks" for budget in budgets)]
+    body = [[*map(str, who), *(line.get(budget, "") for budget in budgets)] for who, line in lines.items()]
+    return aligned([head, *body], 2)
 
 
 def ceilings_table(rows: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from memlm.measure.embeddings import embed
 from memlm.measure.encoders import open_encoder
 from memlm.measure.families import FITS
 from memlm.measure.run import measure
-from memlm.measure.table import retention_table
+from memlm.measure.table import curves_table, retention_table
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.protocol import PROTOCOL
@@ -221,6 +221,12 @@ def test_the_table_says_what_is_still_growing_and_what_was_not_learnt(report):
     assert "still growing (+11% by the last doubling)" in growing
     assert "growing" not in flat
     assert "not learnt at this budget" in retention_table([fresh | {"learnt": False}])
+    table = curves_table(report["curves"]).splitlines()
+    assert [table[0].split()[-4::2], len(table)] == [["250", "1,000"], 2 + len(report["curves"]) // 2]
+    last = [row for row in report["curves"] if (row["training"], row["family"]) == ("autoencoder", "slots")]
+    assert next(line.split()[-2:] for line in table if " slots " in line) == [
+        f"{row['usable_bits_per_token']:.2f}" for row in last
+    ]
 
 
 def test_another_protocol_s_measurement_is_not_handed_out(report, run, data, out):
