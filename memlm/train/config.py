@@ -53,7 +53,7 @@ class TrainConfig(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: fp32 on CPU, bf16 on GPU
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on GPU, for runs of 2,000 batches and more
-    trackers: tuple[str, ...] = ()  # of accelerate: tensorboard, trackio, wandb, ...
+    trackers: tuple[str, ...] = ()  # trackio, tensorboard, wandb, ... (memlm[trackers])
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,8 +20,9 @@ from memlm.loading import build_model, find_model
 from memlm.locks import one_writer
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
-from memlm.train.loop import build_accelerator, refuse_trackers, train
+from memlm.train.loop import build_accelerator, train
 from memlm.train.start import find_start, fitting, freeze
+from memlm.train.tracking import refuse_trackers
 
 
 @one_writer
@@ -86,7 +87,7 @@ def _refuse_another(begun: Curriculum, asked: Curriculum, out: Path) -> None:
 def _check(curriculum: Curriculum, out: Path) -> None:
     """Refuse what a later stage would refuse after hours: its data, what it freezes, what it starts from."""
     for name, config in curriculum.stages.items():
-        refuse_trackers(config)
+        refuse_trackers(config.trackers)
         corpus = Corpus.open(config.data)
         with torch.device("meta"):  # names and sizes, no weights
             model = build_model(config.model, corpus.vocab_size, config.seed)

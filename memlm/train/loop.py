@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
 
 from memlm import ui
 from memlm.cpu import tune_cpu
@@ -47,7 +46,7 @@ from memlm.train.optim import (
     set_learning_rate,
 )
 from memlm.train.start import ORIGIN, find_start, freeze, refuse_changed, start_from
-from memlm.train.tracking import Display, Metrics
+from memlm.train.tracking import Display, Metrics, Trackers, flattened, refuse_trackers
 
 _LOGITS = 2**26  # numbers of logits at a time while evaluating: what bounds the memory of large vocabularies
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the device
@@ -147,8 +146,7 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
         write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
         write_json(out / "environment.json", {**environment(accelerator.device.type), **origin})
         metrics = Metrics(out / "metrics.jsonl", step)
-    if config.trackers:
-        accelerator.init_trackers("memlm", config={"config": str(to_dict(config))})
+    trackers = Trackers(accelerator, to_dict(config), out, resumed=step > 0)
     display = Display(out.name, config.steps, step)
     row: dict[str, Any] = {}
     loss = torch.tensor(math.nan)
@@ -180,6 +178,8 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
             last = last or (config.max_seconds is not None and seconds >= config.max_seconds)
             if step % LOG_EVERY == 0:
                 display.step(step, loss.item(), tokens_seen / seconds)
+                rate = optimizers[0].param_groups[0]["lr"]
+                trackers.log(step, {"train/loss": loss.item(), "train/learning_rate": rate})
             if step % config.eval_every == 0 or last:
                 chunks = held_out if last else held_out[:: max(1, len(held_out) // config.eval_chunks)]
                 row = {
@@ -195,22 +195,24 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
                 if metrics:
                     metrics.write(row)
                     display.evaluation(step, row)
-                accelerator.log({k: v for k, v in row.items() if k != "step"}, step=step)
+                trackers.log(step, flattened({k: v for k, v in row.items() if k != "step"}))
             if accelerator.is_main_process and (step % config.checkpoint_every == 0 or last):
                 state = {"train_seconds": seconds, "tokens": tokens_seen, "last": row}
                 moments = optimizer_tensors(optimizers)
                 save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep)
+    except BaseException:
+        trackers.finish()
+        raise
     finally:
         batches.close()
         display.close()
-        for tracker in accelerator.trackers:  # end_training would also part the processes, which meet again below
-            tracker.finish()
     if not row:  # resumed from a checkpoint that was the last one
         row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
     if accelerator.is_main_process:
         model.config.trained_chunks = config.context + config.model.window_tokens // T
         save_model(model, tokenizer, out / "model")
         write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
+        trackers.finish(out / "config.json", out / "model")
     accelerator.wait_for_everyone()
     return row
 
@@ -232,7 +234,7 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         UsageError: no such device here, or a tracker that is not installed.
     """
     cpu = device_of(config.device).type == "cpu"
-    refuse_trackers(config)
+    refuse_trackers(config.trackers)
     return Accelerator(
         cpu=cpu,
         mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
@@ -240,13 +242,6 @@ def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         log_with=list(config.trackers) or None,
         project_dir=str(out),
     )
-
-
-def refuse_trackers(config: TrainConfig) -> None:
-    """UsageError where a tracker is not installed."""
-    installed = {str(name) for name in get_available_trackers()}
-    if absent := [name for name in config.trackers if name not in installed]:
-        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
 
 
 def _held_out(

@@ -1,14 +1,25 @@
-"""What a run says while it goes: metrics as JSON lines, continued without repeats by a resumed run; a display."""
+"""What a run says while it goes: metrics as JSON lines, continued without repeats when resumed; a display; trackers.
+
+Trackers are accelerate's (trackio, tensorboard, wandb, ...), all told the same: the config field by field, loss and
+rate at every log, held-out figures, figures of the system, and, if they keep artifacts, the config and the model.
+"""
 
 import json
 import os
+import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from memlm import ui
-from memlm.errors import UsageError
+from memlm.errors import UsageError, first_line, refusing
 from memlm.files import told, write_text
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Metrics:
@@ -75,3 +86,75 @@ class Display:
     def close(self) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
+
+
+class Trackers:
+    """The trackers of a run, each started before its first step; without any, nothing is done."""
+
+    def __init__(self, accelerator: "Accelerator", config: dict[str, Any], out: Path, *, resumed: bool):
+        """Start a run named `FOLDER/RUN` in the project `memlm` of each.
+
+        Args:
+            accelerator: which was made with the names of the trackers (`log_with`).
+            config: as JSON; its nested fields become `optim.lr` and the like.
+            out: the run's folder; what tensorboard and wandb write on this disk goes there.
+            resumed: trackio continues the run of that name.
+
+        Raises:
+            UsageError: one cannot be started; most often nobody has logged in to it.
+        """
+        self.accelerator, self.name, self.process = accelerator, "/".join(out.resolve().parts[-2:]), psutil.Process()
+        self.process.cpu_percent()  # from here on
+        fields = flattened(config)
+        if not accelerator.log_with:
+            return
+        own = {
+            "trackio": {"name": self.name, "config": fields, "resume": "allow" if resumed else "never"},
+            "wandb": {"name": self.name, "dir": str(out)},
+        }
+        with redirect_stdout(sys.stderr), refusing("a tracker could not be started", ": set it up, or leave it out"):
+            accelerator.init_trackers("memlm", config=fields, init_kwargs=own)
+
+    def log(self, step: int, figures: dict[str, Any]) -> None:
+        """Tell figures of a step, with those of the system: CPU (percent of one core), bytes in memory, on a GPU."""
+        if not self.accelerator.trackers:
+            return
+        system = {"cpu_percent": self.process.cpu_percent(), "rss_bytes": self.process.memory_info().rss}
+        if self.accelerator.device.type == "cuda":
+            import torch
+
+            system["gpu_bytes"] = torch.cuda.memory_allocated(self.accelerator.device)
+        told = {**figures, **{f"system/{name}": number for name, number in system.items()}}
+        self.accelerator.log(told, step=step)
+
+    def finish(self, *artifacts: Path) -> None:
+        """Keep files and folders of the run where a tracker can, and close all; a failure of theirs is only told."""
+        for tracker in self.accelerator.trackers:
+            try:
+                with redirect_stdout(sys.stderr):
+                    for path in artifacts if hasattr(tracker.tracker, "log_artifact") else ():
+                        name = re.sub(r"[^\w.-]", "-", f"{self.name}-{path.stem}")
+                        tracker.tracker.log_artifact(str(path), name=name, type=path.stem)
+                    # trackio's own, since accelerate's leaves it to be finished once more when the process ends
+                    (sys.modules["trackio"] if tracker.name == "trackio" else tracker).finish()
+            except Exception as error:  # whatever a tracker raises
+                ui.say(f"{tracker.name} was not told of all that the run made ({first_line(error)}).")
+
+
+def flattened(value: Any, name: str = "") -> dict[str, Any]:
+    """A JSON object's values by their dotted names; lists and null as text, which every tracker takes."""
+    if isinstance(value, dict):
+        rows = (flattened(one, f"{name}.{key}".lstrip(".")) for key, one in value.items())
+        return {key: one for row in rows for key, one in row.items()}
+    return {name: value if isinstance(value, bool | int | float | str) else json.dumps(value)}
+
+
+def refuse_trackers(names: tuple[str, ...]) -> None:
+    """UsageError where a tracker is not installed."""
+    from accelerate.tracking import get_available_trackers
+
+    installed = {str(name) for name in get_available_trackers()}
+    if absent := [name for name in names if name not in installed]:
+        ours = absent[0] in ("trackio", "tensorboard", "wandb")
+        how = "pip install 'memlm[trackers]'" if ours else "install its package"
+        raise UsageError(f"the tracker {absent[0]!r} is not installed: {how}, or leave --trackers out.")
