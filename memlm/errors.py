@@ -63,7 +63,7 @@ _PATHS = {
     *(errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.ENODEV),
 }
 
-_EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
+EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs none of them
     "accelerate": "train",
     "datasets": "data",
     "matplotlib": "report",
@@ -73,12 +73,15 @@ _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs n
     "gguf": "pretrained",
     "peft": "pretrained",
     "ray": "ray",
+    "trackio": "trackers",
+    "tensorboard": "trackers",
+    "wandb": "trackers",
 }
 
 
 def not_installed(error: ModuleNotFoundError) -> UsageError | None:
     """The sentence about a package that only some of memlm needs; None about any other."""
     package = (error.name or "").partition(".")[0]
-    if package not in _EXTRAS:
+    if package not in EXTRAS:
         return None
-    return UsageError(f"this needs {package}, which is not installed: pip install 'memlm[{_EXTRAS[package]}]'.")
+    return UsageError(f"this needs {package}, which is not installed: pip install 'memlm[{EXTRAS[package]}]'.")

@@ -8,8 +8,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import memlm
+from memlm import errors
 from memlm.cli import main
-from memlm.errors import _EXTRAS, not_installed
+from memlm.errors import not_installed
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -32,11 +33,11 @@ def test_whoever_only_encodes_installs_no_more_than_that():
 
 
 def test_a_missing_package_is_told_with_the_extra_that_brings_it():
-    for package, extra in _EXTRAS.items():
+    for package, extra in errors.EXTRAS.items():
         assert canonicalize_name(package) in EXTRAS[extra]
         assert f"pip install 'memlm[{extra}]'" in str(not_installed(ModuleNotFoundError(name=f"{package}.part")))
-    brought = {package for extra in EXTRAS.keys() - {"trackers"} for package in EXTRAS[extra]} - {"memlm"}
-    assert brought <= {canonicalize_name(package) for package in _EXTRAS}
+    brought = {package for packages in EXTRAS.values() for package in packages} - {"memlm"}
+    assert brought <= {canonicalize_name(package) for package in errors.EXTRAS}
     assert not_installed(ModuleNotFoundError(name="another")) is None
 
 

@@ -27,8 +27,9 @@ COMMANDS = {
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
     "report": "one self-contained HTML page with tables and figures from runs",
     "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",
-    "doctor": "what a folder is, whether it is whole, what goes on, and what killed runs left",
+    "doctor": "what a folder is, whether it is whole, what killed runs left; without one, what is installed here",
     "bench": "our code side by side with a peer, in one run",
+    "completion": "a script for bash, zsh or fish that completes all of this",
 }
 
 
@@ -104,7 +105,7 @@ def _usage() -> str:
     return (
         "usage: memlm COMMAND [OPTIONS]\n\n"
         "memory language models: measure, train and use memories of text\n\n"
-        f"{rows}\n\nmemlm COMMAND --help tells a command's options."
+        f"{rows}\n\nmemlm COMMAND --help tells a command's options, memlm --version the version."
     )
 
 

@@ -1,4 +1,7 @@
-"""memlm doctor PATH: what a folder is, whether it is whole, what goes on, and what killed runs left."""
+"""memlm doctor PATH: what a folder is, whether it is whole, what goes on, and what killed runs left.
+
+Without a path: what memlm finds on this machine.
+"""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from memlm.cli.parsing import parse
-from memlm.errors import WorkError
+from memlm.errors import UsageError, WorkError
 
 if TYPE_CHECKING:
     from memlm.doctor import Finding
@@ -20,10 +23,12 @@ class Call:
     """Tell what memlm wrote at a path: its kind, whether every file is as it was written, what can be gone on with.
 
     Files are compared with the SHA-256 that was written beside them. What a killed run left half-written is listed, and
-    removed with --clean if its process has ended (of another machine's or an earlier memlm's: after a day).
+    removed with --clean if its process has ended (of another machine's or an earlier memlm's: after a day). Without a
+    path: versions, devices, threads, caches with their sizes, and which extras are installed.
     """
 
-    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]  # a folder, or the page of a report
+    # A folder, or the page of a report.
+    path: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
     clean: bool = False  # remove what killed runs left
     json: bool = False  # print one JSON object
 
@@ -31,6 +36,14 @@ class Call:
 def main(argv: list[str]) -> None:
     """Run the command."""
     call = parse(Call, argv, "memlm doctor", config=(tyro.conf.FlagCreatePairsOff,))
+    if call.path is None:
+        if call.clean:
+            raise UsageError("--clean needs a path after memlm doctor: what shall be cleaned?")
+        from memlm.installed import installed, lines
+
+        told = installed()
+        print(json.dumps(told) if call.json else "\n".join(lines(told)))
+        return
     from memlm.doctor import Finding, clean, examine
 
     found = examine(call.path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from memlm import ui
-from memlm.errors import UsageError, first_line, refusing
+from memlm.errors import EXTRAS, UsageError, first_line, refusing
 from memlm.files import told, write_text
 
 if TYPE_CHECKING:
@@ -155,6 +155,5 @@ def refuse_trackers(names: tuple[str, ...]) -> None:
 
     installed = {str(name) for name in get_available_trackers()}
     if absent := [name for name in names if name not in installed]:
-        ours = absent[0] in ("trackio", "tensorboard", "wandb")
-        how = "pip install 'memlm[trackers]'" if ours else "install its package"
+        how = "pip install 'memlm[trackers]'" if EXTRAS.get(absent[0]) == "trackers" else "install its package"
         raise UsageError(f"the tracker {absent[0]!r} is not installed: {how}, or leave --trackers out.")

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+import memlm
 from memlm.cli import main
 from memlm.data.corpus import Corpus
 from memlm.doctor import examine
@@ -233,3 +235,26 @@ def test_a_folder_where_nothing_can_be_renamed_over_is_filled(place, monkeypatch
     found = examine(place / "there")
     assert found.whole
     assert found.next.startswith("2 documents")
+
+
+def test_without_a_path_it_tells_what_is_installed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MEMLM_CACHE", str(tmp_path))
+    monkeypatch.setattr("memlm.installed.EXTRAS", {"numpy": "core", "no_such_package": "some", "json": "some"})
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "book.txt").write_bytes(bytes(2_500_000))
+    (tmp_path / "link").symlink_to(tmp_path / "corpus" / "book.txt")
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["caches"]["downloads"] == {"path": str(tmp_path), "bytes": 2_500_000}
+    assert told["threads"] == torch.get_num_threads()
+    assert told["packages"]["torch"] == torch.__version__
+    assert told["extras"]["core"]["install"] is None
+    assert told["extras"]["some"]["packages"]["no_such_package"] is None
+    assert told["extras"]["some"]["install"] == "pip install 'memlm[some]'"
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"memlm {memlm.__version__}" in said
+    assert f"downloads, 2.5 MB in {tmp_path}" in said
+    assert "no_such_package missing, " in said
+    assert main(["doctor", "--clean"]) == 2
+    assert "needs a path" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "leaderboard": ["leaderboard", str(place / "measured"), "--out", "OUT.md"],
         "doctor": ["doctor", str(place / "measured")],
         "bench": ["bench", "tokenise", *text],
+        "completion": ["completion", "bash"],
     }
 
 
