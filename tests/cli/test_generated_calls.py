@@ -53,6 +53,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "generate": ["generate", str(place / "reads"), "--prompt", "the sea", "--max-new-tokens", "1", "--sample"],
         "tasks": ["tasks", str(data), "--tokens", "60", "--examples", "2", "--out", "OUT"],
         "eval": ["eval", str(place / "reads"), "--tasks", str(place / "tiny.yaml"), "--out", "OUT"],
+        "export": ["export", auto, "--out", "OUT"],
         "report": ["report", str(place / "measured"), "--out", "OUT.html"],
         "leaderboard": ["leaderboard", str(place / "measured"), "--out", "OUT.md"],
         "doctor": ["doctor", str(place / "measured")],
