@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
 
-.PHONY: demo test check wheel lock
+.PHONY: demo test check wheel docs lock
 
 demo: $(READY)
 	$(BIN)/memlm demo
@@ -19,6 +19,16 @@ check: $(READY)  ## lint, format and types
 
 wheel: $(READY)  ## build the wheel, install it beside what it depends on and nothing else, run the README's Python there
 	$(BIN)/python .ci/wheel.py
+
+docs: build/docs/.ready  ## the site, into build/site; strict: a link to nothing is an error
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --strict
+
+build/docs/.ready: pyproject.toml  # reads docstrings without importing them: no torch here
+	$(PYTHON) -m venv build/docs
+	@# pip of Python 3.11 does not know --group
+	build/docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["docs"])' \
+		| xargs build/docs/bin/python -m pip --quiet --disable-pip-version-check install
+	@touch $@
 
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("memlm needs Python 3.11 or newer: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
