@@ -1,10 +1,11 @@
 """The whole story on a small real corpus, on two CPU cores: prepare, train, measure, report.
 
-It tells the paper's claims: embeddings of language models hold little of their input (C1), those of autoencoders are
-nearly perfect memories (C2), memories in the place of tokens save computation (C3), a memory model that only predicts
-next tokens forms memories without use (C4), one that also has to retain learns to form and to read them (C5), and a
-curriculum over a frozen encoder gets there in fewer steps (C6). Every step is kept in its folder, so that a demo that
-was stopped goes on where it was. Whatever the numbers are, they are shown as they are.
+First our autoencoder, so that within a minute or two a passage is seen to come back out of one vector. Then the
+paper's claims: embeddings of language models hold little of their input (C1), those of autoencoders are nearly perfect
+memories (C2), memories in the place of tokens save computation (C3), a memory model that only predicts next tokens
+forms memories without use (C4), one that also has to retain learns to form and to read them (C5); with `--full` also
+that a curriculum over a frozen encoder gets there in fewer steps (C6). Every step is kept in its folder, so that a demo
+that was stopped goes on where it was. Whatever the numbers are, they are shown as they are.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -18,32 +19,34 @@ from memlm.ranges import Checked, Natural, Positive
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 from memlm.train.table import Run, train_table
 
-# One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into twelve
+# One optimiser for all, the best one found for each (LOG.md). Sizes and steps are such that all fits into eight
 # minutes: the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
-# Less than the protocol's: two of three families, two budgets, two seeds.
-PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(3000, 12_000), seeds=2, steps=300, batch=64)
-CONTEXTS = 1024, 4096, 16384  # whose cost is measured ...
-COST_SECONDS = 60.0  # ... as far as a side gets in so long
+# Less than the protocol's: one of three families, one budget, one seed; with `--full` two of each.
+PROBE = ProbeConfig(families=("slots",), train_chunks=(4096,), seeds=1, steps=150, batch=64)
+FULL_PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(3000, 12_000), seeds=2, steps=300, batch=64)
+LOOKED_AT = 64  # held-out chunks at a look at a run
+CONTEXTS = 1024, 16384  # whose cost is measured ...
+COST_SECONDS = 30.0  # ... as far as a side gets in so long
+PASSAGES = 2  # that are shown as soon as there is a vector of them
 SEEDS = 3  # of the tables of `--full`
 
 
-def runs() -> dict[str, TrainConfig]:
-    """What tells C1 and C2: our autoencoder, the paper's, and language models on the same stacks."""
+def runs(full: bool = False) -> dict[str, TrainConfig]:
+    """What tells C1 and C2: our autoencoder and language models; with `full` the paper's autoencoders on their stacks."""
+    paper = {"mixer": small(presets.mixer()), "transformer": small(presets.transformer())}
     return {
         "slots": replace(presets.slots(), steps=800),
-        "mixer": small(presets.mixer()),
-        "transformer": small(presets.transformer()),
+        **(paper if full else {}),
         "causal-mixer": small(presets.causal_mixer()),
         "causal-transformer": small(presets.causal_transformer()),
     }
 
 
 def memory_runs(autoencoder: Path) -> dict[str, Run]:
-    """What tells C4 to C6: the paper's on next tokens alone; ours by curriculum, on next tokens alone, and directly.
+    """What tells C4 and C5: the paper's on next tokens alone; ours by curriculum, and on next tokens alone.
 
-    The last two start from the curriculum's autoencoder: `memory-causal` has as many causal tokens, `memory-direct` as
-    many decoder steps, all on the last stage's objective.
+    The last one starts from the curriculum's autoencoder and has as many causal tokens.
     """
     curriculum = presets.memory_curriculum()
     last = replace(curriculum.stages["combined"], start=autoencoder, shrink_perturb=0.0)
@@ -51,20 +54,22 @@ def memory_runs(autoencoder: Path) -> dict[str, Run]:
         "memory-vector": presets.memory_vector(),
         "memory-curriculum": curriculum,
         "memory-causal": replace(last, objective="causal"),
-        "memory-direct": replace(last, steps=last.steps + curriculum.stages["read"].steps),
     }
 
 
 def full_runs(autoencoder: Path) -> dict[str, Run]:
-    """What `--full` adds of every seed: all from scratch, on all objectives and on next tokens alone; a confound of C6.
+    """What `--full` adds of every seed: what tells C6; all from scratch, on all objectives and on next tokens alone.
 
-    `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
+    `memory-direct` starts from the curriculum's autoencoder and has as many decoder steps, all on the last stage's
+    objective; `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
     """
     stages, scratch = presets.memory_curriculum().stages, presets.memory_soft()
+    direct = replace(stages["combined"], start=autoencoder, shrink_perturb=0.0)
     frozen = ("encoder.readout", "encoder.norm", "reader.text")
     read = replace(stages["read"], start=autoencoder, fresh_embedding=True, frozen=frozen)
     again = replace(stages["combined"], frozen=frozen)
     return {
+        "memory-direct": replace(direct, steps=direct.steps + stages["read"].steps),
         "memory-scratch": scratch,
         "memory-scratch-causal": replace(scratch, objective="causal"),
         "memory-fresh": Curriculum(stages={"read": read, "combined": again}),
@@ -101,35 +106,64 @@ def demo(config: Demo) -> dict[str, Any]:
     """
     from memlm import ui
     from memlm.data.prepare import Prepare, prepare
+    from memlm.export import export, shipped
     from memlm.measure.run import measure
     from memlm.report.page import write_report
 
-    ui.say("1/6 corpus")
-    data = config.out / "data"
+    data, beside = config.out / "data", "-full" if config.full else ""
+    shared: Any = {"data": data, "scale": config.scale, "looked_at": LOOKED_AT}
+    ui.say("1/7 corpus")
     prepare(Prepare(source=config.source, out=data, seed=config.seed))
-    ui.say("2/6 autoencoders, whose embedding shall hold the text, and causal language models")
-    seconds = train_table(runs(), config.out, data=data, seed=config.seed, scale=config.scale)
-    ui.say("3/6 what each embedding holds: a fresh decoder of the same budget for each, and controls")
-    probe = replace(PROBE, steps=max(1, round(PROBE.steps * config.scale)), seed=config.seed)
+    ui.say("2/7 an autoencoder whose one vector shall hold a passage of 64 tokens")
+    table = runs(config.full)
+    seconds = train_table({"slots": table.pop("slots")}, config.out, seed=config.seed, **shared)
+    _show_passages(config.out / "slots", data)
+    ui.say("3/7 language models, whose last state is measured beside it")
+    seconds |= train_table(table, config.out, seed=config.seed, **shared)
+    ui.say("4/7 what each embedding holds: a fresh decoder of the same budget for each, and controls")
+    probe = FULL_PROBE if config.full else PROBE
+    probe = replace(probe, steps=max(1, round(probe.steps * config.scale)), seed=config.seed)
     wanted = MeasureConfig(probe=probe, chunks=1024, seed=config.seed)
-    report = measure([str(config.out / name) for name in runs()], data, config.out / "retention", wanted)
-    ui.say("4/6 memory models, and what they get from their memories")
+    retention = config.out / f"retention{beside}"
+    report = measure([str(config.out / name) for name in runs(config.full)], data, retention, wanted)
+    ui.say("5/7 memory models, and what they get from their memories")
     named = _memory_runs(config)
     for seed, some in named.items():
-        seconds |= train_table(some, config.out, data=data, seed=seed, scale=config.scale)
+        seconds |= train_table(some, config.out, seed=seed, **shared)
     models = [str(config.out / name) for some in named.values() for name in some]
     models.append(str(config.out / "memory-curriculum" / "autoencoder"))  # what its encoder could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
-    beside = "access-full" if config.full else "access"
-    access = measure(models, data, config.out / beside, wanted)
-    ui.say("5/6 what a context costs: a decoder that reads memories, and one that reads all tokens")
+    access = measure(models, data, config.out / f"access{beside}", wanted)
+    ui.say("6/7 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)
-    ui.say("6/6 report")
+    ui.say("7/7 report, and the autoencoder as a folder to ship")
+    model = config.out / f"export{beside}"
+    told = shipped(model) if model.exists() else export(config.out / "slots", model, [retention])
     page = config.out / "report.html"
-    # By name: the other demo's measurement of access may stand there too, with some of the same rows.
-    shown = [*runs(), *(name for some in named.values() for name in some), "retention", beside, "cost"]
-    write_report([config.out / name for name in shown], page)
-    return {**report, "access": access["access"], "report": str(page), "train_seconds": seconds}
+    # By name: the other demo's measurements may stand there too, with some of the same rows.
+    every = [*runs(config.full), *(name for some in named.values() for name in some)]
+    write_report([config.out / name for name in (*every, retention.name, f"access{beside}", "cost")], page)
+    return {**report, "access": access["access"], "report": str(page), "model": told, "train_seconds": seconds}
+
+
+def _show_passages(run: Path, data: Path) -> None:
+    """Tell passages of held-out text beside what one vector gives back of each, wrong tokens in brackets."""
+    import torch
+
+    from memlm import ui
+    from memlm.data.corpus import Corpus
+    from memlm.loading import load_model
+
+    model, corpus = load_model(run), Corpus.open(data)
+    tokens_NT = corpus.chunks("test", model.chunk_tokens, PASSAGES + 1)[0][-PASSAGES:]  # not a book's first words
+    with torch.inference_mode():
+        recalled_NT = model.reconstruct(torch.from_numpy(tokens_NT)).argmax(-1).numpy()
+    decode = corpus.tokenizer.decode
+    for tokens_T, recalled_T in zip(tokens_NT.tolist(), recalled_NT.tolist(), strict=True):
+        pairs = zip(tokens_T, recalled_T, strict=True)
+        came = "".join(decode([told]) if told == token else f"[{decode([told])}]" for token, told in pairs)
+        ui.say(f"  the text:        {' '.join(decode(tokens_T).split())}")
+        ui.say(f"  from its vector: {' '.join(came.split())}")
 
 
 def _cost(config: Demo) -> None:

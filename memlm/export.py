@@ -86,6 +86,11 @@ def export(
         text = ModelCard(f"---\n{card.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n")
         (scratch / CARD).write_text(str(text), encoding="utf-8")
         write_sums(scratch)
+    return shipped(out)
+
+
+def shipped(out: Path) -> dict[str, Any]:
+    """What `export` tells of a folder that it has written."""
     files = read_object(Path(out) / SUMS)["files"]
     size = sum((Path(out) / name).stat().st_size for name in files)
     return {"out": str(out), "bytes": size, "sha256": sha256_json({name: one["sha256"] for name, one in files.items()})}

@@ -48,7 +48,7 @@ def run(
 ) -> Report:
     """Serve and train every side at every context (whole chunks) that fits into half of `options.seconds` for either.
 
-    `brief`: no training steps, and no batches: reading and writing one text has all the time.
+    `brief`: no training steps, no batches, no other chunks: reading and writing one text has all the time.
     """
     tune_cpu()  # as in training
     device = options.device
@@ -118,7 +118,7 @@ def run(
         **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
         "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
-    for variant, of_all in variants.items():
+    for variant, of_all in () if brief else variants.items():
         two = serve(
             serving.models_of({name: of_all[name] for name in two}, vocab_size, device), longest, ROUNDS[0], warm_up=1
         )

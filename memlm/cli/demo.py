@@ -35,4 +35,5 @@ def main(argv: list[str]) -> None:
     else:
         minutes = (time.perf_counter() - started) / 60
         print(f"{retention_table(report['results'])}\n\n{access_table(report['access'])}")
-        print(f"\nreport: {report['report']} ({minutes:.1f} minutes in all)")
+        print(f"\nmodel to ship: {report['model']['out']}, SHA-256 {report['model']['sha256']}")
+        print(f"report: {report['report']} ({minutes:.1f} minutes in all)")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from texts import write_documents
 
+import memlm
 from memlm import demo
 from memlm.bench import memory
 from memlm.cli import main
+from memlm.export import shipped
 from memlm.files import read_json
 from memlm.nn.config import StackConfig
 from memlm.report import page
@@ -28,11 +30,12 @@ def test_the_whole_story(tmp_path, capsys, monkeypatch):
     source, out = write_documents(tmp_path / "text", count=3, words=3000), tmp_path / "demo"
     argv = ["demo", "--source", str(source), "--out", str(out), "--scale", "0.002", "--json"]
     assert main(argv) == 0
-    report = json.loads(capsys.readouterr().out)
-    trained = {"slots", "mixer", "transformer"}
+    out_, err = capsys.readouterr()
+    report = json.loads(out_)
+    assert err.index("from its vector: ") < err.index("causal-mixer")  # before anything else is trained
     told = {(r["encoder"], r["training"]) for r in report["results"]}
-    assert told >= {(name, training) for name in trained for training in ("autoencoder", "untrained")}
-    assert told >= {("mixer", "causal"), ("transformer", "causal"), ("none", "none")}
+    assert told >= {("slots", "autoencoder"), ("slots", "untrained"), ("mixer", "untrained"), ("none", "none")}
+    assert told >= {("mixer", "causal"), ("transformer", "causal"), ("transformer", "untrained")}
     for result in report["results"]:
         assert result.keys() >= NEEDED | FIGURES | {f"{name}_ci" for name in FIGURES}
     memories = set(demo.memory_runs(Path("autoencoder")))
@@ -41,7 +44,9 @@ def test_the_whole_story(tmp_path, capsys, monkeypatch):
     assert read_json(out / "slots" / "config.json")["steps"] == round(0.002 * demo.runs()["slots"].steps)
     assert read_json(out / "cost" / "memory.json")["results"]
     text = (out / "report.html").read_text(encoding="utf-8")
-    assert all(name in text for name in memories | trained)
+    assert all(name in text for name in memories | {"slots", "mixer", "transformer"})
+    assert shipped(Path(report["model"]["out"])) == report["model"]
+    assert memlm.load(report["model"]["out"]).chunk_tokens == 64
 
     (out / "report.html").unlink()
     shown = []

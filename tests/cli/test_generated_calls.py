@@ -87,7 +87,7 @@ def test_a_wrong_value_of_any_option_is_one_sentence(command, right, tmp_path, m
         told = (call.option, call.value)
         assert main(in_place(call.argv, places)) == 2, (told, capsys.readouterr())
         out, err = capsys.readouterr()
-        err = err.removeprefix("1/6 corpus\n")  # the demo tells its steps
+        err = err.removeprefix("1/7 corpus\n")  # the demo tells its steps
         assert out == "", told
         assert err.startswith("memlm: "), (told, err)
         assert err.count("\n") == 1, (told, err)
