@@ -33,7 +33,7 @@ SEEDS = 3  # of the tables of `--full`
 
 
 def runs(full: bool = False) -> dict[str, TrainConfig]:
-    """What tells C1 and C2: our autoencoder and language models; with `full` the paper's autoencoders on their stacks."""
+    """What tells C1 and C2: ours and language models; with `full` the paper's autoencoders on their stacks."""
     paper = {"mixer": small(presets.mixer()), "transformer": small(presets.transformer())}
     return {
         "slots": replace(presets.slots(), steps=800),
