@@ -18,6 +18,7 @@ from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder, open_encoder
 from memlm.measure.families import FITS
 from memlm.measure.probe import Probe, lesson
+from memlm.precision import exact
 
 PART = "test"
 
@@ -41,11 +42,10 @@ def usable_by_place(encoder: Encoder, corpus: Corpus, probe: ProbeConfig, cache:
     one = lesson(learnt.tokens, learnt.document, corpus.vocab_size, probe.seed)
     held_NM, learnt_NM = embed(encoder, held_NT, cache), embed(encoder, learnt.tokens, cache)
     device = encoder.device
-    nothing = _bits(Probe(held_NM[:1], one.known_TV).to(device), held_NM, held_NT)
-    return {
-        family: nothing - _bits(FITS[family](learnt_NM, one, device, probe, encoder.name).to(device), held_NM, held_NT)
-        for family in probe.families
-    }
+    with exact(device):
+        nothing = _bits(Probe(held_NM[:1], one.known_TV).to(device), held_NM, held_NT)
+        probes = {family: FITS[family](learnt_NM, one, device, probe, encoder.name) for family in probe.families}
+        return {family: nothing - _bits(fitted, held_NM, held_NT) for family, fitted in probes.items()}
 
 
 def places_rows(encoder: Encoder, case: str, bits: dict[str, np.ndarray], **told: Any) -> list[dict[str, Any]]:
