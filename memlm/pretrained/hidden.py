@@ -16,9 +16,9 @@ from torch import Tensor
 
 from memlm.errors import UsageError, refusing
 from memlm.huggingface import quiet
+from memlm.precision import exact
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
-from memlm.precision import exact
 from memlm.ranges import Checked, Count
 
 DEFAULT_READOUT = {"causal": "last", "masked": "mean", "encoder": "mean", "sentence": "pooled"}
