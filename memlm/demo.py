@@ -160,10 +160,10 @@ def _show_passages(run: Path, data: Path) -> None:
         recalled_NT = model.reconstruct(torch.from_numpy(tokens_NT)).argmax(-1).numpy()
     decode = corpus.tokenizer.decode
     for tokens_T, recalled_T in zip(tokens_NT.tolist(), recalled_NT.tolist(), strict=True):
-        pairs = zip(tokens_T, recalled_T, strict=True)
-        came = "".join(decode([told]) if told == token else f"[{decode([told])}]" for token, told in pairs)
+        pairs = zip(recalled_T, tokens_T, strict=True)
+        came = "".join(decode([one]) if one == token else f"[{decode([one])}]" for one, token in pairs)
         ui.say(f"  the text:        {' '.join(decode(tokens_T).split())}")
-        ui.say(f"  from its vector: {' '.join(came.split())}")
+        ui.say(f"  from its vector: {' '.join(came.replace('][', '').split())}")
 
 
 def _cost(config: Demo) -> None:
