@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         known = error if isinstance(error, MemlmError) else of_the_system(error)
         if known is None:
             return _unexpected(error)
-        print(f"memlm: {known}", file=sys.stderr)
+        if not known.told:
+            print(f"memlm: {known}", file=sys.stderr)
         return known.exit_code
 
 

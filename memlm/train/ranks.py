@@ -1,0 +1,228 @@
+"""The processes of one run: what they share, what they agree on, and that none waits for one that has ended.
+
+torchrun or accelerate starts them (docs/processes.md). They go through the same code in the same order; the first one
+alone writes files and speaks. A block `together` fails in all if it fails in one; in a block `watched` a thread of each
+process hears whether the others live, so that a process that waits for one that was killed ends with a sentence.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.tracking import get_available_trackers
+from torch import Tensor
+
+from memlm import ui
+from memlm.errors import MemlmError, UsageError, WorkError, first_line
+from memlm.locks import held
+from memlm.precision import device_of
+from memlm.train.config import TrainConfig
+
+T = TypeVar("T")
+BEAT = 1.0  # seconds between signs of life
+SILENT = 15.0  # seconds without one after which a process is held for dead
+GRACE = 5.0  # seconds in which a process that waits in vain may end by itself
+WAIT = timedelta(hours=2)  # for one another; only where all live and one is stuck does this end a run
+_REFUSED = {"DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM", "FSDP": "its FSDP", "PARALLELISM_CONFIG": "its mesh"}
+
+
+class Ranks:
+    """Process `rank` of `world`."""
+
+    def __init__(self, rank: int = 0, world: int = 1):
+        self.rank, self.world = rank, world
+        self._over: threading.Event | None = None  # of the block that is watched
+        self._blocks = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+    def agreed(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, or its refusal, in all of them."""
+        with self.together():
+            made = [make() if self.first else None]
+        if self.world > 1:
+            dist.broadcast_object_list(made)
+        return made[0]  # pyright: ignore[reportReturnType]
+
+    def all(self, mine: T) -> list[T]:
+        """What every process has."""
+        found = [mine] * self.world
+        if self.world > 1:
+            dist.all_gather_object(found, mine)
+        return found
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block in which processes do not wait for one another: if it fails in one it fails in all."""
+        if self.world == 1:
+            yield
+            return
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failed = error
+        told = self.all(failed and _told(failed))
+        if failed:
+            raise failed
+        for one in told:
+            if one:
+                raise _as_error(*one)
+
+    @contextmanager
+    def held(self, path: Path) -> Iterator[None]:
+        """Hold the lock of a folder (memlm/locks.py), by the first process for all."""
+        with ExitStack() as stack:
+            self.agreed(lambda: stack.enter_context(held(path)) if self.first else None)
+            yield
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A block that ends in all processes if it ends in one, however that ended.
+
+        Raises:
+            WorkError: another process failed, or gives no sign of life.
+            KeyboardInterrupt: another process was told to stop.
+        """
+        if self.world == 1 or self._over is not None:
+            yield
+            return
+        self._blocks += 1
+        store = dist.PrefixStore(f"memlm/{self._blocks}", dist.distributed_c10d._get_default_store().clone())
+        self._over = over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(store, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        except BaseException as error:
+            if (ended := self._ended(error, store)) is not error:
+                raise ended from None
+            raise
+        finally:
+            over.set()
+            thread.join()
+            self._over = None
+        dist.barrier()  # the first process may hold the store: it leaves last
+
+    def _ended(self, error: BaseException, store: dist.Store) -> BaseException:
+        """What this process says of its end: its own error, or that of the process that ended first."""
+        lost = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+        mine = None if lost else _told(error)
+        deadline = time.monotonic() + GRACE
+        ended = None
+        with suppress(Exception):  # the store may be gone with the first process
+            while ended is None and time.monotonic() < deadline:
+                if mine:
+                    ended = json.loads(store.compare_set("ended", "", json.dumps([self.rank, *mine])))
+                elif store.check(["ended"]):
+                    ended = json.loads(store.get("ended"))
+                else:
+                    time.sleep(0.1)
+        if ended is None:
+            return error if mine else WorkError(_silent("another process"))
+        rank, *told = ended
+        if isinstance(error, MemlmError) and rank != self.rank and mine == tuple(told):
+            error.told = True
+        return error if mine else _as_error(*told)
+
+    def _watch(self, store: dist.Store, over: threading.Event) -> None:
+        """Give signs of life, and listen: the first process to all others, these to it."""
+        others = range(1, self.world) if self.first else range(1)
+        heard = dict.fromkeys(others, (0, time.monotonic()))
+        ended = None
+        while ended is None and not over.wait(BEAT):
+            try:
+                store.add(f"{self.rank}", 1)
+                for rank in others:
+                    if (count := store.add(f"{rank}", 0)) > heard[rank][0]:
+                        heard[rank] = count, time.monotonic()
+                    elif time.monotonic() - heard[rank][1] > SILENT:
+                        told = [rank, "WorkError", _silent(f"process {rank}")]
+                        store.compare_set("ended", "", json.dumps(told))
+                if store.check(["ended"]):
+                    ended = json.loads(store.get("ended"))
+            except Exception:  # nobody answers
+                ended = [0, "WorkError", _silent("process 0")]
+        if ended is not None and not over.wait(GRACE):
+            with suppress(Exception):
+                print(f"memlm: {ended[2]}", file=sys.stderr, flush=True)
+            os._exit(130 if ended[1] == "KeyboardInterrupt" else 1)  # from a call that waits in vain nothing else leads
+
+
+ALONE = Ranks()
+_of = cache(Ranks)  # one for all runs of a process, one after the other or one in another
+
+
+def start(config: TrainConfig, out: Path) -> tuple[Accelerator, Ranks]:
+    """The device and the processes of a run.
+
+    Raises:
+        UsageError: no such device here, a tracker that is not installed, or what cannot be shared by processes.
+    """
+    refuse_trackers(config)
+    for name, what in _REFUSED.items():
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes", "on"):
+            raise UsageError(
+                f"accelerate's config asks for {what}, which memlm does not train with: start it by torchrun, or by "
+                "accelerate launch --multi_gpu, and set --parallel to ddp or fsdp."
+            )
+    cpu = device_of(config.device).type == "cpu"
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
+        log_with=list(config.trackers) or None,
+        project_dir=str(out),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)],
+    )
+    ranks = _of(accelerator.process_index, accelerator.num_processes)
+    if config.batch % ranks.world:
+        raise UsageError(
+            f"a batch of {config.batch} cannot be divided among {ranks.world} processes: choose a multiple."
+        )
+    ui.console().quiet = not ranks.first
+    return accelerator, ranks
+
+
+def refuse_trackers(config: TrainConfig) -> None:
+    """UsageError where a tracker is not installed."""
+    installed = {str(name) for name in get_available_trackers()}
+    if absent := [name for name in config.trackers if name not in installed]:
+        raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
+
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """An error as what others are told of it."""
+    if isinstance(error, MemlmError):
+        return type(error).__name__, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "KeyboardInterrupt", "another process was stopped."
+    return "WorkError", f"another process of this run failed ({type(error).__name__}: {first_line(error)})."  # pyright: ignore[reportArgumentType]
+
+
+def _as_error(kind: str, sentence: str) -> BaseException:
+    return {"UsageError": UsageError, "KeyboardInterrupt": KeyboardInterrupt}.get(kind, WorkError)(sentence)
+
+
+def _silent(who: str) -> str:
+    return f"{who} of this run has ended without a word (killed, or its machine is gone): go on with --resume."
