@@ -13,6 +13,9 @@ from importlib import import_module
 from memlm import __version__
 from memlm.errors import MemlmError, not_installed, of_the_system
 
+if "RANK" in os.environ:  # one of several processes: torch would warn of what is no fault of the user's
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 COMMANDS = {
     "demo": "the whole story on a small real corpus: prepare, train, measure, report",
     "claims": "the paper's claims, each judged by its rule: prepare, train, measure, decide",

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,7 +30,7 @@ from memlm.precision import device_of
 from memlm.train.config import TrainConfig
 
 T = TypeVar("T")
-BEAT = 1.0  # seconds between signs of life
+BEAT = 0.5  # seconds between signs of life
 SILENT = 15.0  # seconds without one after which a process is held for dead
 GRACE = 5.0  # seconds in which a process that waits in vain may end by itself
 WAIT = timedelta(hours=2)  # for one another; only where all live and one is stuck does this end a run
@@ -44,6 +44,7 @@ class Ranks:
         self.rank, self.world = rank, world
         self._over: threading.Event | None = None  # of the block that is watched
         self._blocks = 0
+        self._word: list[Any] | None = None  # who ended first, and how: rank, kind of error, sentence
 
     @property
     def first(self) -> bool:
@@ -128,19 +129,13 @@ class Ranks:
         """What this process says of its end: its own error, or that of the process that ended first."""
         lost = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
         mine = None if lost else _told(error)
-        deadline = time.monotonic() + GRACE
-        ended = None
-        with suppress(Exception):  # the store may be gone with the first process
-            while ended is None and time.monotonic() < deadline:
-                if mine:
-                    ended = json.loads(store.compare_set("ended", "", json.dumps([self.rank, *mine])))
-                elif store.check(["ended"]):
-                    ended = json.loads(store.get("ended"))
-                else:
-                    time.sleep(0.1)
-        if ended is None:
-            return error if mine else WorkError(_silent("another process"))
-        rank, *told = ended
+        with suppress(Exception):  # the store is gone with the process that held it
+            if mine:
+                store.compare_set("ended", "", json.dumps([self.rank, *mine]))
+            deadline = time.monotonic() + GRACE  # until all have heard: this process may hold the store
+            while time.monotonic() < deadline and (self._word is None or store.add("heard", 0) < self.world):
+                time.sleep(BEAT / 10)
+        rank, *told = self._word or [self.rank, "WorkError", _silent("another process")]
         if isinstance(error, MemlmError) and rank != self.rank and mine == tuple(told):
             error.told = True
         return error if mine else _as_error(*told)
@@ -149,8 +144,8 @@ class Ranks:
         """Give signs of life, and listen: the first process to all others, these to it."""
         others = range(1, self.world) if self.first else range(1)
         heard = dict.fromkeys(others, (0, time.monotonic()))
-        ended = None
-        while ended is None and not over.wait(BEAT):
+        self._word = None
+        while self._word is None and not over.wait(BEAT):
             try:
                 store.add(f"{self.rank}", 1)
                 for rank in others:
@@ -160,13 +155,14 @@ class Ranks:
                         told = [rank, "WorkError", _silent(f"process {rank}")]
                         store.compare_set("ended", "", json.dumps(told))
                 if store.check(["ended"]):
-                    ended = json.loads(store.get("ended"))
+                    self._word = json.loads(store.get("ended"))
+                    store.add("heard", 1)
             except Exception:  # nobody answers
-                ended = [0, "WorkError", _silent("process 0")]
-        if ended is not None and not over.wait(GRACE):
+                self._word = self._word or [0, "WorkError", _silent("process 0")]
+        if self._word is not None and not over.wait(2 * GRACE):
             with suppress(Exception):
-                print(f"memlm: {ended[2]}", file=sys.stderr, flush=True)
-            os._exit(130 if ended[1] == "KeyboardInterrupt" else 1)  # from a call that waits in vain nothing else leads
+                print(f"memlm: {self._word[2]}", file=sys.stderr, flush=True)
+            os._exit(130 if self._word[1] == "KeyboardInterrupt" else 1)  # nothing else leads out of a call that waits
 
 
 ALONE = Ranks()
