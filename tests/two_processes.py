@@ -1,4 +1,4 @@
-"""Two processes of one run, as torchrun starts them. A server that has imported all forks them, so that they cost little."""
+"""Two processes of one run, as torchrun starts them; a server that has imported all forks them, so they cost little."""
 
 import json
 import multiprocessing
@@ -95,4 +95,3 @@ def cut(run: Path, out: Path) -> None:
     (out / "summary.json").unlink()
     for later in sorted((out / "checkpoints").iterdir())[1:]:
         shutil.rmtree(later)
-

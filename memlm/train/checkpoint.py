@@ -101,31 +101,34 @@ def load_moments(path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
 
 
 def _save_shares(tensors: dict[str, Tensor], folder: Path) -> None:
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with told(folder, every=True):
-        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
 def _read(
     path: Path, wanted: Callable[[str], bool], like: Callable[[str], Tensor | None] = lambda name: None
 ) -> dict[str, Tensor]:
     """The tensors of these names, whole; or, of the shape of one that they are to be like, shared as it is."""
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = dcp.HuggingFaceStorageReader(str(path))
+    reader = HuggingFaceStorageReader(str(path))
     tensors = {}
     for name, known in reader.read_metadata().state_dict_metadata.items():
         if not wanted(name):
             continue
-        assert isinstance(known, dcp.TensorStorageMetadata)
+        assert isinstance(known, TensorStorageMetadata)
         one = like(name)
         if one is None or one.shape != known.size:
             tensors[name] = torch.empty(known.size, dtype=known.properties.dtype)
         else:
             tensors[name] = torch.empty_like(one, dtype=known.properties.dtype)
     with warnings.catch_warnings(action="ignore"):  # that nothing distributed is used
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
+        load(tensors, storage_reader=reader, no_dist=True)
     return tensors
 
 

@@ -183,8 +183,8 @@ def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Rank
                 ranks.sum(total)
                 _check(total.item(), corpus.vocab_size, step, config, out)
             seconds += time.perf_counter() - started
-            if config.max_seconds is not None:
-                late = ranks.agreed(lambda seconds=seconds: seconds >= config.max_seconds)
+            if (most := config.max_seconds) is not None:
+                late = ranks.all(seconds >= most)[0]  # by the clock of the first
             if logged:
                 display.step(step, total.item(), tokens_seen / seconds)
             if evaluated or last or late:

@@ -41,13 +41,10 @@ def directions(gradients: list[Tensor]) -> list[Tensor]:
 
     Matrices that processes share are gathered, and each keeps its share of the directions.
     """
-    if any(isinstance(one, DTensor) for one in gradients):
-        found = directions([one.full_tensor() if isinstance(one, DTensor) else one for one in gradients])
-        pairs = zip(found, gradients, strict=True)
-        return [
-            distribute_tensor(one, of.device_mesh, of.placements, src_data_rank=None) if isinstance(of, DTensor) else one
-            for one, of in pairs
-        ]
+    if gradients and isinstance(gradients[0], DTensor):
+        shares: list[Any] = gradients
+        found = zip(directions([one.full_tensor() for one in shares]), shares, strict=True)
+        return [distribute_tensor(one, of.device_mesh, of.placements, src_data_rank=None) for one, of in found]
     if not gradients or not gradients[0].is_cuda:
         return [orthogonalise(one) for one in gradients]
     out = list(gradients)

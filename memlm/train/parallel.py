@@ -4,10 +4,10 @@ A process's loss is its share of a sum over the whole batch (`Batch.share`), and
 processes: of `world` times the losses that is the gradient of the sum.
 """
 
+import warnings
 from contextlib import nullcontext
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -22,7 +22,7 @@ from memlm.train.ranks import Ranks
 Parallel = Literal["ddp", "fsdp"]
 
 
-class Spread(nn.Module):
+class Spread:
     """The loss of a model that is on its device, in training; of one process it is the model's own.
 
     Raises:
@@ -30,15 +30,15 @@ class Spread(nn.Module):
     """
 
     def __init__(self, model: nn.Module, parallel: Parallel, ranks: Ranks):
-        super().__init__()
-        self.ranks = ranks
-        self.module: nn.Module = _Loss(model.train())
+        self.ranks, self.model = ranks, model.train()
+        self.module: nn.Module = _Loss(model)
         if ranks.world == 1:
             return
         if any(_drops(module) for module in model.modules()):
             raise UsageError("dropout depends on the number of processes: train this model with one.")
         device = next(model.parameters()).device
         if parallel == "fsdp":
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of outputs that nothing here changes in place
             mesh = init_device_mesh(device.type, (ranks.world,))
             for block in [*blocks_of(model), model]:
                 fully_shard(block, mesh=mesh)
@@ -46,7 +46,7 @@ class Spread(nn.Module):
             ids = [device] if device.type == "cuda" else None
             self.module = DistributedDataParallel(self.module, device_ids=ids, find_unused_parameters=True)
 
-    def forward(self, inputs: dict[str, Any], last: bool) -> Tensor:
+    def __call__(self, inputs: dict[str, Any], last: bool) -> Tensor:
         """This process's share of the loss.
 
         Args:
@@ -58,15 +58,9 @@ class Spread(nn.Module):
         module = self.module
         if isinstance(model := self.model, FSDPModule):
             model.set_requires_gradient_sync(last)
-        waits = isinstance(module, DistributedDataParallel) and not last
-        with module.no_sync() if waits else nullcontext(), shared_by(self.ranks.rank, self.ranks.world, rows):
+        waits = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+        with waits, shared_by(self.ranks.rank, self.ranks.world, rows):
             return module(**inputs)
-
-    @property
-    def model(self) -> nn.Module:
-        """What was given; its shares under FSDP."""
-        module = self.module.module if isinstance(self.module, DistributedDataParallel) else self.module
-        return module.model  # pyright: ignore[reportReturnType]
 
 
 class _Loss(nn.Module):

@@ -5,6 +5,7 @@ alone writes files and speaks. A block `together` fails in all if it fails in on
 process hears whether the others live, so that a process that waits for one that was killed ends with a sentence.
 """
 
+import _thread
 import json
 import os
 import sys
@@ -17,11 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.tracking import get_available_trackers
 from torch import Tensor
+from torch.distributed import distributed_c10d
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from memlm import ui
 from memlm.errors import MemlmError, UsageError, WorkError, first_line
@@ -34,7 +36,12 @@ BEAT = 0.5  # seconds between signs of life
 SILENT = 15.0  # seconds without one after which a process is held for dead
 GRACE = 5.0  # seconds in which a process that waits in vain may end by itself
 WAIT = timedelta(hours=2)  # for one another; only where all live and one is stuck does this end a run
-_REFUSED = {"DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM", "FSDP": "its FSDP", "PARALLELISM_CONFIG": "its mesh"}
+_REFUSED = {
+    "DEEPSPEED": "DeepSpeed",
+    "MEGATRON_LM": "Megatron-LM",
+    "FSDP": "its FSDP",
+    "PARALLELISM_CONFIG": "its parallelism",
+}
 
 
 class Ranks:
@@ -109,7 +116,8 @@ class Ranks:
             yield
             return
         self._blocks += 1
-        store = dist.PrefixStore(f"memlm/{self._blocks}", dist.distributed_c10d._get_default_store().clone())
+        shared: Any = distributed_c10d._get_default_store()
+        store = PrefixStore(f"memlm/{self._blocks}", shared.clone())  # of a thread
         self._over = over = threading.Event()
         thread = threading.Thread(target=self._watch, args=(store, over), daemon=True)
         thread.start()
@@ -125,9 +133,10 @@ class Ranks:
             self._over = None
         dist.barrier()  # the first process may hold the store: it leaves last
 
-    def _ended(self, error: BaseException, store: dist.Store) -> BaseException:
+    def _ended(self, error: BaseException, store: Store) -> BaseException:
         """What this process says of its end: its own error, or that of the process that ended first."""
         lost = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+        lost = lost or (self._word is not None and isinstance(error, KeyboardInterrupt))  # which `_watch` raised
         mine = None if lost else _told(error)
         with suppress(Exception):  # the store is gone with the process that held it
             if mine:
@@ -140,10 +149,10 @@ class Ranks:
             error.told = True
         return error if mine else _as_error(*told)
 
-    def _watch(self, store: dist.Store, over: threading.Event) -> None:
+    def _watch(self, store: Store, over: threading.Event) -> None:
         """Give signs of life, and listen: the first process to all others, these to it."""
         others = range(1, self.world) if self.first else range(1)
-        heard = dict.fromkeys(others, (0, time.monotonic()))
+        heard = {rank: (0, time.monotonic()) for rank in others}
         self._word = None
         while self._word is None and not over.wait(BEAT):
             try:
@@ -159,7 +168,10 @@ class Ranks:
                     store.add("heard", 1)
             except Exception:  # nobody answers
                 self._word = self._word or [0, "WorkError", _silent("process 0")]
-        if self._word is not None and not over.wait(2 * GRACE):
+        if self._word is None or over.wait(GRACE):
+            return
+        _thread.interrupt_main()  # which works on its own, and waits for nobody yet
+        if not over.wait(GRACE):
             with suppress(Exception):
                 print(f"memlm: {self._word[2]}", file=sys.stderr, flush=True)
             os._exit(130 if self._word[1] == "KeyboardInterrupt" else 1)  # nothing else leads out of a call that waits
@@ -199,12 +211,18 @@ def start(config: TrainConfig, out: Path) -> tuple[Accelerator, Ranks]:
     return accelerator, ranks
 
 
+def leave() -> bool:
+    """Part from the other processes, when all is done; whether this one is the first, which tells of it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return os.environ.get("RANK", "0") == "0"
+
+
 def refuse_trackers(config: TrainConfig) -> None:
     """UsageError where a tracker is not installed."""
     installed = {str(name) for name in get_available_trackers()}
     if absent := [name for name in config.trackers if name not in installed]:
         raise UsageError(f"the tracker {absent[0]!r} is not installed: install its package, or leave --trackers out.")
-
 
 
 def _told(error: BaseException) -> tuple[str, str]:
