@@ -43,7 +43,8 @@ def save_checkpoint(
         scratch = ranks.agreed(lambda: stack.enter_context(atomic_folder(path, replace=True)))
         shared = any(isinstance(tensor, DTensor) for tensor in model.values())
         if shared:
-            _save_shares(model | optimizer, scratch)
+            with ranks.patient():
+                _save_shares(model | optimizer, scratch)
         with ranks.together():
             if ranks.first:
                 for name, tensors in () if shared else (("model", model), ("optimizer", optimizer)):

@@ -52,6 +52,8 @@ class Ranks:
         self._over: threading.Event | None = None  # of the block that is watched
         self._blocks = 0
         self._word: list[Any] | None = None  # who ended first, and how: rank, kind of error, sentence
+        self._turns = 0  # of `_listen`, which are counted, not timed: what stops a process may stop its threads
+        self._silent = SILENT
 
     @property
     def first(self) -> bool:
@@ -105,6 +107,15 @@ class Ranks:
             yield
 
     @contextmanager
+    def patient(self) -> Iterator[None]:
+        """A block in which all may be silent for long: while large files are made, a process's threads stand still."""
+        self._silent = 60 * SILENT
+        try:
+            yield
+        finally:
+            self._silent = SILENT
+
+    @contextmanager
     def watched(self) -> Iterator[None]:
         """A block that ends in all processes if it ends in one, however that ended.
 
@@ -119,8 +130,12 @@ class Ranks:
         shared: Any = distributed_c10d._get_default_store()
         store = PrefixStore(f"memlm/{self._blocks}", shared.clone())  # of a thread
         self._over = over = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(store, over), daemon=True)
-        thread.start()
+        self._word, self._turns = None, 0
+        # Two threads: a call to a store whose process stands still does not come back.
+        threads = [threading.Thread(target=self._listen, args=(store, over), daemon=True)]
+        threads.append(threading.Thread(target=self._watch, args=(over,), daemon=True))
+        for thread in threads:
+            thread.start()
         try:
             yield
         except BaseException as error:
@@ -129,7 +144,8 @@ class Ranks:
             raise
         finally:
             over.set()
-            thread.join()
+            for thread in threads:
+                thread.join(GRACE)
             self._over = None
         dist.barrier()  # the first process may hold the store: it leaves last
 
@@ -149,29 +165,36 @@ class Ranks:
             error.told = True
         return error if mine else _as_error(*told)
 
-    def _watch(self, store: Store, over: threading.Event) -> None:
-        """Give signs of life, and listen: the first process to all others, these to it."""
-        others = range(1, self.world) if self.first else range(1)
-        heard = {rank: (0, time.monotonic()) for rank in others}
-        self._word = None
-        while self._word is None and not over.wait(BEAT):
-            try:
+    def _listen(self, store: Store, over: threading.Event) -> None:
+        """Give signs of life, and hear those of others: the first process of all others, these of it."""
+        heard = dict.fromkeys(range(1, self.world) if self.first else range(1), (0, 0))  # signs; turns without
+        try:
+            while self._word is None and not over.wait(BEAT):
                 store.add(f"{self.rank}", 1)
-                for rank in others:
-                    if (count := store.add(f"{rank}", 0)) > heard[rank][0]:
-                        heard[rank] = count, time.monotonic()
-                    elif time.monotonic() - heard[rank][1] > SILENT:
+                for rank, (signs, turns) in heard.items():
+                    now = store.add(f"{rank}", 0)
+                    heard[rank] = now, 0 if now > signs else turns + 1
+                    if heard[rank][1] * BEAT > self._silent:
                         told = [rank, "WorkError", _silent(f"process {rank}")]
                         store.compare_set("ended", "", json.dumps(told))
                 if store.check(["ended"]):
                     self._word = json.loads(store.get("ended"))
                     store.add("heard", 1)
-            except Exception:  # nobody answers
-                self._word = self._word or [0, "WorkError", _silent("process 0")]
-        if self._word is None or over.wait(GRACE):
+                self._turns += 1
+        except Exception:  # the store is gone with the process that held it
+            self._word = self._word or [0, "WorkError", _silent("another process")]
+
+    def _watch(self, over: threading.Event) -> None:
+        """End this process where another has ended and it does not notice by itself."""
+        seen, waited = 0, 0
+        while self._word is None and not over.wait(BEAT):
+            seen, waited = self._turns, waited + 1 if self._turns == seen else 0
+            if waited * BEAT > self._silent:
+                self._word = [0, "WorkError", _silent("process 0")]
+        if over.wait(GRACE):
             return
         _thread.interrupt_main()  # which works on its own, and waits for nobody yet
-        if not over.wait(GRACE):
+        if not over.wait(GRACE) and self._word is not None:
             with suppress(Exception):
                 print(f"memlm: {self._word[2]}", file=sys.stderr, flush=True)
             os._exit(130 if self._word[1] == "KeyboardInterrupt" else 1)  # nothing else leads out of a call that waits
