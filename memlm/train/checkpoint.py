@@ -76,10 +76,12 @@ def load_checkpoint(path: Path, ranks: Ranks = ALONE) -> tuple[dict[str, Any], d
         raise _damaged(path, error) from None
     check_format(state, FORMAT, f"the checkpoint {path}")
     try:
-        hashes = state["sha256"]
-        damaged = [name for name in hashes if ranks.first and sha256_file(path / name) != hashes[name]]
-        if damaged or not hashes:
-            raise ValueError(f"{damaged[0]} has changed since it was written")
+        hashes, found = state["sha256"], {file.name for file in path.glob("*.safetensors")}
+        if differing := found ^ hashes.keys():
+            raise ValueError(f"{min(differing)} is missing, or does not belong to it")
+        for name in hashes if ranks.first else ():
+            if sha256_file(path / name) != hashes[name]:
+                raise ValueError(f"{name} has changed since it was written")
         tensors = _read(path, lambda name: not name[0].isdigit())
         generators = {name: tensors.pop(name) for name in [*tensors] if name.split(".")[0] in ("rng", "rng_cuda")}
     except Exception as error:  # of our own reading, of safetensors, of a state that is no object

@@ -65,7 +65,7 @@ def evaluate(
         right_BT = (logits_BTV.argmax(-1) == labels_BT) & mask_BT
         nats = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum")
         whole = (right_BT | ~mask_BT).all(1) & mask_BT.any(1)
-        found += torch.stack([x.double().cpu() for x in (nats, right_BT.sum(), whole.sum(), mask_BT.sum())])
+        found += torch.stack([x.double() for x in (nats, right_BT.sum(), whole.sum(), mask_BT.sum())]).cpu()
     model.train(training)
     nats, right, whole, scored = ranks.sum(found.to(device)).tolist()
     return HeldOut(nats / scored, right / scored, whole / len(tokens_NW))

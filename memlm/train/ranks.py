@@ -167,11 +167,11 @@ class Ranks:
 
     def _listen(self, store: Store, over: threading.Event) -> None:
         """Give signs of life, and hear those of others: the first process of all others, these of it."""
-        heard = dict.fromkeys(range(1, self.world) if self.first else range(1), (0, 0))  # signs; turns without
+        heard: dict[int, tuple[int, int]] = dict.fromkeys(range(1, self.world) if self.first else range(1), (0, 0))
         try:
             while self._word is None and not over.wait(BEAT):
                 store.add(f"{self.rank}", 1)
-                for rank, (signs, turns) in heard.items():
+                for rank, (signs, turns) in heard.items():  # so many, and turns without a new one
                     now = store.add(f"{rank}", 0)
                     heard[rank] = now, 0 if now > signs else turns + 1
                     if heard[rank][1] * BEAT > self._silent:

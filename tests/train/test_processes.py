@@ -72,7 +72,7 @@ def ended(place) -> list[int | None]:
     noise = config_of(data, **CASES["noise"])
     wanted += [
         {"config": config_of(data, **CASES["shares"]), "out": out / "again", "cut": out / "shares"},
-        {"config": config_of(data, **CASES["parts"]), "out": out / "parts again", "cut": out / "parts"},
+        {"config": config_of(data, **CASES["noise"]), "out": out / "noise again", "cut": out / "noise"},
         {"config": replace(noise, batch=7), "out": out / "odd"},
         {"config": noise, "out": out / "noise", "told": out / "there already"},
         {"config": noise, "out": out / "locked", "locked": True},
@@ -111,7 +111,7 @@ def test_what_is_frozen_is_encoded_by_shares(ended, place):
     assert (one[0] / "memories.npy").read_bytes() == (two[0] / "memories.npy").read_bytes()
 
 
-@pytest.mark.parametrize(("name", "again"), [("shares", "again"), ("parts", "parts again")])
+@pytest.mark.parametrize(("name", "again"), [("shares", "again"), ("noise", "noise again")])
 def test_what_two_have_saved_two_and_one_go_on_with(ended, place, name, again):
     cut(place / "two" / name, place / f"one of {name}")
     assert len(list_checkpoints(place / f"one of {name}" / "checkpoints")) == 1
