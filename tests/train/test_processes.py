@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from texts import write_documents
+from tiny_models import save_tiny
 from torch.testing import assert_close
 from two_processes import codes, command, cut, jobs, start
 
+from memlm.data.prepare import Prepare, prepare
 from memlm.errors import UsageError
 from memlm.files import write_json
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.pretrained.shapes import SoftAutoencoderShape, SoftTokens
 from memlm.readers.config import PointerReader, SoftReader
 from memlm.records import to_dict
-from memlm.train import ranks
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
@@ -48,6 +51,16 @@ CASES = {
 }
 
 
+TOKENS = EncoderShape(chunk_tokens=8, memory_dim=24, stack=replace(POINTWISE, width=12, layers=0), readout="slots")
+
+
+def of_tokens(base: Path) -> dict:
+    """An autoencoder of another model's token vectors, which tells the tokens of a whole batch apart."""
+    soft = SoftTokens(width=12, hidden=32)
+    shape = SoftAutoencoderShape(base=str(base), encoder=TOKENS, decoder=soft, negatives=64)
+    return {"model": shape, "objective": "autoencode", "parallel": "fsdp"}
+
+
 def config_of(data: Path, **changes) -> TrainConfig:
     common = {"steps": 6, "batch": 8, "eval_every": 2, "eval_chunks": 5, "checkpoint_every": 3, "device": "cpu"}
     return TrainConfig(data=data, **common | {"optim": OptimConfig(kind="muon", warmup=2)} | changes)
@@ -61,6 +74,9 @@ def place(data, tmp_path_factory) -> Path:
         for file in data.iterdir():
             if file.is_file():
                 (place / side / "data" / file.name).symlink_to(file)
+    save_tiny("llama", place / "lm")
+    source = write_documents(place / "documents", words=1000)
+    prepare(Prepare(source=str(source), out=place / "tokens", tokenizer=place / "lm"))
     return place
 
 
@@ -71,6 +87,7 @@ def ended(place) -> list[int | None]:
     wanted = [{"config": config_of(data, **case), "out": out / name} for name, case in CASES.items()]
     noise = config_of(data, **CASES["noise"])
     wanted += [
+        {"config": config_of(place / "tokens", **of_tokens(place / "lm")), "out": out / "tokens"},
         {"config": config_of(data, **CASES["shares"]), "out": out / "again", "cut": out / "shares"},
         {"config": config_of(data, **CASES["noise"]), "out": out / "noise again", "cut": out / "noise"},
         {"config": replace(noise, batch=7), "out": out / "odd"},
@@ -90,9 +107,12 @@ def ends_of(place: Path, name: str) -> list[dict]:
     return [json.loads((place / "two" / f"{name}.{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "tokens"])
 def test_two_processes_train_what_one_trains(ended, place, name):
-    config = config_of(place / "one" / "data", **CASES[name])
+    if name == "tokens":
+        config = config_of(place / "tokens", **of_tokens(place / "lm"))
+    else:
+        config = config_of(place / "one" / "data", **CASES[name])
     train(config, place / "one" / name)
     one, two = (read_metrics(place / side / name / "metrics.jsonl") for side in ("one", "two"))
     assert len(one) == len(two) == 3
@@ -173,4 +193,3 @@ def test_what_is_not_supported_is_refused_when_the_run_begins(data, tmp_path, mo
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(UsageError, match="asks for DeepSpeed"):
         train(config_of(data, **CASES["noise"]), tmp_path / "run")
-    assert ranks.ALONE.first
