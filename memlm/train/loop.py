@@ -149,7 +149,8 @@ def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Rank
     with ranks.together():
         if ranks.first:
             write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
-            write_json(out / "environment.json", {**environment(accelerator.device.type), **origin})
+            made_by = {**environment(accelerator.device.type), "processes": ranks.world}
+            write_json(out / "environment.json", made_by | origin)
             metrics = Metrics(out / "metrics.jsonl", step)
     if config.trackers:
         accelerator.init_trackers("memlm", config={"config": str(to_dict(config))})
