@@ -45,14 +45,14 @@ def save_checkpoint(
         if shared:
             with ranks.patient():
                 _save_shares(model | optimizer, scratch)
-        with ranks.together():
+        with ranks.together(), told(path):
             if ranks.first:
                 for name, tensors in () if shared else (("model", model), ("optimizer", optimizer)):
                     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
                     save_file(tensors, scratch / f"{name}.safetensors")
                 hashes = {file.name: sha256_file(file) for file in sorted(scratch.glob("*.safetensors"))}
-                told = {"format": FORMAT, "memlm": __version__, "step": step, "sha256": hashes}
-                write_json(scratch / "state.json", told | state)
+                about = {"format": FORMAT, "memlm": __version__, "step": step, "sha256": hashes}
+                write_json(scratch / "state.json", about | state)
                 stack.close()
                 for old in list_checkpoints(folder)[:-keep]:
                     remove(old)
@@ -104,11 +104,15 @@ def load_moments(path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
 
 
 def _save_shares(tensors: dict[str, Tensor], folder: Path) -> None:
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
     with told(folder, every=True):
-        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        try:
+            save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        except CheckpointException as error:  # raised by all processes: what went wrong in which
+            raise next(iter(error.failures.values()))[0] from None
 
 
 def _read(

@@ -180,12 +180,12 @@ def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Rank
             # ---------------------------------------------------------------------------------------------------
 
             logged, evaluated, kept = (step % n == 0 for n in (LOG_EVERY, config.eval_every, config.checkpoint_every))
-            if logged or evaluated or kept or last:
+            if (most := config.max_seconds) is not None:
+                late = ranks.all(seconds + time.perf_counter() - started >= most)[0]  # by the clock of the first
+            if logged or evaluated or kept or last or late:
                 ranks.sum(total)
                 _check(total.item(), corpus.vocab_size, step, config, out)
             seconds += time.perf_counter() - started
-            if (most := config.max_seconds) is not None:
-                late = ranks.all(seconds >= most)[0]  # by the clock of the first
             if logged:
                 display.step(step, total.item(), tokens_seen / seconds)
             if evaluated or last or late:

@@ -26,7 +26,7 @@ from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from memlm import ui
-from memlm.errors import MemlmError, UsageError, WorkError, first_line
+from memlm.errors import MemlmError, UsageError, WorkError, first_line, of_the_system
 from memlm.locks import held
 from memlm.precision import device_of
 from memlm.train.config import TrainConfig
@@ -250,11 +250,11 @@ def refuse_trackers(config: TrainConfig) -> None:
 
 def _told(error: BaseException) -> tuple[str, str]:
     """An error as what others are told of it."""
-    if isinstance(error, MemlmError):
-        return type(error).__name__, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "KeyboardInterrupt", "another process was stopped."
-    return "WorkError", f"another process of this run failed ({type(error).__name__}: {first_line(error)})."  # pyright: ignore[reportArgumentType]
+    if not isinstance(error, Exception):
+        return "KeyboardInterrupt", "another process of this run was stopped."
+    if known := error if isinstance(error, MemlmError) else of_the_system(error):
+        return type(known).__name__, str(known)
+    return "WorkError", f"another process of this run failed ({type(error).__name__}: {first_line(error)})."
 
 
 def _as_error(kind: str, sentence: str) -> BaseException:
