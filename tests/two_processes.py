@@ -27,7 +27,7 @@ def start(work: Callable[[Any], int | None], argument: Any, logs: Path, world: i
     return processes
 
 
-def codes(processes: list[Any], seconds: float = 90) -> list[int | None]:
+def codes(processes: list[Any], seconds: float = 300) -> list[int | None]:
     """Their exit codes, once they have ended; None of one that had to be killed."""
     found = []
     for process in processes:
