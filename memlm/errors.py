@@ -10,6 +10,7 @@ class MemlmError(Exception):
     """A failure told in one sentence that says what to do; the command line prints it and nothing else."""
 
     exit_code = 1
+    told = False  # by another process of the same run already
 
 
 class UsageError(MemlmError):

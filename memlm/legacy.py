@@ -32,7 +32,7 @@ def modern_config(told: Any, where: str) -> Any:
         return told | {
             "stages": {name: modern_config(stage, f"{where}.stages.{name}") for name, stage in stages.items()}
         }
-    told = {"context": 0, **told}
+    told = {"context": 0, "parallel": "ddp", **told}
     if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
         return told
     new = told | {"model": modern_shape(told["model"], f"{where}.model")}

@@ -31,15 +31,12 @@ R = TypeVar("R")
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder, or of a file, that shall be written; of the processes of one run the first one does.
+    """Hold the lock of a folder, or of a file, that shall be written.
 
     Raises:
         UsageError: another process holds it, or `path` is a link to nothing.
         WorkError: the place cannot be written.
     """
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
     path = followed(path)
     lock = lock_of(path)
     made, files = [folder for folder in lock.parents if not folder.exists()], list[int]()

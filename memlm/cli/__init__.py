@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from memlm import __version__
-from memlm.errors import MemlmError, not_installed, of_the_system
+from memlm.errors import MemlmError, UsageError, not_installed, of_the_system
+
+if "RANK" in os.environ:  # one of several processes: torch would warn of what is no fault of the user's
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 COMMANDS = {
     "demo": "the whole story on a small real corpus: prepare, train, measure, report",
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"memlm: there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
+        if argv[0] != "train" and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UsageError(f"memlm {argv[0]} runs in one process: start it without torchrun.")
         with _ended_as_by_hand():
             _run(*argv)
         return 0
@@ -66,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         known = error if isinstance(error, MemlmError) else of_the_system(error)
         if known is None:
             return _unexpected(error)
-        print(f"memlm: {known}", file=sys.stderr)
+        if not known.told:
+            print(f"memlm: {known}", file=sys.stderr)
         return known.exit_code
 
 

@@ -40,12 +40,13 @@ class CurriculumCall(Checked):
     device: Literal["auto", "cpu", "cuda"] | None = None  # of every stage
     precision: Literal["auto", "fp32", "bf16"] | None = None  # of every stage
     compile: Literal["auto", "on", "off"] | None = None  # of every stage
+    parallel: Literal["ddp", "fsdp"] | None = None  # of every stage
     curriculum: Annotated[Curriculum, tyro.conf.arg(name="")]
 
     @property
     def resolved(self) -> Curriculum:
         """The curriculum with what was set for every stage."""
-        shared = ("data", "seed", "max_seconds", "device", "precision", "compile")
+        shared = ("data", "seed", "max_seconds", "device", "precision", "compile", "parallel")
         given = {name: getattr(self, name) for name in shared if getattr(self, name) is not None}
         return self.curriculum.each(**given)
 
@@ -77,15 +78,20 @@ def main(argv: list[str]) -> None:
 
 def _run(call: Call, resume: bool) -> None:
     from memlm.train.loop import train
+    from memlm.train.ranks import leave
 
     summary = train(call.config, call.out, resume=resume)
-    print(json.dumps({"run": str(call.out), **summary}) if call.json else _line(call.out, summary))
+    if leave():
+        print(json.dumps({"run": str(call.out), **summary}) if call.json else _line(call.out, summary))
 
 
 def _curriculum(call: CurriculumCall, resume: bool) -> None:
     from memlm.train.curriculum import train_curriculum
+    from memlm.train.ranks import leave
 
     summary = train_curriculum(call.resolved, call.out, resume=resume)
+    if not leave():
+        return
     if call.json:
         print(json.dumps({"run": str(call.out), **summary}))
         return

@@ -13,18 +13,13 @@ _ROUNDS = 6
 
 
 class ChunkSampler:
-    """Windows of a token stream [n], memory-mapped or not; a batch of them, over all ranks, for every step.
+    """Windows of a token stream [n], memory-mapped or not; a batch of them for every step.
 
-    Of `world` shares of a batch, which are the batch of world = 1 one after the other, this is that of `rank`. Windows
-    begin at multiples of `align`, so that they are made of whole chunks of the stream; it divides `window`. UsageError
-    where the stream is shorter than a window, or `batch` or `window` cannot be divided evenly.
+    Windows begin at multiples of `align`, so that they are made of whole chunks of the stream; it divides `window`.
+    UsageError where the stream is shorter than a window, or `window` cannot be divided evenly.
     """
 
-    def __init__(
-        self, stream: np.ndarray, window: int, batch: int, seed: int, rank: int = 0, world: int = 1, align: int = 1
-    ):
-        if window < 1 or batch < 1 or batch % world or not 0 <= rank < world:
-            raise UsageError(f"{batch} windows of {window} tokens cannot be shared by {world} processes.")
+    def __init__(self, stream: np.ndarray, window: int, batch: int, seed: int, align: int = 1):
         if window % align:
             raise UsageError(
                 f"a window of {window} tokens is not made of whole chunks of {align}: change --model.chunks "
@@ -36,18 +31,18 @@ class ChunkSampler:
         # a plain array over the same memory: indexing a memmap is slower
         self._tokens = np.asarray(stream)
         self._columns = np.arange(window)
-        self._rows = np.arange(rank * (batch // world), (rank + 1) * (batch // world))
+        self._rows = np.arange(batch)
         self._key = _mix(np.array([seed % 2**64], np.uint64))
         self._most = len(stream) // window  # windows of an epoch; one fewer where the phase is too large
         self._bits = max(2, (self._most - 1).bit_length())
         self._first = np.zeros(1, np.int64)  # [epochs + 1] the number of each epoch's first window
 
     def batch_at(self, step: int) -> np.ndarray:
-        """The windows of a step, for this rank: int64 [batch / world, window]."""
+        """The windows of a step: int64 [batch, window]."""
         return self._tokens[self.starts_at(step)[:, None] + self._columns].astype(np.int64)
 
     def starts_at(self, step: int) -> np.ndarray:
-        """Where the windows of a step begin in the stream, for this rank: int64 [batch / world]."""
+        """Where the windows of a step begin in the stream: int64 [batch]."""
         number = step * self.batch + self._rows
         while self._first[-1] <= step * self.batch + self.batch:
             self._know_more_epochs()

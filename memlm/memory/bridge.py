@@ -6,6 +6,8 @@ A new bridge is a class and a row in `BRIDGES` (memory/encoder_shape.py).
 import torch
 from torch import Tensor, nn
 
+from memlm.nn.rows import noise_like
+
 
 class Repeat(nn.Module):
     """z_t = e at every position (paper, Autoencoder); only a mixer, whose weights know positions, can use it."""
@@ -61,5 +63,5 @@ class NoisySlotsBridge(SlotsBridge):
 
     def forward(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, D]."""
-        noise_BM = self.NOISE * torch.randn_like(memory_BM) if self.training else torch.zeros_like(memory_BM)
+        noise_BM = self.NOISE * noise_like(memory_BM) if self.training else torch.zeros_like(memory_BM)
         return super().forward(memory_BM + noise_BM)

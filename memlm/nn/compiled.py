@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from memlm.nn.stack import Stack
+from memlm.nn.stack import blocks_of
 
 WORTHWHILE = 2_000  # batches of a run from which on compiling pays its half a minute back
 
@@ -30,10 +30,8 @@ class HasLoss(Protocol):
 def compile_parts(model: HasLoss, backend: str | Callable[..., Any] = "inductor") -> None:
     """Compile blocks and loss, each anew for every shape that comes."""
     torch.compiler.reset()  # what earlier runs of this process have compiled counts against a limit
-    for module in model.modules():
-        for block in module.blocks if isinstance(module, Stack) else ():
-            assert isinstance(block, nn.Module)
-            block.compile(backend=backend, dynamic=False)
+    for block in blocks_of(model):
+        block.compile(backend=backend, dynamic=False)
     model.token_loss = torch.compile(model.token_loss, backend=backend, dynamic=False)
 
 

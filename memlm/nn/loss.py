@@ -22,6 +22,10 @@ def token_loss(logits_BTV: Tensor, labels_BT: Tensor, weights_BT: Tensor | None 
 
 def weighted(nats_RT: Tensor, labels_BT: Tensor, weights_BT: Tensor | None = None) -> Tensor:
     """The same of nats that are known, of the last R of B rows."""
-    if weights_BT is None:
-        weights_BT = (labels_BT != IGNORED) / (labels_BT != IGNORED).sum().clamp(min=1)
+    weights_BT = mean_of(labels_BT) if weights_BT is None else weights_BT
     return (nats_RT * weights_BT[len(labels_BT) - len(nats_RT) :]).sum()
+
+
+def mean_of(labels_BT: Tensor) -> Tensor:
+    """What each label counts in the mean over those that are scored: [B, T]."""
+    return (labels_BT != IGNORED) / (labels_BT != IGNORED).sum().clamp(min=1)

@@ -4,7 +4,7 @@ A new stack is one file with a `Stack` subclass, its name in `StackKind` and one
 matrix takes it from there.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -81,3 +81,10 @@ class Stack(nn.Module):
 def build_stack(config: StackConfig, tokens: int) -> Stack:
     """Make the stack that `config` describes for sequences of up to `tokens` tokens."""
     return named(_STACKS[config.kind])(config, tokens)
+
+
+def blocks_of(model: Any) -> Iterator[nn.Module]:
+    """The blocks of all stacks in a model."""
+    for module in model.modules():
+        if isinstance(module, Stack):
+            yield from module.blocks

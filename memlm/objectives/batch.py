@@ -1,14 +1,14 @@
 """What an objective gives, and what one is."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.nn.loss import IGNORED
+from memlm.nn.loss import IGNORED, mean_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Batch:
     own_rows: int = 0
     remembered: int = 0
     holders: Tensor | None = None
+    even: bool = True
 
     def asked(self) -> dict[str, Any]:
         """The arguments of a model's forward pass that say what it is asked."""
@@ -45,6 +46,36 @@ class Batch:
     def inputs(self) -> dict[str, Any]:
         """All arguments of a model's forward pass."""
         return self.asked() | {"labels": self.labels, "weights": self.weights}
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v.to(device) for name, v in moved.items() if isinstance(v, Tensor)})
+
+    def share(self, index: int, of: int) -> "Batch":
+        """Part `index` of `of`, each every `of`th row; its weights are those of the whole, so that losses add up.
+
+        All parts have as many rows of either sort, the last ones perhaps one in which nothing is scored: whoever trains
+        them together waits for nothing that does not come.
+        """
+        if of == 1:
+            return self
+        sorts = torch.arange(len(self.labels)).tensor_split([self.own_rows])
+        rows = [F.pad(sort, (0, -len(sort) % of), value=int(sort[0]) if len(sort) else 0)[index::of] for sort in sorts]
+        scored = [(F.pad(torch.ones_like(sort), (0, -len(sort) % of)) > 0)[index::of] for sort in sorts]
+        rows_R, scored_R1 = torch.cat(rows), torch.cat(scored)[:, None]
+        weights = mean_of(self.labels) if self.weights is None else self.weights
+        windows = torch.arange(len(self.labels)) if self.windows is None else self.windows
+        changed = {
+            "labels": self.labels[rows_R].where(scored_R1, IGNORED),
+            "weights": weights[rows_R] * scored_R1,
+            "windows": windows[rows_R],
+            "own_rows": len(rows[0]),
+            "even": not any(len(sort) % of for sort in sorts),
+        }
+        for name in ("input_ids", "marks", "sources", "holders"):
+            changed[name] = None if getattr(self, name) is None else getattr(self, name)[rows_R]
+        return replace(self, **changed)
 
     def after(self, text_Bn: Tensor, chunks: int) -> "Batch":
         """The same after `chunks` whole chunks of its windows [B, n] that are only remembered."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memlm.models.model import MemoryOutput, Predicted
 from memlm.nn.loss import IGNORED, token_loss
+from memlm.nn.rows import all_rows
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.base import Tokens
 from memlm.pretrained.over import OverBase
@@ -87,8 +88,8 @@ class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
         """What it costs to tell the tokens of the batch and some others apart, and how far soft tokens are off."""
         own_BT = self.base.own(labels_BT.clamp(min=PAD))
         others = torch.randint(self.base.vocab_size - 2, (self.negatives,), device=own_BT.device)
-        among_K, place_N = torch.cat([own_BT.flatten(), others]).unique(return_inverse=True)
-        place_BT = place_N[: own_BT.numel()].view_as(own_BT).where(labels_BT != IGNORED, IGNORED)
+        among_K = torch.cat([all_rows(own_BT).flatten(), others]).unique()
+        place_BT = torch.searchsorted(among_K, own_BT).where(labels_BT != IGNORED, IGNORED)
         soft_BTW, vectors_KW = soft_BTW[:, : own_BT.shape[1]], self.base.vectors()[among_K]
         scored_BT = (place_BT != IGNORED).float()
         share_BT = scored_BT / scored_BT.sum().clamp(min=1) if weights_BT is None else weights_BT

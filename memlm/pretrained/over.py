@@ -55,10 +55,11 @@ class OverBase(TextMemory):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What was or could be trained: of a frozen base the adapter alone, of tied weights one."""
-        held: dict[int, tuple[str, Any]] = {}
+        tied = {name: id(p) for name, p in self.named_parameters(remove_duplicate=False)}
+        held: dict[Any, tuple[str, Any]] = {}
         for name, tensor in super().state_dict(*args, **kwargs).items():
             if not name.startswith(f"{self.base_part}.") or self.base_trained or is_adapter(name):
-                held.setdefault(tensor.data_ptr(), (name, tensor))
+                held.setdefault(tied.get(name, name), (name, tensor))
         return dict(held.values())
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:

@@ -41,8 +41,9 @@ class TrainConfig(Checked):
     fresh_embedding: bool = False  # the encoder's word embeddings start anew and train, whatever is frozen (paper, E6)
     cache_memories: Literal["auto", "on", "off"] = "auto"  # a frozen encoder's, read from disk: train/memories.py
     steps: Count = 1000
-    batch: Count = 128  # chunks a process reads at once
-    accumulate: Count = 1  # such batches for one step of the optimiser
+    batch: Count = 128  # windows read at once, by all processes together
+    accumulate: Count = 1  # such batches for one step of the optimiser, which is as if they were one
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # of several processes: each has all weights, or a share of each weight
     optim: OptimConfig = field(default_factory=OptimConfig)
     seed: Natural = 0
     eval_every: Count = 100

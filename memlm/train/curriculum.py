@@ -17,15 +17,14 @@ from memlm.errors import UsageError
 from memlm.files import holds_files, read_json, write_json
 from memlm.legacy import modern_config
 from memlm.loading import build_model, find_model
-from memlm.locks import one_writer
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum
-from memlm.train.loop import build_accelerator, train
+from memlm.train.loop import train
+from memlm.train.ranks import ALONE, start
 from memlm.train.start import find_start, fitting, freeze
 from memlm.train.tracking import refuse_trackers
 
 
-@one_writer
 def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train every stage of `curriculum` into a folder of its name in `out`.
 
@@ -43,21 +42,25 @@ def train_curriculum(curriculum: Curriculum, out: Path, *, resume: bool = False)
         WorkError: as `train`.
     """
     out = Path(out)
+    ranks = ALONE
+    for config in curriculum.stages.values():
+        ranks = start(config, out)[1]
+    with ranks.watched(), ranks.held(out):
+        ranks.agreed(lambda: _begin(curriculum, out, resume))
+        summaries = {}
+        for number, (name, config) in enumerate(curriculum.stages.items(), 1):
+            ui.say(f"{number}/{len(curriculum.stages)} {name}: {config.objective}, {config.steps} steps")
+            summaries[name] = train(config, out / name, resume=True)
+    return {**summaries[curriculum.last], "stages": summaries}
+
+
+def _begin(curriculum: Curriculum, out: Path, resume: bool) -> None:
     if holds_files(out):
         if not resume:
             raise UsageError(f"{out} exists already: go on with it by --resume {out}, or name another place.")
         _refuse_another(load_curriculum(out), curriculum, out)
     _check(curriculum, out)
-    first = next(iter(curriculum.stages.values()))
-    accelerator = build_accelerator(first, out)
-    accelerator.wait_for_everyone()  # all processes have seen whether `out` was there
-    if accelerator.is_main_process:
-        write_json(out / "curriculum.json", to_dict(curriculum))
-    summaries = {}
-    for number, (name, config) in enumerate(curriculum.stages.items(), 1):
-        ui.say(f"{number}/{len(curriculum.stages)} {name}: {config.objective}, {config.steps} steps")
-        summaries[name] = train(config, out / name, resume=True)
-    return {**summaries[curriculum.last], "stages": summaries}
+    write_json(out / "curriculum.json", to_dict(curriculum))
 
 
 def load_curriculum(folder: Path) -> Curriculum:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from memlm.nn.compiled import uncompiled
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Objective
+from memlm.train.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class HeldOut:
         return math.isfinite(self.cross_entropy)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would leave FSDP weights that cannot be trained on
 def evaluate(
     model: nn.Module,
     objective: Objective,
@@ -36,6 +37,7 @@ def evaluate(
     chunk_tokens: int,
     device: torch.device,
     rows: int = 256,
+    ranks: Ranks = ALONE,
     **options: Any,
 ) -> HeldOut:
     """HeldOut windows of held-out tokens [N, window], N >= 1.
@@ -46,23 +48,24 @@ def evaluate(
         tokens_NW: the windows.
         chunk_tokens: T.
         device: where.
-        rows: windows at once.
+        rows: windows at once, of all processes.
+        ranks: processes that share them; all get the figures of all.
         options: more arguments for the model's forward pass, such as `read=False`.
     """
     training = model.training
     model.eval()
-    nats = right = whole = scored = 0.0
+    found = torch.zeros(4, dtype=torch.float64)
     for tokens_BW in np.array_split(tokens_NW, math.ceil(len(tokens_NW) / rows)):
-        batch = objective(torch.from_numpy(tokens_BW.astype(np.int64)).to(device), chunk_tokens)
+        made = objective(torch.from_numpy(tokens_BW.astype(np.int64)), chunk_tokens).share(ranks.rank, ranks.world)
+        batch = made.to(device)
         with uncompiled():
             logits_BTV = model(**batch.asked(), **options).logits.float()
         labels_BT = batch.labels[:, batch.remembered * chunk_tokens :]
         mask_BT = labels_BT != IGNORED
         right_BT = (logits_BTV.argmax(-1) == labels_BT) & mask_BT
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum")
-        nats += loss.item()
-        right += right_BT.sum().item()
-        whole += (right_BT | ~mask_BT).all(1).sum().item()
-        scored += mask_BT.sum().item()
+        nats = F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED, reduction="sum")
+        whole = (right_BT | ~mask_BT).all(1) & mask_BT.any(1)
+        found += torch.stack([x.double() for x in (nats, right_BT.sum(), whole.sum(), mask_BT.sum())]).cpu()
     model.train(training)
+    nats, right, whole, scored = ranks.sum(found.to(device)).tolist()
     return HeldOut(nats / scored, right / scored, whole / len(tokens_NW))

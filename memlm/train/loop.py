@@ -26,27 +26,23 @@ from memlm.errors import UsageError, WorkError
 from memlm.files import holds_files, read_json, sha256_file, telling_version, write_json, write_last
 from memlm.legacy import modern_config
 from memlm.loading import build_model, find_model, save_model
-from memlm.locks import held
 from memlm.nn.compiled import WORTHWHILE, compile_parts
+from memlm.objectives.batch import Batch
 from memlm.objectives.names import parse
 from memlm.objectives.registry import build_objective
-from memlm.precision import computing, device_of
+from memlm.precision import computing
 from memlm.provenance import environment
 from memlm.records import from_dict, to_dict
 from memlm.train.batches import Batches, Inputs
-from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from memlm.train.checkpoint import list_checkpoints, load_checkpoint, load_moments, save_checkpoint
 from memlm.train.config import TrainConfig
 from memlm.train.held_out import evaluate
 from memlm.train.memories import stream_memories
-from memlm.train.optim import (
-    build_optimizers,
-    learning_rate,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    set_learning_rate,
-)
+from memlm.train.optim import build_optimizers, learning_rate, optimizer_tensors, set_learning_rate
+from memlm.train.parallel import Spread, gathered
+from memlm.train.ranks import Ranks, start
 from memlm.train.start import ORIGIN, find_start, freeze, refuse_changed, start_from
-from memlm.train.tracking import Display, Metrics, Trackers, flattened, refuse_trackers
+from memlm.train.tracking import Display, Metrics, Trackers, flattened
 
 _LOGITS = 2**26  # numbers of logits at a time while evaluating: what bounds the memory of large vocabularies
 LOG_EVERY = 10  # steps between looks at the loss: each look waits for the device
@@ -67,9 +63,12 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         WorkError: the loss is no number or has diverged; a damaged checkpoint; a full disk.
     """
     out = Path(out)
-    _done(config, out, resume)  # refuses before anything is made
-    with held(out):  # of a run that has ended, too: a kill may have left something
-        return _done(config, out, resume) or _train(config, out)  # what another process did meanwhile is seen
+    accelerator, ranks = start(config, out)
+    with ranks.watched():
+        ranks.agreed(lambda: _done(config, out, resume))  # refuses before anything is made
+        with ranks.held(out):  # of a run that has ended, too: a kill may have left something
+            done = ranks.agreed(lambda: _done(config, out, resume))  # what another process did meanwhile is seen
+            return done or _train(config, out, accelerator, ranks)
 
 
 def _done(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | None:
@@ -85,20 +84,17 @@ def _done(config: TrainConfig, out: Path, resume: bool) -> dict[str, Any] | None
     return read_json(out / "summary.json") if (out / "summary.json").exists() else None
 
 
-def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
+def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Ranks) -> dict[str, Any]:
     """All of `train` but what it refuses beforehand."""
     tune_cpu()
-    accelerator = build_accelerator(config, out)
     corpus = Corpus.open(config.data)
     tokenizer = corpus.tokenizer  # now: DATA may be prepared anew while this run keeps what it has open
     T = config.model.chunk_tokens
     objective = build_objective(config.objective, corpus.vocab_size, config.context, T)
     window = objective.window(config.model.window_tokens)
-    rank, world = accelerator.process_index, accelerator.num_processes
     # Their chunks are those of a grid over the stream, whether memories are read from disk or formed.
     align = T if config.model.on_grid else 1
-    share = {"rank": rank, "world": world}
-    sampler = ChunkSampler(corpus.train.tokens, window, config.batch * world, config.seed, **share, align=align)
+    sampler = ChunkSampler(corpus.train.tokens, window, config.batch * config.accumulate, config.seed, align=align)
     held_out = corpus.chunks("tune", window, limit=4 * config.eval_chunks)[0]
     if not len(held_out):
         raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
@@ -118,103 +114,123 @@ def _train(config: TrainConfig, out: Path) -> dict[str, Any]:
     long = config.steps * config.accumulate >= WORTHWHILE
     if config.compile == "on" or (config.compile == "auto" and accelerator.device.type == "cuda" and long):
         compile_parts(model)
-    optimizers = build_optimizers(model, config.optim)
-    prepared = accelerator.prepare(model, *optimizers)
-    wrapped, stepped = prepared[0], prepared[1:]
-
     step, seconds, tokens_seen = 0, 0.0, 0
     if checkpoints:
-        state, weights, moments = load_checkpoint(checkpoints[-1])
+        with ranks.together():
+            state, weights = load_checkpoint(checkpoints[-1], ranks)
         step, seconds, tokens_seen = state["step"], state["train_seconds"], state["tokens"]
         model.load_state_dict(weights)
-        load_optimizer_tensors(optimizers, moments)
         ui.say(f"{out.name}: goes on from step {step}")
-
-    with accelerator.main_process_first(), computing(accelerator.device, config.precision):
+    model.to(accelerator.device)
+    with computing(accelerator.device, config.precision):
         some = objective(torch.from_numpy(sampler.batch_at(0)), T)
-        memories = stream_memories(config, model, corpus, window, some, world)
+        memories = stream_memories(config, model, corpus, window, some, ranks)
+    spread = Spread(model, config.parallel, ranks)
+    optimizers = build_optimizers(model, config.optim)
+    if checkpoints:
+        with ranks.together():
+            load_moments(checkpoints[-1], optimizers)
+
+    shares = ranks.world * config.accumulate
+    made: dict[int, Batch] = {}  # of the step under way, of which each process and each micro-batch has its rows
 
     def inputs(number: int) -> Inputs:
-        batch = objective(torch.from_numpy(sampler.batch_at(number)), T)
-        known = {"own_memories": memories.of(sampler.starts_at(number), batch)} if memories else {}
-        return batch.inputs() | known
+        step, micro = divmod(number, config.accumulate)
+        if step not in made:
+            made.clear()
+            made[step] = objective(torch.from_numpy(sampler.batch_at(step)), T)
+        batch = made[step].share(ranks.rank * config.accumulate + micro, shares)
+        known = {"own_memories": memories.of(sampler.starts_at(step), batch)} if memories else {}
+        return batch.inputs() | known | {"even": batch.even}
 
     batches = Batches(inputs, accelerator.device, config.steps * config.accumulate)
 
     metrics = None
-    if accelerator.is_main_process:
-        write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
-        write_json(out / "environment.json", {**environment(accelerator.device.type), **origin})
-        metrics = Metrics(out / "metrics.jsonl", step)
+    with ranks.together():
+        if ranks.first:
+            write_json(out / "config.json", to_dict(config))  # first: what has a config can be resumed
+            made_by = {**environment(accelerator.device.type), "processes": ranks.world}
+            write_json(out / "environment.json", made_by | origin)
+            metrics = Metrics(out / "metrics.jsonl", step)
     trackers = Trackers(accelerator, to_dict(config), out, resumed=step > 0)
     display = Display(out.name, config.steps, step)
     row: dict[str, Any] = {}
-    loss = torch.tensor(math.nan)
-    wrapped.train()
+    late = config.max_seconds is not None and seconds >= config.max_seconds
     try:
-        while step < config.steps and (config.max_seconds is None or seconds < config.max_seconds):
+        while step < config.steps and not late:
             started = time.perf_counter()
 
             # ---- one step -------------------------------------------------------------------------------------
             set_learning_rate(optimizers, learning_rate(config.optim, step, config.steps))
+            total = torch.zeros((), device=accelerator.device)
             for micro in range(config.accumulate):
-                with accelerator.accumulate(wrapped):
-                    with computing(accelerator.device, config.precision):
-                        loss = wrapped(**batches[step * config.accumulate + micro]).loss
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients and config.optim.clip:
-                        accelerator.clip_grad_norm_(wrapped.parameters(), config.optim.clip)
-                    for optimizer in stepped:
-                        optimizer.step()
-                        optimizer.zero_grad()
+                with computing(accelerator.device, config.precision):
+                    loss = spread(batches[step * config.accumulate + micro], last=micro + 1 == config.accumulate)
+                (loss * ranks.world).backward()
+                total += loss.detach()
+            if config.optim.clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
             step += 1
-            tokens_seen += (window - config.context * T) * config.batch * world * config.accumulate
+            tokens_seen += (window - config.context * T) * config.batch * config.accumulate
             last = step == config.steps
             # ---------------------------------------------------------------------------------------------------
 
-            if step % LOG_EVERY == 0 or last or step % config.eval_every == 0 or step % config.checkpoint_every == 0:
-                _check(loss.item(), corpus.vocab_size, step, config, out)
+            logged, evaluated, kept = (step % n == 0 for n in (LOG_EVERY, config.eval_every, config.checkpoint_every))
+            if (most := config.max_seconds) is not None:
+                late = ranks.all(seconds + time.perf_counter() - started >= most)[0]  # by the clock of the first
+            if logged or evaluated or kept or last or late:
+                ranks.sum(total)
+                _check(total.item(), corpus.vocab_size, step, config, out)
             seconds += time.perf_counter() - started
-            last = last or (config.max_seconds is not None and seconds >= config.max_seconds)
-            if step % LOG_EVERY == 0:
-                display.step(step, loss.item(), tokens_seen / seconds)
+            if logged:
+                display.step(step, total.item(), tokens_seen / seconds)
                 rate = optimizers[0].param_groups[0]["lr"]
-                trackers.log(step, {"train/loss": loss.item(), "train/learning_rate": rate})
-            if step % config.eval_every == 0 or last:
-                chunks = held_out if last else held_out[:: max(1, len(held_out) // config.eval_chunks)]
+                trackers.log(step, {"train/loss": total.item(), "train/learning_rate": rate})
+            if evaluated or last or late:
+                chunks = held_out if last or late else held_out[:: max(1, len(held_out) // config.eval_chunks)]
                 row = {
                     "step": step,
                     "tokens": tokens_seen,
                     "train_seconds": round(seconds, 3),
                     "tokens_per_second": round(tokens_seen / seconds, 1),
-                    "loss": loss.item(),
+                    "loss": total.item(),
                     "learning_rate": optimizers[0].param_groups[0]["lr"],
-                    **_held_out(wrapped, config, corpus.vocab_size, chunks, accelerator.device),
+                    **_held_out(model, config, corpus.vocab_size, chunks, accelerator.device, ranks),
                     "chunks": len(chunks),
                 }
-                if metrics:
-                    metrics.write(row)
-                    display.evaluation(step, row)
+                with ranks.together():
+                    if metrics:
+                        metrics.write(row)
+                        display.evaluation(step, row)
                 trackers.log(step, flattened({k: v for k, v in row.items() if k != "step"}))
-            if accelerator.is_main_process and (step % config.checkpoint_every == 0 or last):
+            if kept or last or late:
                 state = {"train_seconds": seconds, "tokens": tokens_seen, "last": row}
                 moments = optimizer_tensors(optimizers)
-                save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep)
+                save_checkpoint(out / "checkpoints", step, model.state_dict(), moments, state, config.keep, ranks)
     except BaseException:
         trackers.finish()
         raise
     finally:
         batches.close()
         display.close()
-    if not row:  # resumed from a checkpoint that was the last one
-        row = read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
-    if accelerator.is_main_process:
-        model.config.trained_chunks = config.context + config.model.window_tokens // T
-        save_model(model, tokenizer, out / "model")
-        write_last(out / "summary.json", row, ("config.json", "environment.json", "metrics.jsonl"))
+    weights = gathered(model, ranks)
+
+    def end() -> dict[str, Any]:
+        last = row or read_json(list_checkpoints(out / "checkpoints")[-1] / "state.json")["last"]
+        kept = model
+        if weights is not None:
+            kept = build_model(config.model, corpus.vocab_size, config.seed)
+            kept.load_state_dict(weights)
+        kept.config.trained_chunks = config.context + config.model.window_tokens // T
+        save_model(kept, tokenizer, out / "model")
+        write_last(out / "summary.json", last, ("config.json", "environment.json", "metrics.jsonl"))
         trackers.finish(out / "config.json", out / "model")
-    accelerator.wait_for_everyone()
-    return row
+        return last
+
+    return ranks.agreed(end)
 
 
 def load_config(run: Path) -> TrainConfig:
@@ -227,25 +243,13 @@ def load_config(run: Path) -> TrainConfig:
         return from_dict(TrainConfig, modern_config(read_json(Path(run) / "config.json"), "config"), "config")
 
 
-def build_accelerator(config: TrainConfig, out: Path) -> Accelerator:
-    """The device and the processes of a run.
-
-    Raises:
-        UsageError: no such device here, or a tracker that is not installed.
-    """
-    cpu = device_of(config.device).type == "cpu"
-    refuse_trackers(config.trackers)
-    return Accelerator(
-        cpu=cpu,
-        mixed_precision="no",  # the policy is ours, one for all commands: memlm/precision.py
-        gradient_accumulation_steps=config.accumulate,
-        log_with=list(config.trackers) or None,
-        project_dir=str(out),
-    )
-
-
 def _held_out(
-    model: torch.nn.Module, config: TrainConfig, vocab_size: int, windows_NW: np.ndarray, device: torch.device
+    model: torch.nn.Module,
+    config: TrainConfig,
+    vocab_size: int,
+    windows_NW: np.ndarray,
+    device: torch.device,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     """Held-out figures: of the objective, or of the first of its parts, and then of every part in `parts`."""
     scores = {}
@@ -254,7 +258,8 @@ def _held_out(
         own = windows_NW[:, : objective.window(config.model.window_tokens)]
         rows = max(1, min(256, _LOGITS // (own.shape[1] * vocab_size)))
         with computing(device, config.precision):
-            scores[name] = asdict(evaluate(model, objective, own, config.model.chunk_tokens, device, rows=rows))
+            T = config.model.chunk_tokens
+            scores[name] = asdict(evaluate(model, objective, own, T, device, rows=rows, ranks=ranks))
     first = next(iter(scores.values()))
     return first if len(scores) == 1 else {**first, "parts": scores}
 

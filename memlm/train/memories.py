@@ -27,6 +27,7 @@ from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
 from memlm.train.config import TrainConfig
+from memlm.train.ranks import ALONE, Ranks
 
 
 def keep_memories(
@@ -38,6 +39,7 @@ def keep_memories(
     device: torch.device,
     name: str,
     batch: int = 256,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """Memories of chunks, memory-mapped: read from `cache`, or computed once and kept there.
 
@@ -50,6 +52,7 @@ def keep_memories(
         device: where `encode` runs.
         name: of the encoder, for the progress that is shown.
         batch: chunks at once.
+        ranks: processes that compute a share each.
 
     Returns:
         fp32 [N, M], read-only.
@@ -59,7 +62,7 @@ def keep_memories(
         WorkError: the disk is full, or `cache` cannot be written.
     """
     kinds = [(origin, memory_dim)]
-    return keep_all(lambda ids_BT: [encode(ids_BT)], tokens_NT, kinds, cache, device, name, batch)[0]
+    return keep_all(lambda ids_BT: [encode(ids_BT)], tokens_NT, kinds, cache, device, name, batch, ranks)[0]
 
 
 @torch.inference_mode()
@@ -71,6 +74,7 @@ def keep_all(
     device: torch.device,
     name: str,
     batch: int = 256,
+    ranks: Ranks = ALONE,
 ) -> list[np.ndarray]:
     """`keep_memories` for several kinds of memories of the same chunks, which one pass computes.
 
@@ -80,29 +84,43 @@ def keep_all(
     """
     metas = [{**origin, "shape": [len(tokens_NT), memory_dim]} for origin, memory_dim in kinds]
     folders = [Path(cache) / sha256_json(meta)[:32] for meta in metas]
-    missing = [k for k, folder in enumerate(folders) if not (folder / "meta.json").exists()]
+    missing = ranks.agreed(lambda: [k for k, folder in enumerate(folders) if not (folder / "meta.json").exists()])
     if missing:
-        _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * sum(kinds[k][1] for k in missing))
         with ExitStack() as stack:
-            files, made = {}, {}
-            for k in missing:
-                made[k] = stack.enter_context(atomic_folder(folders[k], replace=True))
+
+            def begin() -> dict[int, tuple[Path, int]]:
+                """A file with nothing but a header for each kind, and where that ends."""
+                _refuse_full_disk(Path(cache), 4 * len(tokens_NT) * sum(kinds[k][1] for k in missing))
+                begun = {}
+                for k in missing:
+                    folder = stack.enter_context(atomic_folder(folders[k], replace=True))
+                    with open(folder / "memories.npy", "wb") as file:
+                        header = {"descr": "<f4", "fortran_order": False, "shape": tuple(metas[k]["shape"])}
+                        np.lib.format.write_array_header_1_0(file, header)
+                        begun[k] = folder, file.tell()
+                    write_json(folder / "meta.json", metas[k])
+                return begun
+
+            made = ranks.agreed(begin)
+            batches = -(-len(tokens_NT) // batch)
+            first, end = (batch * (batches * rank // ranks.world) for rank in (ranks.rank, ranks.rank + 1))
+            with ranks.together(), ExitStack() as opened:
                 # Written and not memory-mapped: a full disk is an error then, and not the end of the process.
-                files[k] = stack.enter_context(open(made[k] / "memories.npy", "wb"))
-                header = {"descr": "<f4", "fortran_order": False, "shape": tuple(metas[k]["shape"])}
-                np.lib.format.write_array_header_1_0(files[k], header)
-                write_json(made[k] / "meta.json", metas[k])
-            bar = stack.enter_context(ui.progress(unit="chunks"))
-            task = bar.add_task(f"{name}: memories", total=len(tokens_NT))
-            for i in range(0, len(tokens_NT), batch):
-                ids_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
-                memories = encode(ids_BT)
+                files = {k: opened.enter_context(open(one / "memories.npy", "r+b")) for k, (one, _) in made.items()}
                 for k, file in files.items():
-                    file.write(memories[k].float().cpu().numpy().astype("<f4", copy=False).tobytes())
-                bar.advance(task, len(ids_BT))
-            for k, file in files.items():
-                file.close()
-                write_sums(made[k])
+                    file.seek(made[k][1] + 4 * kinds[k][1] * first)
+                bar = opened.enter_context(ui.progress(unit="chunks"))
+                task = bar.add_task(f"{name}: memories", total=min(end, len(tokens_NT)) - first)
+                for i in range(first, end, batch):
+                    ids_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
+                    memories = encode(ids_BT)
+                    for k, file in files.items():
+                        file.write(memories[k].float().cpu().numpy().astype("<f4", copy=False).tobytes())
+                    bar.advance(task, len(ids_BT))
+            with ranks.together():
+                for folder, _ in made.values() if ranks.first else ():
+                    write_sums(folder)
+                stack.close()
     return [_opened(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
 
 
@@ -123,29 +141,30 @@ class StreamMemories:
     def of(self, starts_B: np.ndarray, batch: Batch) -> Tensor:
         """Where windows begin [B], and what was made of them -> memories of its chunks but the last [R, C - 1, M]."""
         assert batch.sources is not None
-        numbers_BW = (starts_B // self.chunk_tokens)[:, None] + self._columns
         source_RC = batch.sources[:, :-1]
-        memory_BWM = torch.from_numpy(self.memory_NM[numbers_BW]).to(source_RC.device)
         windows_R = torch.arange(len(source_RC)) if batch.windows is None else batch.windows
-        own_RCM = memory_BWM[windows_R[:, None].to(source_RC.device), source_RC.clamp(min=0)]
-        return torch.where(source_RC[..., None] < 0, self.blank_M.to(source_RC.device), own_RCM)
+        used, row_R = windows_R.unique(return_inverse=True)  # of a share of a batch some windows alone
+        numbers_UW = (starts_B[used.numpy()] // self.chunk_tokens)[:, None] + self._columns
+        memory_UWM = torch.from_numpy(self.memory_NM[numbers_UW])
+        own_RCM = memory_UWM[row_R[:, None], source_RC.clamp(min=0)]
+        return torch.where(source_RC[..., None] < 0, self.blank_M, own_RCM)
 
 
 def stream_memories(
-    config: TrainConfig, model: TextMemory, corpus: Corpus, window: int, batch: Batch, world: int
+    config: TrainConfig, model: TextMemory, corpus: Corpus, window: int, batch: Batch, ranks: Ranks = ALONE
 ) -> StreamMemories | None:
     """The memories that a run reads from disk; None if it encodes as it goes.
 
     With `cache_memories` auto it reads them if it can and would encode at least as many chunks as the stream has.
-    That depends on the config and the number of processes alone, so that a resumed run does as it did.
+    That depends on the config alone, so that a resumed run does as it did.
 
     Args:
         config: the run.
         model: with all that is frozen frozen, and on its device.
         corpus: its data.
         window: tokens of a window.
-        batch: what the objective makes of a process's windows.
-        world: how many processes there are.
+        batch: what the objective makes of a step's windows.
+        ranks: the processes, each of which encodes a share.
 
     Raises:
         UsageError: `cache_memories` is on and it cannot be; damaged memories.
@@ -158,7 +177,7 @@ def stream_memories(
         return None
     T, stream = config.model.chunk_tokens, corpus.train.tokens
     count = len(stream) // T
-    encoded = batch.sources[:, :-1].numel() * world * config.accumulate * config.steps
+    encoded = batch.sources[:, :-1].numel() * config.steps
     if config.cache_memories == "auto" and encoded < count:
         return None
     encoder, device = model.encoder, next(model.parameters()).device
@@ -173,6 +192,7 @@ def stream_memories(
             origin,
             device,
             "frozen encoder",
+            ranks=ranks,
         )
     except WorkError as error:
         raise WorkError(f"{str(error).rstrip('.')}, or train with --cache-memories off.") from error

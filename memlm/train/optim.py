@@ -68,7 +68,7 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], factor: float) ->
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The whole state of the optimisers as named tensors; their settings come from the config and the step."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in _named_state(optimizers)}
+    return {name: tensor.detach() for name, tensor in _named_state(optimizers)}
 
 
 def load_optimizer_tensors(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
@@ -79,6 +79,12 @@ def load_optimizer_tensors(optimizers: list[torch.optim.Optimizer], tensors: dic
         states[int(optimizer)].setdefault(int(index), {})[key] = tensor
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def parameter_of(optimizers: list[torch.optim.Optimizer], name: str) -> Tensor:
+    """The parameter that a tensor of such a name belongs to."""
+    optimizer, index, _ = name.split(".", 2)
+    return [p for group in optimizers[int(optimizer)].param_groups for p in group["params"]][int(index)]
 
 
 def _named_state(optimizers: list[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:

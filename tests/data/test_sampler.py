@@ -47,19 +47,6 @@ def test_any_step_is_the_same_whatever_was_drawn_before(shape, step: int) -> Non
     assert fresh.batch_at(step).shape == (batch, window)
 
 
-@settings(deadline=None)
-@given(SHAPES, st.integers(1, 4), st.integers(0, 50))
-def test_the_ranks_together_draw_the_one_batch(shape, world: int, step: int) -> None:
-    window, extra, share, seed, align = shape
-    tokens = np.arange(window + extra)
-    whole = ChunkSampler(tokens, window, share * world, seed, align=align).batch_at(step)
-    shares = [
-        ChunkSampler(tokens, window, share * world, seed, rank=rank, world=world, align=align).batch_at(step)
-        for rank in range(world)
-    ]
-    assert (np.concatenate(shares) == whole).all()
-
-
 def test_a_batch_holds_the_stream_at_its_starts() -> None:
     tokens = np.random.default_rng(0).integers(0, 60_000, 5000).astype(np.uint16)
     sampler = ChunkSampler(tokens, 8, 16, seed=1)
@@ -103,5 +90,3 @@ def test_what_cannot_be_sampled_is_refused() -> None:
         ChunkSampler(np.arange(7), 8, 1, 0)
     with pytest.raises(UsageError, match="24 tokens is not made of whole chunks of 16"):
         ChunkSampler(np.arange(70), 24, 1, 0, align=16)
-    with pytest.raises(UsageError, match="shared"):
-        ChunkSampler(np.arange(70), 8, 3, 0, rank=0, world=2)

@@ -230,3 +230,24 @@ def test_what_does_not_fit_the_chunks_is_refused(name, tokens, chunk):
     objective = build_objective(name, V)
     with pytest.raises(UsageError):
         objective(text(objective.window(tokens)), chunk)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "causal+0.5*blank/2+0.25*autoencode/3"])
+@pytest.mark.parametrize("of", [2, 3, 16])
+def test_shares_of_a_batch_are_as_large_and_add_up_to_it(name, of):
+    """Losses too: of whatever logits, over rows that do not divide, and fewer than there are shares."""
+    objective = build_objective(name, V, 2, 8)
+    whole = objective(torch.randint(2, V, (7, objective.window(64))), 8)
+    shares = [whole.share(index, of) for index in range(of)]
+    assert len({(len(share.labels), share.own_rows) for share in shares}) == 1
+    rows = torch.stack([torch.sin(torch.arange(whole.labels.shape[1] * V) * (1 + row)) for row in range(7)])
+    logits = rows.unflatten(1, (-1, V))
+
+    def loss(batch, windows):
+        return token_loss(logits[windows], batch.labels, batch.weights)
+
+    every = torch.arange(7) if whole.windows is None else whole.windows
+    parts = torch.stack([loss(share, share.windows) for share in shares])
+    torch.testing.assert_close(parts.sum(), loss(whole, every))
+    scored = torch.cat([share.labels[share.labels != X] for share in shares])
+    assert sorted(scored.tolist()) == sorted(whole.labels[whole.labels != X].tolist())
