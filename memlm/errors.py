@@ -73,6 +73,9 @@ _EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs n
     "gguf": "pretrained",
     "peft": "pretrained",
     "ray": "ray",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 
 
