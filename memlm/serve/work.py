@@ -121,9 +121,7 @@ def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
     texts = [one.of for one in asked if isinstance(one.of, str)]
     encoded = iter(encode(served, [(text,) for text in texts]) if texts else [])
     memories = [next(encoded) if isinstance(one.of, str) else one.of for one in asked]
-    for some in memories:
-        some.origin.check(own.model, own.tokenizer, "this set of memories")
-    changed = [changed_vectors(some.vectors, one) for some, one in zip(memories, asked, strict=True)]
+    changed = [changed_vectors(own.checked(some).vectors, one) for some, one in zip(memories, asked, strict=True)]
     ids_KT, sure_KT = _decoded(own, np.concatenate(changed))
     answers, first = [], 0
     for some, one, vectors_KM in zip(memories, asked, changed, strict=True):
