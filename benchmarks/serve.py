@@ -111,7 +111,7 @@ def main() -> None:
         "seconds": took,
         "requests_per_second": len(rows) / took,
         "requests_per_batch": batched / batches,
-        "memory_mib": {"before": before, "at_half": float(late[0, 1]), "at_end": float(late[-1, 1]), "per_minute": slope},
+        "memory_mib": {"before": before, "at_half": late[0, 1], "at_end": late[-1, 1], "per_minute": slope},
         "exit_code": ended,
         "results": results,
         "wrong": wrong[:20],
@@ -127,7 +127,7 @@ def main() -> None:
 
 def markdown(report: dict) -> str:
     """The report as a page."""
-    mib, doc = report["memory_mib"], __doc__.split("\n\n")
+    mib, doc, rate = report["memory_mib"], __doc__.split("\n\n"), report["requests_per_second"]
     lines = [
         "# serve",
         "",
@@ -136,10 +136,10 @@ def markdown(report: dict) -> str:
         " ".join(doc[2].split()),
         "",
         f"- {report['machine']}; commit {report['commit'][:12]}",
-        f"- {report['clients']} clients, {report['seconds']:.0f} s: {report['requests_per_second']:.0f} requests a second, "
+        f"- {report['clients']} clients, {report['seconds']:.0f} s: {rate:.0f} requests a second, "
         f"{report['requests_per_batch']:.1f} of a kind computed together",
-        f"- memory of the server: {mib['before']:.0f} MiB before the first request, {mib['at_half']:.0f} at half time, "
-        f"{mib['at_end']:.0f} at the end; growth in the second half {mib['per_minute']:+.2f} MiB a minute",
+        f"- memory of the server: {mib['before']:.0f} MiB before the first request, {mib['at_half']:.0f} at half "
+        f"time, {mib['at_end']:.0f} at the end; growth in the second half {mib['per_minute']:+.2f} MiB a minute",
         f"- ended by SIGTERM with exit code {report['exit_code']}",
         "",
         "| question | requests | errors | p50, ms | p99, ms |",

@@ -287,7 +287,11 @@ def _texts(name: str, told: Any) -> tuple[str, ...]:
 
 def _choice(text: str, told: dict[str, Any] | None) -> dict[str, Any]:
     choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": told and told["finish"]}
-    return choice if told is None or told["copied"] is None else choice | {"memories": told["copied"]}
+    return (
+        choice
+        if told is None or told["copied"] is None
+        else choice | {"memories": told["copied"], "memories_by": told["by"]}
+    )
 
 
 def _event(told: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from memlm.bank.recall import own_decoder
 from memlm.bank.search import as_texts
 from memlm.errors import UsageError
 from memlm.precision import computing
+from memlm.readers.placing import hiding
 from memlm.serve.config import Serving
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import cut_pieces
@@ -22,6 +23,8 @@ from memlm.tokens.tokenizer import tokenise_pieces
 
 if TYPE_CHECKING:
     from memlm.api import OwnModel
+
+HIDDEN = 64  # memories that are hidden one after the other, to see what a text owes to each
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,13 +252,42 @@ def generate(served: Served, asked: list[Generate]) -> list[dict[str, Any]]:
     try:
         found = served.own.go_on(one.prompt, before, stream, **one.how)
         told |= {"tokens": len(found.ids), "finish": "stop" if found.ended else "length"}
-        if one.show and found.copied is not None:
-            rows = zip(served.pieces(found.ids), found.copied, strict=True)
+        if one.show and (copied := found.copied or _owed(served, one.prompt, found.ids, before)) is not None:
+            rows = zip(served.pieces(found.ids), copied, strict=True)
             told["copied"] = [{"token": piece, "memories": [[n, round(p, 4)] for n, p in of]} for piece, of in rows]
+            told["by"] = "hidden" if found.copied is None else "copied"
     except _AtStop:
         told["tokens"] = calls - 1
     one.tell(text[sent:])
     return [told | {"text": text, "prompt_tokens": prompt_tokens}]
+
+
+@torch.inference_mode()
+def _owed(
+    served: Served, prompt: str, new: list[int], before: Memories | Bank | None
+) -> list[list[tuple[int, float]]] | None:
+    """Of each new token, by how much its probability falls where one memory is hidden, of readers that mix them all.
+
+    The text is read again once for each memory, as `measure.occlusion` does; None where they are none, or too many.
+    """
+    own = served.own
+    assert own is not None
+    if not isinstance(before, Memories) or not 0 < len(before) <= HIDDEN or not hasattr(own.model, "placing"):
+        return None
+    model, ids = cast(Any, own.model), torch.tensor([served.ids(prompt) + new], device=own.model.device)
+    memories_1KM = torch.from_numpy(before.vectors)[None].to(model.device)
+
+    def likely() -> torch.Tensor:
+        logp_NV = model(ids, memories=memories_1KM).logits[0].float().log_softmax(-1)
+        return logp_NV.gather(1, ids[0, :, None])[-len(new) :, 0].exp()
+
+    with computing(model.device):
+        whole_n, without = likely(), []
+        for number in range(len(before)):
+            with hiding(model, number):
+                without.append(likely())
+    falls_nK = (whole_n[:, None] - torch.stack(without, 1)).clamp(min=0).tolist()
+    return [sorted(((k, p) for k, p in enumerate(row) if p >= 1e-3), key=lambda one: -one[1]) for row in falls_nK]
 
 
 def search(served: Served, bank: Bank, asked: list[tuple[str, int, str]]) -> list[list[dict[str, Any]]]:

@@ -13,7 +13,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from banks import tokenizer
 
+import memlm
 from memlm.serve.metrics import Metrics
 from memlm.serve.worker import Busy, Job, Worker
 
@@ -157,8 +160,28 @@ def test_it_tells_which_memories_each_token_was_copied_from(listening):
     asked = {"prompt": "the sea", "documents": [TEXT], "max_tokens": 4, "temperature": 0, "show_memories": True}
     choice = listening.ask(GO_ON, {"model": "points", **asked})[1]["choices"][0]
     assert "".join(row["token"] for row in choice["memories"]) == choice["text"]
+    assert choice["memories_by"] == "copied"
     assert any(share > 0.5 for row in choice["memories"] for _, share in row["memories"])
-    assert "memories" not in listening.ask(GO_ON, {"model": "soft", **asked})[1]["choices"][0]
+
+
+def test_of_a_reader_that_mixes_all_it_tells_what_is_lost_without_each(listening, place):
+    """One memory alone: without it the model is what it is without any."""
+    model, text = memlm.load(place / "soft", device="cpu"), "the sea "
+    asked = {"model": "soft", "prompt": "a", "documents": [text], "max_tokens": 5, "temperature": 0}
+    choice = listening.ask(GO_ON, {**asked, "show_memories": True})[1]["choices"][0]
+    assert choice["memories_by"] == "hidden"
+    memories = model.encode(text)
+    assert len(memories) == 1
+    prompt, new = tokenizer().encode("a").ids, model.go_on("a", memories, None, max_new_tokens=5).ids
+    ids = torch.tensor([prompt + new])
+    given = torch.from_numpy(memories.vectors)[None]
+    p = [
+        model.model(ids, memories=some).logits[0].softmax(-1).gather(1, ids[0, :, None])[len(prompt) :, 0]
+        for some in (given, given[:, :0])
+    ]
+    told = [dict(row["memories"]).get(0, 0.0) for row in choice["memories"]]
+    assert max(told) > 0
+    assert told == pytest.approx((p[0] - p[1]).clamp(min=0).tolist(), abs=2e-3)
 
 
 def test_a_bank_is_searched_and_recalled(listening):
