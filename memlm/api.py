@@ -260,18 +260,7 @@ class OwnModel(Model):
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
     ) -> "Continuation":
         """What `generate` does, with the ids of what follows."""
-        model = self.model
-        if not isinstance(model, Generative):
-            raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
-        given, before = {}, 0 if memories is None else len(memories)
-        if memories is not None:
-            if not model.reads_given_memories:
-                raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
-            if isinstance(memories, Bank) and model.files_memories and before >= FILED:
-                self._check(memories)
-                given["index"] = filed(memories, cast("ReadsMemories", model))
-            else:
-                given["memories"] = torch.from_numpy(self.checked(memories).vectors)[None].to(model.device)
+        given, model = self.reading(memories), cast(Generative, self.model)
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         opened: list[Any] = []
@@ -280,7 +269,26 @@ class OwnModel(Model):
             out_1L = model.generate(ids_1N.to(model.device), streamer=streamer, opened=opened, **given, **how)
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
-        return Continuation(text, new, ids_1N.shape[1], before, _copied(opened))
+        before = 0 if memories is None else len(memories)
+        return Continuation(text, new, ids_1N.shape[1], before, copied_from(opened))
+
+    def reading(self, memories: Memories | Bank | None) -> dict[str, Any]:
+        """What `model.generate` is given of memories so that it reads them.
+
+        Raises:
+            UsageError: a model that predicts no text or reads no memories, or another encoder's memories.
+        """
+        model = self.model
+        if not isinstance(model, Generative):
+            raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
+        if memories is None:
+            return {}
+        if not model.reads_given_memories:
+            raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
+        if isinstance(memories, Bank) and model.files_memories and len(memories) >= FILED:
+            self._check(memories)
+            return {"index": filed(memories, cast("ReadsMemories", model))}
+        return {"memories": torch.from_numpy(self.checked(memories).vectors)[None].to(model.device)}
 
     def checked(self, memories: Memories | Bank) -> Memories:
         """Memories that mean to this model what they meant to the one that made them.
@@ -324,7 +332,7 @@ class Continuation(NamedTuple):
         return END in self.ids
 
 
-def _copied(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
+def copied_from(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
     """What was opened for each token of one text, as plain numbers: what gave a thousandth at least."""
     if not opened or opened[0] is None:
         return None

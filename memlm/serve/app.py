@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -23,6 +24,7 @@ from memlm.bank.memories import Memories
 from memlm.errors import MemlmError
 from memlm.serve import work
 from memlm.serve.config import Serving
+from memlm.serve.generating import Generate, generate
 from memlm.serve.guard import Guard
 from memlm.serve.metrics import Metrics
 from memlm.serve.wire import (
@@ -35,7 +37,7 @@ from memlm.serve.wire import (
     embeddings,
     refusal_of,
 )
-from memlm.serve.work import Generate, Recall, Served
+from memlm.serve.work import Recall, Served
 from memlm.serve.worker import Busy, Job, Stopped, Worker
 
 PAGE = Path(__file__).with_name("page.html")
@@ -158,8 +160,25 @@ class Server:
         def tell(part: str | None) -> None:
             loop.call_soon_threadsafe(parts.put_nowait, part)
 
-        asked = self._generate(body, tell, lambda: self.worker.between_tokens(job))
-        job = self._submit((work.generate, served.name), partial(work.generate, served), asked, long=True)
+        prompt, before = self._prompt(served, body), await self._before(served, body)
+        stop = threading.Event()
+        asked = Generate(
+            prompt=prompt,
+            before=before,
+            most=body.max_tokens,
+            temperature=body.temperature,
+            top_k=body.top_k,
+            top_p=body.top_p,
+            seed=secrets.randbits(31) if body.seed is None else body.seed,
+            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop),
+            show=body.show_memories,
+            tell=tell,
+            gone=lambda: stop.is_set() or self.worker.ended,
+            between=self.worker.between_tokens,
+        )
+        many = object() if isinstance(before, Bank) else 0 if before is None else len(before)
+        do = partial(generate, served)
+        job = self._submit(Job(do, (generate, served.name, many), asked, long=True, stop=stop))
         job.done.add_done_callback(lambda _: tell(None))
         named = {
             "id": f"cmpl-{secrets.token_hex(12)}",
@@ -203,26 +222,30 @@ class Server:
             job.stop.set()  # also where the client went away
         yield "data: [DONE]\n\n"
 
-    def _generate(self, body: CompletionsBody, tell: Any, between: Any) -> Generate:
+    async def _before(self, served: Served, body: CompletionsBody) -> Memories | Bank | None:
+        """What is read before the prompt; documents are encoded with those of other requests."""
+        if sum((body.memories is not None, body.documents is not None, body.bank is not False)) > 1:
+            raise Refusal(400, "give one of memories, documents and bank.")
+        found = None if body.memories is None else body.memories.memories()
+        if body.documents is not None:
+            texts = checked_texts(body.documents)
+            found = await self._done((work.encode, served.name), partial(work.encode, served), texts)
+        elif body.bank is not False:
+            found = self._document(body.bank)
+        if isinstance(found, Memories) and len(found) > self.serving.max_memories:
+            raise Refusal(413, f"these are {len(found):,} memories of {self.serving.max_memories:,}: send less.")
+        return found if found is not None and len(found) else None
+
+    def _prompt(self, served: Served, body: CompletionsBody) -> str:
+        """The prompt of a request that is not too large."""
         prompts, limits = _texts("prompt", body.prompt), self.serving
         if len(prompts) != 1:
             raise Refusal(400, "prompt must be one text: send several requests, which are served side by side.")
         if body.max_tokens > limits.max_tokens:
             raise Refusal(400, f"max_tokens must be at most {limits.max_tokens:,}, not {body.max_tokens:,}.")
-        if sum((body.memories is not None, body.documents is not None, body.bank is not False)) > 1:
-            raise Refusal(400, "give one of memories, documents and bank.")
-        before: Any = body.memories.memories() if body.memories is not None else None
-        if body.documents is not None:
-            before = checked_texts(body.documents)
-        elif body.bank is not False:
-            before = self._document(body.bank)
-        seed = secrets.randbits(31) if body.seed is None else body.seed
-        how: dict[str, Any] = {"max_new_tokens": body.max_tokens, "do_sample": body.temperature > 0, "seed": seed}
-        if body.temperature > 0:
-            how |= {"temperature": body.temperature, "top_k": body.top_k, "top_p": body.top_p}
-        stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
-        most = limits.max_prompt, limits.max_memories
-        return Generate(prompts[0], before, how, stop, body.show_memories, tell, between, *most)
+        if served.own is not None and len(served.ids(prompts[0])) > limits.max_prompt:
+            raise Refusal(400, f"the prompt is longer than {limits.max_prompt:,} tokens: give the rest as documents.")
+        return prompts[0]
 
     def _document(self, name: str | bool) -> Memories | Bank:
         """A document of the bank, or all of it."""
@@ -248,8 +271,7 @@ class Server:
     def _late(self) -> Refusal:
         return Refusal(408, f"this took longer than {self.serving.seconds:g} seconds: ask for less.", "timeout")
 
-    def _submit(self, key: Any, do: Any, asked: Any, long: bool = False) -> Job:
-        job = Job(do, key, asked, long)
+    def _submit(self, job: Job) -> Job:
         try:
             self.worker.submit(job)
         except Busy:
@@ -257,9 +279,8 @@ class Server:
         return job
 
     async def _done(self, key: Any, do: Any, asked: Any) -> Any:
-        return await self._result(
-            self._submit(key, do, asked), asyncio.get_running_loop().time() + self.serving.seconds
-        )
+        job = self._submit(Job(do, key, asked))
+        return await self._result(job, asyncio.get_running_loop().time() + self.serving.seconds)
 
     async def _result(self, job: Job, ends: float) -> Any:
         try:
@@ -289,8 +310,8 @@ def _choice(text: str, told: dict[str, Any] | None) -> dict[str, Any]:
     choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": told and told["finish"]}
     return (
         choice
-        if told is None or told["copied"] is None
-        else choice | {"memories": told["copied"], "memories_by": told["by"]}
+        if told is None or told["owed"] is None
+        else choice | {"memories": told["owed"], "memories_by": told["by"]}
     )
 
 

@@ -1,6 +1,5 @@
 """What is done with served models, through the public interface; each function takes what several requests ask."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -15,7 +14,6 @@ from memlm.bank.recall import own_decoder
 from memlm.bank.search import as_texts
 from memlm.errors import UsageError
 from memlm.precision import computing
-from memlm.readers.placing import hiding
 from memlm.serve.config import Serving
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import cut_pieces
@@ -23,8 +21,6 @@ from memlm.tokens.tokenizer import tokenise_pieces
 
 if TYPE_CHECKING:
     from memlm.api import OwnModel
-
-HIDDEN = 64  # memories that are hidden one after the other, to see what a text owes to each
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,106 +184,6 @@ def _tokens(
                 token |= {"right": found == i, "was": piece}
         told.append({"vector": [round(x, 4) for x in vectors_KM[number].tolist()], "tokens": tokens})
     return told
-
-
-@dataclass(frozen=True, eq=False)
-class Generate:
-    """What a request of /v1/completions asks.
-
-    Attributes:
-        prompt: a text.
-        before: memories, texts that become some, or a bank.
-        how: as of `Model.generate`.
-        stop: texts before which it ends.
-        show: whether to tell which memories each token was copied from.
-        tell: is told "" when the request was found right, then what follows the prompt, as it comes.
-        between: is called between two tokens, and may raise to end it.
-    """
-
-    prompt: str
-    before: Memories | tuple[str, ...] | Bank | None
-    how: dict[str, Any]
-    stop: tuple[str, ...]
-    show: bool
-    tell: Callable[[str], Any]
-    between: Callable[[], None]
-    most_prompt: int
-    most_memories: int
-
-
-class _AtStop(Exception):
-    """A text that ends there was generated."""
-
-
-def generate(served: Served, asked: list[Generate]) -> list[dict[str, Any]]:
-    """Text that goes on; of one request, the only one."""
-    (one,) = asked
-    if served.own is None:
-        served.model.generate(one.prompt)  # which says why not
-    assert served.own is not None
-    prompt_tokens = len(served.ids(one.prompt))
-    if prompt_tokens > one.most_prompt:
-        raise UsageError(f"the prompt is longer than {one.most_prompt:,} tokens: give the rest of it as documents.")
-    before = encode(served, [one.before])[0] if isinstance(one.before, tuple) else one.before
-    if isinstance(before, Memories) and len(before) > one.most_memories:
-        raise UsageError(f"these are {len(before):,} memories, and {one.most_memories:,} are read at most: give fewer.")
-    text, sent, calls = "", 0, 0
-    hold = max(map(len, one.stop), default=1) - 1  # characters that may begin what it ends before
-
-    def stream(part: str) -> None:
-        nonlocal text, sent, calls
-        calls += 1
-        if calls == 1:  # the prompt
-            return one.tell("")
-        text += part
-        if (at := min((found for word in one.stop if (found := text.find(word)) >= 0), default=-1)) >= 0:
-            text = text[:at]
-            raise _AtStop
-        if len(text) - hold > sent:
-            one.tell(text[sent : len(text) - hold])
-            sent = len(text) - hold
-        one.between()
-
-    told: dict[str, Any] = {"finish": "stop", "tokens": 0, "copied": None}
-    try:
-        found = served.own.go_on(one.prompt, before, stream, **one.how)
-        told |= {"tokens": len(found.ids), "finish": "stop" if found.ended else "length"}
-        if one.show and (copied := found.copied or _owed(served, one.prompt, found.ids, before)) is not None:
-            rows = zip(served.pieces(found.ids), copied, strict=True)
-            told["copied"] = [{"token": piece, "memories": [[n, round(p, 4)] for n, p in of]} for piece, of in rows]
-            told["by"] = "hidden" if found.copied is None else "copied"
-    except _AtStop:
-        told["tokens"] = calls - 1
-    one.tell(text[sent:])
-    return [told | {"text": text, "prompt_tokens": prompt_tokens}]
-
-
-@torch.inference_mode()
-def _owed(
-    served: Served, prompt: str, new: list[int], before: Memories | Bank | None
-) -> list[list[tuple[int, float]]] | None:
-    """Of each new token, by how much its probability falls where one memory is hidden, of readers that mix them all.
-
-    The text is read again once for each memory, as `measure.occlusion` does; None where they are none, or too many.
-    """
-    own = served.own
-    assert own is not None
-    if not isinstance(before, Memories) or not 0 < len(before) <= HIDDEN or not hasattr(own.model, "placing"):
-        return None
-    model, ids = cast(Any, own.model), torch.tensor([served.ids(prompt) + new], device=own.model.device)
-    memories_1KM = torch.from_numpy(before.vectors)[None].to(model.device)
-
-    def likely() -> torch.Tensor:
-        logp_NV = model(ids, memories=memories_1KM).logits[0].float().log_softmax(-1)
-        return logp_NV.gather(1, ids[0, :, None])[-len(new) :, 0].exp()
-
-    with computing(model.device):
-        whole_n, without = likely(), []
-        for number in range(len(before)):
-            with hiding(model, number):
-                without.append(likely())
-    falls_nK = (whole_n[:, None] - torch.stack(without, 1)).clamp(min=0).tolist()
-    return [sorted(((k, p) for k, p in enumerate(row) if p >= 1e-3), key=lambda one: -one[1]) for row in falls_nK]
 
 
 def search(served: Served, bank: Bank, asked: list[tuple[str, int, str]]) -> list[list[dict[str, Any]]]:

@@ -1,8 +1,8 @@
 """One thread owns the models: requests wait in two queues, and those that ask the same are computed together.
 
-Short work (encoding, recalling, searching) waits in one queue: the first and all that ask the same of the same model
-become one batch. Generated texts wait in another, one at a time; between two of a text's tokens a batch of short work
-is done, so that nobody who encodes waits for somebody who generates.
+The first that waits and all that ask the same of the same model become one batch. Short work (encoding, recalling,
+searching) has a queue of its own: between two tokens of texts that are generated a batch of it is done, so that nobody
+who encodes waits for somebody who generates.
 """
 
 import threading
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memlm.serve.metrics import Metrics
+
+TOGETHER = 16  # texts generated at once: so many take twice as long as one (LOG.md, section 28)
 
 
 class Busy(Exception):
@@ -28,7 +30,7 @@ class Job:
     """What one request asks.
 
     Attributes:
-        do: takes what all jobs of a batch ask, a list, and gives as many results.
+        do: takes what all jobs of a batch ask, a list, and gives as many results, or exceptions.
         key: jobs of equal keys may be done together.
         asked: what `do` is given.
         long: whether it is text that is generated.
@@ -81,15 +83,9 @@ class Worker:
             self._changed.notify()
         self._thread.join()
 
-    def between_tokens(self, job: Job) -> None:
-        """Do a batch of short work while a text is generated.
-
-        Raises:
-            Stopped: nobody waits for the text any more.
-        """
-        if job.stop.is_set() or self.ended:
-            raise Stopped
-        self._do(self._next_short())
+    def between_tokens(self) -> None:
+        """Do a batch of short work while texts are generated."""
+        self._do(self._next(self._short, self._batch))
 
     def _work(self) -> None:
         while True:
@@ -97,19 +93,16 @@ class Worker:
                 self._changed.wait_for(lambda: self.ended or self._short or self._long)
                 if self.ended:
                     break
-                long = None if self._short else self._long.popleft()
-            self._do(self._next_short() if long is None else [long])
+            self._do(self._next(self._short, self._batch) or self._next(self._long, TOGETHER))
         for job in [*self._short, *self._long]:
             job.done.cancel()
 
-    def _next_short(self) -> list[Job]:
-        """The oldest short job and those that can be done together with it; none, if none waits."""
+    def _next(self, waiting: deque[Job], most: int) -> list[Job]:
+        """The oldest job that waits and those that can be done together with it; none, if none waits."""
         with self._changed:
-            if not self._short:
-                return []
-            same = [job for job in self._short if job.key == self._short[0].key][: self._batch]
+            same = [job for job in waiting if job.key == waiting[0].key][:most]
             for job in same:
-                self._short.remove(job)
+                waiting.remove(job)
             return same
 
     def _do(self, jobs: list[Job]) -> None:
@@ -128,4 +121,7 @@ class Worker:
                     self._do([job])
             return
         for job, result in zip(jobs, results, strict=True):
-            job.done.set_result(result)
+            if isinstance(result, Exception):
+                job.done.set_exception(result)
+            else:
+                job.done.set_result(result)

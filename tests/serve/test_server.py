@@ -198,12 +198,54 @@ def test_many_at_once_get_what_each_alone_gets(listening):
     alone = [embedded(listening, text=text)["data"] for text in texts[:8]]
     with ThreadPoolExecutor(64) as pool:
         both = [pool.submit(embedded, listening, "auto", text) for text in texts]
-        asked = {"model": "soft", "prompt": "the sea", "max_tokens": 8, "temperature": 0}
-        going = [pool.submit(listening.ask, GO_ON, asked) for _ in range(16)]
         assert [one.result()["data"] for one in both][:8] == alone
-        assert {one.result()[1]["choices"][0]["text"] for one in going} == {
-            listening.ask(GO_ON, asked)[1]["choices"][0]["text"]
-        }
+
+
+def test_texts_that_are_generated_together_are_those_of_each_alone(listening):
+    """Other prompts, lengths, ends, draws and memories; and two that are refused, the second by its length."""
+    asked = [
+        {"model": "soft", "prompt": "the sea was", "max_tokens": 12, "temperature": 0, "documents": [TEXT]},
+        {"model": "soft", "prompt": "a", "max_tokens": 5, "seed": 1, "documents": [TEXT]},
+        {"model": "soft", "prompt": "", "max_tokens": 20, "seed": 2, "top_p": 0.8, "top_k": 9, "documents": [TEXT]},
+        {"model": "soft", "prompt": "cold", "max_tokens": 20, "seed": 3, "stop": ["e"], "documents": [TEXT]},
+        {"model": "soft", "prompt": "cold", "max_tokens": 3, "memories": embedded(listening, "other")},
+        {"model": "soft", "prompt": "the", "max_tokens": 64, "documents": [TEXT]},
+        {"model": "soft", "prompt": "東京", "max_tokens": 9, "seed": 4, "documents": [TEXT], "show_memories": True},
+        {
+            "model": "points",
+            "prompt": "the sea",
+            "max_tokens": 9,
+            "seed": 5,
+            "documents": [TEXT],
+            "show_memories": True,
+        },
+        {"model": "points", "prompt": "a", "max_tokens": 7, "seed": 6, "documents": [TEXT], "show_memories": True},
+    ]
+    alone = [listening.ask(GO_ON, one) for one in asked]
+    worker, held, before = listening.server.worker, threading.Event(), batches(listening)
+    worker.submit(Job(lambda _: [held.wait()], "block", None, long=True))
+    with ThreadPoolExecutor(len(asked)) as pool:
+        told = [pool.submit(listening.ask, GO_ON, one) for one in asked]
+        while len(worker._long) < len(asked):
+            time.sleep(0.01)
+        held.set()
+        for one, (status, said) in zip(told, alone, strict=True):
+            found = one.result()
+            assert found[0] == status
+            assert found[1].get("error") == said.get("error")
+            assert found[1].get("usage") == said.get("usage")
+            choices = [answer.get("choices", [{}])[0] for answer in (found[1], said)]
+            owed = [choice.pop("memories", []) for choice in choices]
+            assert choices[0] == choices[1]
+            for ours, theirs in zip(*owed, strict=True):
+                assert ours["token"] == theirs["token"]
+                assert dict(ours["memories"]) == pytest.approx(dict(theirs["memories"]), abs=2e-3)
+    assert 400 in [status for status, _ in alone]
+    assert batches(listening) - before < len(asked)
+
+
+def batches(listening) -> float:
+    return float(re.search(r"^memlm_batch_count (\S+)$", listening.ask("/metrics")[1], re.MULTILINE)[1])
 
 
 def test_metrics_count_and_names_that_are_made_up_are_one(listening):
@@ -226,7 +268,7 @@ def test_what_waits_is_done_together_between_tokens_and_fails_alone():
 
     def text(_):
         opened.wait()
-        worker.between_tokens(long)
+        worker.between_tokens()
         return ["text"]
 
     long = Job(text, "text", None, long=True)
