@@ -234,6 +234,8 @@ class Server:
             found = self._document(body.bank)
         if isinstance(found, Memories) and len(found) > self.serving.max_memories:
             raise Refusal(413, f"these are {len(found):,} memories of {self.serving.max_memories:,}: send less.")
+        if isinstance(found, Memories) and served.own is not None:
+            served.own.checked(found)  # here, so that those of another encoder spoil no batch
         return found if found is not None and len(found) else None
 
     def _prompt(self, served: Served, body: CompletionsBody) -> str:
