@@ -14,7 +14,7 @@ from typing import Any
 
 from memlm.serve.metrics import Metrics
 
-TOGETHER = 16  # texts generated at once: so many take twice as long as one (LOG.md, section 28)
+TOGETHER = 16  # texts generated at once: sixteen take about twice as long as one (LOG.md, section 28)
 
 
 class Busy(Exception):
