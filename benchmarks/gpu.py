@@ -125,7 +125,6 @@ def report(out: Path, told: list[dict[str, Any]], command: str) -> None:
     if device == "cuda":  # this process must not touch it
         name = os.popen("nvidia-smi --query-gpu=name --format=csv,noheader").read().strip()
     around = {**environment("cpu"), "command": command, "device": name if device == "cuda" else "cpu"}
-    around["commit"] = os.environ.get("COMMIT", around["commit"])
     runs = {}
     for summary in sorted(RUNS.glob("*/summary.json")):
         row = json.loads(summary.read_text())

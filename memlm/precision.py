@@ -1,7 +1,8 @@
 """One policy of precision for training, encoding, generating, measuring and evaluating.
 
 On a GPU matrix products are computed in bf16 (autocast: weights, norms, softmax and losses stay in fp32), and those
-that are not in TF32; on a CPU everything is in fp32. fp16 would be unstable for autoencoders (paper).
+that are not in TF32; on a CPU everything is in fp32. fp16 would be unstable for autoencoders (paper). Probes and models
+of others are outside of it (`exact`).
 """
 
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ def settle(device: torch.device) -> None:
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         torch.set_autocast_cache_enabled(False)  # which only the end of a block would clear
         torch.set_autocast_enabled("cuda", True)
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """A block in plain fp32 on any device: probes, which are instruments, and models of others, as they were saved."""
+    products = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
 
 
 @contextmanager

@@ -15,10 +15,13 @@ _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "s
 
 @cache
 def commit() -> str:
-    """The git commit of this source tree, with `+changed` when it has uncommitted changes, or the version."""
+    """The git commit of this source tree, with `+changed` when it has uncommitted changes, or the version.
+
+    Of a copy without git's folder: what MEMLM_COMMIT says.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return f"v{__version__}"
+        return os.environ.get("MEMLM_COMMIT", f"v{__version__}")
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         return head + ("+changed" if _git(root, "status", "--porcelain", "--", "memlm") else "")

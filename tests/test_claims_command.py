@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from texts import write_documents
 
-from memlm.claims import command, config, runs, symbols
+from memlm.claims import config, runs, symbols, work
 from memlm.claims.config import Claims
 from memlm.claims.experiments import FORMS, stored
 from memlm.cli import main
@@ -67,7 +67,7 @@ def test_from_a_text_to_a_page_and_nothing_twice(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "retention", lambda: few)
     source, out = write_documents(tmp_path / "text", count=3, words=3000), tmp_path / "claims"
     argv = ["claims", "--source", str(source), "--out", str(out), "--quick", "--seeds", "1", "--scale", "0.001"]
-    argv += ["--only", "C2,C4,E10,E11", "--json"]
+    argv += ["--only", "C2,C4,E10,E11", "--json", "--jobs", "1"]
     assert main(argv) == 0
     told = json.loads(capsys.readouterr().out)
     assert {claim["claim"] for claim in told["claims"]} == {"C2", "C4"}
@@ -78,8 +78,7 @@ def test_from_a_text_to_a_page_and_nothing_twice(tmp_path, capsys, monkeypatch):
     page = (out / "claims.md").read_text()
     assert "**This is the quick one**" in page
     assert "| C4 |" in page
-    for made in ("train_table",):
-        monkeypatch.setattr(command, made, lambda *_, **__: {})
+    monkeypatch.setattr(work, "train_table", lambda *_, **__: {})
     monkeypatch.setattr("memlm.measure.run.Measurement", None)
     monkeypatch.setattr("memlm.measure.access.measure_access", None)
     assert main(argv) == 0

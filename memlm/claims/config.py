@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memlm.errors import UsageError
-from memlm.measure.config import FAMILIES, ProbeConfig
-from memlm.ranges import Checked, Count, Positive
+from memlm.measure.config import FAMILIES, Device, ProbeConfig
+from memlm.ranges import Checked, Count, Natural, Positive
 
 CLAIMS = tuple(f"C{n}" for n in range(1, 8))
 EXPERIMENTS = ("E9", "E10", "E11", "E12")
@@ -51,6 +51,8 @@ class Claims(Checked):
     seeds: Count = 3  # of all models; with fewer than three nothing is decided
     only: str | None = None  # some claims and experiments, as C4,C7,E10; all if not given
     scale: Positive = 1.0  # of every training budget; less only shows that it works
+    device: Device = "auto"
+    jobs: Natural = 0  # processes at once; 0: one a core
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,14 +4,13 @@ A row is one figure of one seed: `experiment`, `case` (what is varied), `figure`
 """
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
-from memlm.data.corpus import Corpus
+from memlm.claims.work import Work
 from memlm.loading import load_model
 from memlm.measure.controls import origin
 from memlm.measure.embeddings import embed
@@ -23,26 +22,23 @@ from memlm.train.held_out import evaluate
 
 Rows = Iterator[dict[str, Any]]
 PART = "test"
-_CPU = torch.device("cpu")
 FORMS = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4, "int3": 3}
 
 
-class Place(NamedTuple):
-    """Where the runs of a seed are, what they are scored on, and how much of it."""
+def _row(work: Work, experiment: str, case: str, figure: str, value: float, unit: str, model: str) -> dict[str, Any]:
+    """A figure and where it is from."""
+    told = {"experiment": experiment, "case": case, "figure": figure, "value": float(value), "unit": unit}
+    return told | {"model": work.folder(model).name, **origin(work.corpus, PART, work.seed, work.device)}
 
-    out: Path
-    corpus: Corpus
-    seed: int
-    chunks: int
 
-    def folder(self, name: str) -> Path:
-        """A run's."""
-        return self.out / f"{name}-seed{self.seed}"
+def _encoder(work: Work, name: str) -> tuple[Encoder, Any]:
+    """A run's encoder, and the chunks that are scored."""
+    encoder = open_encoder(str(work.folder(name)), work.device)
+    return encoder, work.corpus.chunks(PART, encoder.chunk_tokens or 0, work.config.budget.chunks)[0]
 
-    def row(self, experiment: str, case: str, figure: str, value: float, unit: str, model: str) -> dict[str, Any]:
-        """A figure and where it is from."""
-        told = {"experiment": experiment, "case": case, "figure": figure, "value": float(value), "unit": unit}
-        return told | {"model": self.folder(model).name, **origin(self.corpus, PART, self.seed, _CPU)}
+
+def _embed(work: Work, encoder: Encoder, tokens_NT: np.ndarray) -> np.ndarray:
+    return embed(encoder, tokens_NT, work.config.out / "embeddings")
 
 
 def stored(memories_NM: np.ndarray, form: str) -> np.ndarray:
@@ -57,63 +53,67 @@ def stored(memories_NM: np.ndarray, form: str) -> np.ndarray:
     return ((memory / scale_N1).round() * scale_N1).numpy()
 
 
-def codes(place: Place, names: dict[str, str]) -> Rows:
+def codes(work: Work, names: dict[str, str]) -> Rows:
     """E10: text and uniform random tokens by autoencoders that were trained on either."""
     for case, name in names.items():
-        encoder = open_encoder(str(place.folder(name)), _CPU)
-        held_NT, _ = place.corpus.chunks(PART, encoder.chunk_tokens or 0, place.chunks)
-        rng = np.random.default_rng(place.seed)
-        random_NT = rng.integers(END + 1, place.corpus.vocab_size, held_NT.shape)
+        encoder, held_NT = _encoder(work, name)
+        rng = np.random.default_rng(work.seed)
+        random_NT = rng.integers(END + 1, work.corpus.vocab_size, held_NT.shape)
         for what, tokens_NT in (("text", held_NT), ("random tokens", random_NT)):
-            right = _right(encoder, embed(encoder, tokens_NT, place.out / "embeddings"), tokens_NT)
-            yield place.row("E10", case, f"{what}, tokens right", right[0], "share", name)
+            right = _right(work, encoder, _embed(work, encoder, tokens_NT), tokens_NT)
+            yield _row(work, "E10", case, f"{what}, tokens right", right[0], "share", name)
 
 
-def precision(place: Place, names: dict[str, str]) -> Rows:
+def precision(work: Work, names: dict[str, str]) -> Rows:
     """E11: tokens right from memories as they come back from stores of fewer bits."""
     for case, name in names.items():
-        encoder = open_encoder(str(place.folder(name)), _CPU)
-        held_NT, _ = place.corpus.chunks(PART, encoder.chunk_tokens or 0, place.chunks)
-        held_NM = embed(encoder, held_NT, place.out / "embeddings")
+        encoder, held_NT = _encoder(work, name)
+        held_NM = _embed(work, encoder, held_NT)
         for form in FORMS:
-            right, nats = _right(encoder, stored(held_NM, form), held_NT)
-            yield place.row("E11", f"{form}, {case}", "tokens right", right, "share", name)
-            yield place.row("E11", f"{form}, {case}", "nats a token", nats, "nats", name)
+            right, nats = _right(work, encoder, stored(held_NM, form), held_NT)
+            yield _row(work, "E11", f"{form}, {case}", "tokens right", right, "share", name)
+            yield _row(work, "E11", f"{form}, {case}", "nats a token", nats, "nats", name)
 
 
-def design(place: Place, names: dict[str, str]) -> Rows:
+def design(work: Work, names: dict[str, str]) -> Rows:
     """E9: the causal loss, a blank copy and recall of memory models that differ in one thing."""
     for case, name in names.items():
         for objective in ("causal", "blank", "recall"):
-            held = _held_out(place, name, objective)
+            held = _held_out(work, name, objective)
             if objective == "causal":
-                yield place.row("E9", case, "causal, nats a token", held.cross_entropy, "nats", name)
+                yield _row(work, "E9", case, "causal, nats a token", held.cross_entropy, "nats", name)
             else:
-                yield place.row("E9", case, f"{objective}, right", held.token_accuracy, "share", name)
+                yield _row(work, "E9", case, f"{objective}, right", held.token_accuracy, "share", name)
 
 
-def oracles(place: Place, names: dict[str, str]) -> Rows:
+def oracles(work: Work, names: dict[str, str]) -> Rows:
     """E12: the causal loss given a memory of the very chunk, and what this memory itself has in 8 bits a number."""
     for case, name in names.items():
-        bits = _held_out(place, name, "causal").cross_entropy / math.log(2)
-        model = load_model(str(place.folder(name)))
+        bits = _held_out(work, name, "causal").cross_entropy / math.log(2)
+        model = load_model(str(work.folder(name)))
         own = 8 * model.memory_dim / model.chunk_tokens
-        yield place.row("E12", case, "causal, bits a token", bits, "bits", name)
-        yield place.row("E12", case, "with the memory’s own at 8 bits a number", bits + own, "bits", name)
+        yield _row(work, "E12", case, "causal, bits a token", bits, "bits", name)
+        yield _row(work, "E12", case, "with the memory’s own at 8 bits a number", bits + own, "bits", name)
 
 
-def _right(encoder: Encoder, memories_NM: np.ndarray, tokens_NT: np.ndarray) -> tuple[float, float]:
+def _right(work: Work, encoder: Encoder, memories_NM: np.ndarray, tokens_NT: np.ndarray) -> tuple[float, float]:
     """Share of tokens right by its own decoder, and nats a token."""
     assert encoder.decode
-    scores = score_chunks(encoder.decode, memories_NM, tokens_NT, _CPU)
+    scores = score_chunks(encoder.decode, memories_NM, tokens_NT, work.device)
     return float(scores.right_NT.mean()), float(scores.nats_N.mean()) / tokens_NT.shape[1]
 
 
-def _held_out(place: Place, name: str, objective: str) -> Any:
+def _held_out(work: Work, name: str, objective: str) -> Any:
     """Figures of a run under an objective, on the part test."""
-    model = load_model(str(place.folder(name)))
+    model = load_model(str(work.folder(name)))
+    torch.nn.Module.to(model, work.device)
     T = model.chunk_tokens
-    asked = build_objective(objective, place.corpus.vocab_size, 0, T)
+    asked = build_objective(objective, work.corpus.vocab_size, 0, T)
     window = asked.window(model.config.read_shape().window_tokens)
-    held_NW, _ = place.corpus.chunks(PART, window, place.chunks)
-    return evaluate(model, asked, held_NW, T, _CPU)
+    held_NW, _ = work.corpus.chunks(PART, window, work.config.budget.chunks)
+    return evaluate(model, asked, held_NW, T, work.device)
+
+
+MEASURED: dict[str, Callable[[Work, dict[str, str]], Rows]] = {
+    **{"E9": design, "E10": codes, "E11": precision, "E12": oracles},
+}

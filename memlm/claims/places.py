@@ -1,6 +1,7 @@
 """What an embedding holds of each place of a chunk: usable bits by place, as a share of a token's entropy (C7)."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,28 @@ import torch
 from torch.nn import functional as F
 
 from memlm.claims.symbols import OLDER, entropy
+from memlm.claims.work import Work
 from memlm.data.corpus import Corpus
 from memlm.measure.config import ProbeConfig
+from memlm.measure.controls import origin
 from memlm.measure.embeddings import embed
-from memlm.measure.encoders import Encoder
+from memlm.measure.encoders import Encoder, open_encoder
 from memlm.measure.families import FITS
 from memlm.measure.probe import Probe, lesson
+from memlm.precision import exact
 
 PART = "test"
+
+
+def places_of(work: Work, corpus: Corpus, probe: ProbeConfig, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of E14 of runs, and of each one's untrained twin."""
+    for name in names:
+        encoder = open_encoder(str(work.folder(name)), work.device)
+        assert encoder.twin
+        told = {"model": work.folder(name).name, **origin(corpus, PART, work.seed, work.device)}
+        cache, chunks = work.config.out / "embeddings", work.config.budget.chunks
+        for one, case in ((encoder, name), (encoder.twin(work.seed), f"{name}, untrained")):
+            yield from places_rows(one, case, usable_by_place(one, corpus, probe, cache, chunks), **told)
 
 
 def usable_by_place(encoder: Encoder, corpus: Corpus, probe: ProbeConfig, cache: Path, chunks: int) -> dict[str, Any]:
@@ -26,12 +41,11 @@ def usable_by_place(encoder: Encoder, corpus: Corpus, probe: ProbeConfig, cache:
     learnt = corpus.sample("train", T, max(probe.train_chunks))
     one = lesson(learnt.tokens, learnt.document, corpus.vocab_size, probe.seed)
     held_NM, learnt_NM = embed(encoder, held_NT, cache), embed(encoder, learnt.tokens, cache)
-    nothing = _bits(Probe(held_NM[:1], one.known_TV), held_NM, held_NT)
-    device = torch.device("cpu")
-    return {
-        family: nothing - _bits(FITS[family](learnt_NM, one, device, probe, encoder.name).to(device), held_NM, held_NT)
-        for family in probe.families
-    }
+    device = encoder.device
+    with exact(device):
+        nothing = _bits(Probe(held_NM[:1], one.known_TV).to(device), held_NM, held_NT)
+        probes = {family: FITS[family](learnt_NM, one, device, probe, encoder.name) for family in probe.families}
+        return {family: nothing - _bits(fitted, held_NM, held_NT) for family, fitted in probes.items()}
 
 
 def places_rows(encoder: Encoder, case: str, bits: dict[str, np.ndarray], **told: Any) -> list[dict[str, Any]]:
@@ -48,7 +62,8 @@ def places_rows(encoder: Encoder, case: str, bits: dict[str, np.ndarray], **told
 @torch.inference_mode()
 def _bits(probe: Probe, memories_NM: np.ndarray, tokens_NT: np.ndarray) -> np.ndarray:
     """Mean cross-entropy of every place, bits [T]."""
-    logits_NTV = probe(torch.from_numpy(np.array(memories_NM)))
-    labels_NT = torch.from_numpy(tokens_NT.astype(np.int64))
+    device = probe.mean_M.device
+    logits_NTV = probe(torch.from_numpy(np.array(memories_NM)).to(device)).float()
+    labels_NT = torch.from_numpy(tokens_NT.astype(np.int64)).to(device)
     nats_NT = F.cross_entropy(logits_NTV.transpose(1, 2), labels_NT, reduction="none")
-    return nats_NT.mean(0).double().numpy() / math.log(2)
+    return nats_NT.mean(0).double().cpu().numpy() / math.log(2)

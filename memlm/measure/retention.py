@@ -1,6 +1,7 @@
 """Retention of one chunk length: every encoder, its controls, the floor they are counted from, and budget curves."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache as once
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from memlm.measure.probe import Lesson, Probe, lesson
 from memlm.measure.scores import ChunkScores, passages, retention_figures, score_chunks, storage_figures
 from memlm.measure.texts import GivenTexts
 from memlm.nn.vocabulary import END
-from memlm.precision import device_of, settle
+from memlm.precision import device_of, exact, settle
 from memlm.records import to_dict
 
 Array = np.ndarray
@@ -103,9 +104,10 @@ class Measurement:
             if family != "linear" and budget not in self.budgets[-2:]:
                 continue
             lessons = self.lessons(budget)
-            probes = [FITS[family](learnt_NM[:budget], one, self.device, probe, encoder.name) for one in lessons]
+            with exact(self.device):
+                probes = [FITS[family](learnt_NM[:budget], one, self.device, probe, encoder.name) for one in lessons]
+                scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
             kept = np.mean([one.kept_nats for one in probes])
-            scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
             figures = self._figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
             shown = {key: figures[key] for name in _CURVE for key in (name, f"{name}_ci")}
             curve.append(
@@ -151,7 +153,8 @@ class Measurement:
         if encoder.any_tokens:
             controls["random-tokens"] = embed(encoder, self.random_NT, self.cache), self.random_NT
         for training, (memories_NM, tokens_NT) in controls.items():
-            found = [score_chunks(decode, memories_NM, tokens_NT, self.device) for decode in decoders]
+            with exact(self.device) if told else nullcontext():  # as what they are compared with
+                found = [score_chunks(decode, memories_NM, tokens_NT, self.device) for decode in decoders]
             self._report(encoder, training, found, about, fresh=told is not None)
 
     def _report(

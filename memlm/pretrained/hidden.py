@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memlm.errors import UsageError, refusing
 from memlm.huggingface import quiet
+from memlm.precision import exact
 from memlm.pretrained.checks import activation_bytes, refuse_full_memory
 from memlm.pretrained.opening import Pretrained
 from memlm.ranges import Checked, Count
@@ -208,7 +209,7 @@ class HiddenReader(Checked):
         lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
         within = any(view.layer < self.opened.layers for view in self.views)
-        with refusing(f"{self.opened.name} cannot read {longest} tokens"):
+        with refusing(f"{self.opened.name} cannot read {longest} tokens"), exact(model.device):
             out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
             return self._read_out(out, ids_BN, mask_BN, lengths_B)
 

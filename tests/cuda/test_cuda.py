@@ -2,20 +2,24 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from memory_models import READING, T, build, ident, ids
 from torch.nn import functional as F
 
 from memlm.loading import build_model
-from memlm.measure.config import DECODERS
+from memlm.measure.config import DECODERS, FAMILIES, ProbeConfig
+from memlm.measure.families import FITS
+from memlm.measure.probe import lesson
+from memlm.measure.scores import score_chunks
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import MemoryShape
 from memlm.nn.chunks import Chunks
 from memlm.nn.compiled import compile_parts
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
-from memlm.precision import computing
+from memlm.precision import computing, exact, restored, settle
 from memlm.presets import slots
 from memlm.train.checkpoint import load_checkpoint, save_checkpoint
 from memlm.train.loop import train
@@ -166,3 +170,20 @@ def test_muon_takes_matrices_of_one_shape_at_once():
     matrices = [torch.randn(shape, device="cuda") for shape in ((32, 64), (64, 32), (32, 64))]
     for ours, one in zip(directions(matrices), matrices, strict=True):
         torch.testing.assert_close(ours, orthogonalise(one), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_probes_are_the_same_instrument_on_both_devices(family):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(4, 20, (1200, 4))
+    vectors = np.eye(20, dtype=np.float32)[tokens[:, 0]] + rng.normal(0, 0.3, (1200, 20)).astype(np.float32)
+    one = lesson(tokens[:800], np.arange(800) // 10, 32, seed=0)
+    nats = {}
+    for name in ("cpu", "cuda"):
+        device = torch.device(name)
+        with restored():
+            settle(device)
+            with exact(device):
+                probe = FITS[family](vectors[:800], one, device, ProbeConfig(steps=60, batch=32), "test")
+                nats[name] = float(score_chunks(probe, vectors[800:], tokens[800:], device).nats_N.mean())
+    assert nats["cuda"] == pytest.approx(nats["cpu"], abs=0.02)

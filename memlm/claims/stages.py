@@ -1,0 +1,143 @@
+"""Stages of a page of claims: runs that are trained, figures that are measured of them, and who needs them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memlm import presets
+from memlm.claims import runs
+from memlm.claims.work import Work
+from memlm.train.table import Run
+
+_MEMORY_CHUNKS, _TOKENS = 64, 256  # of the context whose cost is measured (C3)
+
+
+class Stage(NamedTuple):
+    """Runs by name, in an order in which all start from earlier ones, and what is measured once they are trained."""
+
+    needed_by: set[str]
+    runs: Callable[[Work], dict[str, Run]]
+    figures: Callable[[Work], None]
+    data: Callable[[Work], Path] = lambda work: work.config.out / "data"
+    one_seed: bool = False  # dear, and shown of one
+    alone: bool = False  # a benchmark, which nothing may run beside
+
+
+def retention(work: Work) -> dict[str, Run]:
+    """With the memory model of the paper's encoder, whose embeddings are looked at too."""
+    return runs.retention() | {"memory-vector": presets.memory_vector()}
+
+
+def layers(work: Work) -> dict[str, Run]:
+    """Only in a whole one."""
+    return runs.layers() if work.config.budget.everything else {}
+
+
+def long(work: Work) -> dict[str, Run]:
+    """In a quick one only the autoencoder."""
+    return runs.long(others=work.config.budget.everything)
+
+
+def memory(work: Work) -> dict[str, Run]:
+    """All of them over the autoencoder of 16 tokens."""
+    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.memory(work.folder(runs.AUTOENCODER))}
+
+
+def design(work: Work) -> dict[str, Run]:
+    """The same."""
+    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder(runs.AUTOENCODER))}
+
+
+def _layers(work: Work) -> None:
+    if named := layers(work):
+        work.measure("layers", named)
+
+
+def _long(work: Work) -> None:
+    """In a quick one its own decoder is asked."""
+    everything = work.config.budget.everything
+    changes: dict[str, Any] = {} if everything else {"families": ("slots",), "train_chunks": (1024, 4096)}
+    work.measure("long", long(work), **changes)
+
+
+def _access(work: Work) -> None:
+    from memlm.loading import load_model
+    from memlm.measure.access import measure_access
+    from memlm.measure.config import AccessConfig
+
+    named = [name for name in memory(work) if name != runs.AUTOENCODER]
+    examples, device = work.config.budget.examples, work.config.device
+    wanted = AccessConfig(examples=examples, free_running=0, seed=work.seed, device=device)
+
+    def make() -> Iterator[dict[str, Any]]:
+        for name in named:
+            folder = work.folder(name)
+            yield from measure_access(load_model(str(folder)).requires_grad_(False), work.corpus, wanted, folder.name)
+
+    work.once("access", "access.json", named, make)
+
+
+def _cost(work: Work) -> None:
+    from memlm.bench.form import Options
+    from memlm.bench.memory import run
+
+    folder = work.folder("cost")
+    if not (folder / "memory.json").exists():
+        seconds = work.config.budget.cost_seconds
+        tokens = _TOKENS if work.config.scale >= 1 else 4
+        contexts = tuple(_MEMORY_CHUNKS * tokens // by for by in (16, 4, 1))  # shorter ones tell what the last takes
+        options = Options(data=work.corpus.path, out=folder, seconds=seconds)
+        run(options, contexts=contexts, chunk_tokens=tokens, brief=True).save(folder)
+
+
+def _symbols(work: Work) -> None:
+    from memlm.claims.places import places_of
+    from memlm.claims.symbols import prepare_symbols
+
+    corpus, named = prepare_symbols(work.config.out / "symbols"), runs.symbols()
+    probe = work.probe(train_chunks=(4096,))
+    work.once("e14", "experiment.json", named, lambda: places_of(work, corpus, probe, list(named)))
+
+
+def _experiment(name: str, named: Callable[[Work], dict[str, Run]], cases: dict[str, str] | None = None) -> Any:
+    """What measures an experiment; its cases are the runs, unless they are named."""
+
+    def figures(work: Work) -> None:
+        from memlm.claims import experiments
+
+        told = cases or {run: run for run in named(work) if run != runs.AUTOENCODER}
+        work.once(name.lower(), "experiment.json", named(work), lambda: experiments.MEASURED[name](work, told))
+
+    return figures
+
+
+def _symbols_data(work: Work) -> Path:
+    return work.config.out / "symbols" / "data"
+
+
+def _codes(work: Work) -> dict[str, Run]:
+    return runs.codes()
+
+
+def _precision(work: Work) -> dict[str, Run]:
+    return runs.long(others=False) | runs.precision()
+
+
+def _oracles(work: Work) -> dict[str, Run]:
+    return runs.oracles()
+
+
+_CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-random"}
+_STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
+STAGES: dict[str, Stage] = {
+    "symbols": Stage({"C7"}, lambda work: runs.symbols(), _symbols, _symbols_data),
+    "retention": Stage({"C1", "C2", "C4"}, retention, lambda work: work.measure("retention", retention(work))),
+    "memory": Stage({"C4", "C5", "C6"}, memory, _access),
+    "long": Stage({"C1", "C2"}, long, _long),
+    "layers": Stage({"C1"}, layers, _layers),
+    "E10": Stage({"E10"}, _codes, _experiment("E10", _codes, _CODES)),
+    "E11": Stage({"E11"}, _precision, _experiment("E11", _precision, _STORED)),
+    "E9": Stage({"E9"}, design, _experiment("E9", design), one_seed=True),
+    "E12": Stage({"E12"}, _oracles, _experiment("E12", _oracles), one_seed=True),
+    "cost": Stage({"C3"}, lambda work: {}, _cost, alone=True),
+}
