@@ -42,6 +42,7 @@ from memlm.serve.worker import Busy, Job, Stopped, Worker
 
 PAGE = Path(__file__).with_name("page.html")
 STYLE = Path(memlm.report.__file__).parent / "templates" / "page.css"  # one look for all pages
+TEXTS = 2048  # of a request, as OpenAI has it
 HEADERS = {  # of the page: it needs nothing from elsewhere
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -160,7 +161,7 @@ class Server:
         def tell(part: str | None) -> None:
             loop.call_soon_threadsafe(parts.put_nowait, part)
 
-        prompt, before = self._prompt(served, body), await self._before(served, body)
+        prompt, before = await self._prompt(served, body), await self._before(served, body)
         stop = threading.Event()
         asked = Generate(
             prompt=prompt,
@@ -228,7 +229,7 @@ class Server:
             raise Refusal(400, "give one of memories, documents and bank.")
         found = None if body.memories is None else body.memories.memories()
         if body.documents is not None:
-            texts = checked_texts(body.documents)
+            texts = _texts("documents", body.documents)
             found = await self._done((work.encode, served.name), partial(work.encode, served), texts)
         elif body.bank is not False:
             found = self._document(body.bank)
@@ -238,16 +239,17 @@ class Server:
             served.own.checked(found)  # here, so that those of another encoder spoil no batch
         return found if found is not None and len(found) else None
 
-    def _prompt(self, served: Served, body: CompletionsBody) -> str:
-        """The prompt of a request that is not too large."""
+    async def _prompt(self, served: Served, body: CompletionsBody) -> list[int]:
+        """The tokens of the prompt of a request that is not too large."""
         prompts, limits = _texts("prompt", body.prompt), self.serving
         if len(prompts) != 1:
             raise Refusal(400, "prompt must be one text: send several requests, which are served side by side.")
         if body.max_tokens > limits.max_tokens:
             raise Refusal(400, f"max_tokens must be at most {limits.max_tokens:,}, not {body.max_tokens:,}.")
-        if served.own is not None and len(served.ids(prompts[0])) > limits.max_prompt:
+        ids = [] if served.own is None else await asyncio.to_thread(served.ids, prompts[0])
+        if len(ids) > limits.max_prompt:
             raise Refusal(400, f"the prompt is longer than {limits.max_prompt:,} tokens: give the rest as documents.")
-        return prompts[0]
+        return ids
 
     def _document(self, name: str | bool) -> Memories | Bank:
         """A document of the bank, or all of it."""
@@ -305,6 +307,8 @@ def _texts(name: str, told: Any) -> tuple[str, ...]:
         raise Refusal(400, f"{name} must be text, not token ids: those of another tokenizer mean nothing here.")
     if not isinstance(told, str | list):
         raise Refusal(400, f"{name} must be a string or a list of strings.")
+    if isinstance(told, list) and len(told) > TEXTS:
+        raise Refusal(413, f"{name} are {len(told):,} texts, and {TEXTS:,} are taken at most: send less at once.")
     return checked_texts(told)
 
 

@@ -34,7 +34,7 @@ class Generate:
     """What a request of /v1/completions asks.
 
     Attributes:
-        prompt: a text.
+        prompt: the tokens of a text.
         before: memories that are read, as many in all rows of a batch; a bank.
         most: tokens that are added at most.
         temperature, top_k, top_p: as of `Model.generate`; temperature 0 takes the likeliest token.
@@ -46,7 +46,7 @@ class Generate:
         between: is called between two tokens.
     """
 
-    prompt: str
+    prompt: list[int]
     before: Memories | Bank | None
     most: int
     temperature: float
@@ -137,7 +137,7 @@ def generate(served: Served, asked: list[Generate]) -> list[dict[str, Any] | Exc
         served.model.generate("")  # which says why not
         raise AssertionError
     given = [own.reading(one.before) for one in asked]
-    prompts = [served.ids(one.prompt) for one in asked]
+    prompts = [one.prompt for one in asked]
     device, longest = own.model.device, max(map(len, prompts))
     rows = _Rows([_Row(one, served.stream.another(), torch.Generator(device).manual_seed(one.seed)) for one in asked])
     ids_BN = torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts], dtype=torch.long, device=device)
@@ -163,12 +163,13 @@ def generate(served: Served, asked: list[Generate]) -> list[dict[str, Any] | Exc
             return [error for _ in asked]
         raise
     steps = [[step and tuple(one[n : n + 1] for one in step) for step in opened] for n in range(len(asked))]
-    return [_told(served, *one) for one in zip(rows.rows, prompts, steps, strict=True)]
+    return [_told(served, *one) for one in zip(rows.rows, steps, strict=True)]
 
 
-def _told(served: Served, row: _Row, prompt: list[int], opened: list[Any]) -> dict[str, Any] | Exception:
+def _told(served: Served, row: _Row, opened: list[Any]) -> dict[str, Any] | Exception:
     if row.ended == "gone":
         return Stopped()
+    prompt = row.asked.prompt
     told = {"text": row.text, "finish": row.ended, "tokens": len(row.ids), "prompt_tokens": len(prompt), "owed": None}
     if row.asked.show:
         copied = copied_from(opened[: len(row.ids)])

@@ -77,6 +77,8 @@ def test_hostile_requests_are_one_sentence_and_a_4xx(listening):
         "nan": (GO_ON, b'{"model": "soft", "prompt": "a", "temperature": NaN}'),
         "seed": (GO_ON, {"model": "soft", "prompt": "a", "seed": 2**70}),
         "empty stop": (GO_ON, {"model": "soft", "prompt": "a", "stop": ""}),
+        "many texts": (EMBED, {**auto, "input": ["a"] * 3000}),
+        "many empty documents": (GO_ON, {"model": "soft", "prompt": "a", "documents": [""] * 3000}),
         "two sources": (GO_ON, {"model": "soft", "prompt": "a", "documents": ["a"], "bank": True}),
         "many documents": (GO_ON, {"model": "soft", "prompt": "a", "documents": [TEXT] * 100}),
         "no such document": (GO_ON, {"model": "soft", "prompt": "a", "bank": "moby"}),
