@@ -1,5 +1,6 @@
 """A server that listens until it is asked to end: then it takes nothing new, and what runs has a while to end."""
 
+import gc
 import os
 import socket
 
@@ -22,6 +23,8 @@ def run(serving: Serving) -> None:
     bank = None if serving.bank is None else Bank.open(serving.bank)
     with _listening(serving) as listening:
         server = Server(serving, work.load_all(serving), bank)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: looking through it again and again would take time, and be put off
         grace = max(1, round(serving.grace))
         config = uvicorn.Config(server.app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace)
         host, port = listening.getsockname()[:2]
