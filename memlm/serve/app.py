@@ -121,8 +121,7 @@ class Server:
         if (empty := next((n for n, text in enumerate(texts) if not text), None)) is not None:
             raise Refusal(400, f"input {empty} is empty, and an empty text has no memory: leave it out.")
         memories: Memories = await self._done((work.encode, served.name), partial(work.encode, served), texts)
-        if len(memories) > self.serving.max_memories:
-            raise Refusal(413, f"these are {len(memories):,} memories of {self.serving.max_memories:,}: send less.")
+        self._check_many(memories)
         self.metrics.memories.inc(len(memories))
         return as_json(embeddings(memories, served.name, body.encoding_format))
 
@@ -135,10 +134,10 @@ class Server:
         if isinstance(of, str):
             checked_texts(of)
         if body.document is not None:
-            of = self._document(body.document)
-        if isinstance(of, Memories) and len(of) > self.serving.max_memories:
-            raise Refusal(413, f"these are {len(of):,} memories of {self.serving.max_memories:,}: send less.")
-        asked = Recall(cast(Any, of), body.keep, body.bits, body.noise, body.seed, body.tokens)
+            of = await self._document(body.document)
+        asked = Recall(
+            cast(Any, of), body.keep, body.bits, body.noise, body.seed, body.tokens, self.serving.max_memories
+        )
         told = await self._done((work.recall, served.name), partial(work.recall, served), asked)
         return as_json({"model": served.name, **told})
 
@@ -206,10 +205,12 @@ class Server:
     ) -> AsyncIterator[str]:
         """Server-sent events, as OpenAI's: a part of the text each, then why it ended, then what it took."""
         try:
-            async with asyncio.timeout_at(ends):
-                while (part := await parts.get()) is not None:
-                    if part:
-                        yield _event(named | {"choices": [_choice(part, None)]})
+            part: str | None = ""
+            while part is not None:
+                if part:
+                    yield _event(named | {"choices": [_choice(part, None)]})
+                async with asyncio.timeout_at(ends):
+                    part = await parts.get()
             told = await self._result(job, ends)
             yield _event(named | {"choices": [_choice("", told)]})
             counts = self._usage(told)
@@ -232,12 +233,16 @@ class Server:
             texts = _texts("documents", body.documents)
             found = await self._done((work.encode, served.name), partial(work.encode, served), texts)
         elif body.bank is not False:
-            found = self._document(body.bank)
-        if isinstance(found, Memories) and len(found) > self.serving.max_memories:
-            raise Refusal(413, f"these are {len(found):,} memories of {self.serving.max_memories:,}: send less.")
+            found = await self._document(body.bank)
+        if not (isinstance(found, Bank) and served.can["file"]):
+            self._check_many(found)
         if isinstance(found, Memories) and served.own is not None:
-            served.own.checked(found)  # here, so that those of another encoder spoil no batch
+            await asyncio.to_thread(served.own.checked, found)  # those of another encoder would spoil a batch
         return found if found is not None and len(found) else None
+
+    def _check_many(self, found: Memories | Bank | None) -> None:
+        if found is not None and len(found) > self.serving.max_memories:
+            raise Refusal(413, f"these are {len(found):,} memories of {self.serving.max_memories:,}: ask for less.")
 
     async def _prompt(self, served: Served, body: CompletionsBody) -> list[int]:
         """The tokens of the prompt of a request that is not too large."""
@@ -251,11 +256,11 @@ class Server:
             raise Refusal(400, f"the prompt is longer than {limits.max_prompt:,} tokens: give the rest as documents.")
         return ids
 
-    def _document(self, name: str | bool) -> Memories | Bank:
+    async def _document(self, name: str | bool) -> Memories | Bank:
         """A document of the bank, or all of it."""
         if self.bank is None:
             raise Refusal(400, "this server has no bank: start it with --bank.")
-        return self.bank if name is True else self.bank[cast(str, name)]
+        return self.bank if name is True else await asyncio.to_thread(self.bank.__getitem__, cast(str, name))
 
     def _model(self, name: str) -> Served:
         if name not in self.models:

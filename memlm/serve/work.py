@@ -44,7 +44,7 @@ class Served:
 
     @cached_property
     def can(self) -> dict[str, bool]:
-        """What can be asked of it: to encode, recall, generate, read memories."""
+        """What can be asked of it: to encode, recall, generate, read memories, file those of a bank."""
         own = None if self.own is None else self.own.model
         try:
             recalls = own is not None and own_decoder(own) is not None
@@ -55,6 +55,7 @@ class Served:
             "recall": recalls,
             "generate": hasattr(own, "most_tokens"),
             "read": getattr(own, "reads_given_memories", False),
+            "file": getattr(own, "files_memories", False),
         }
 
     @cached_property
@@ -109,6 +110,7 @@ class Recall(NamedTuple):
     noise: float
     seed: int
     tokens: bool
+    most: int
 
 
 def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
@@ -120,6 +122,9 @@ def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
     texts = [one.of for one in asked if isinstance(one.of, str)]
     encoded = iter(encode(served, [(text,) for text in texts]) if texts else [])
     memories = [next(encoded) if isinstance(one.of, str) else one.of for one in asked]
+    for some, one in zip(memories, asked, strict=True):
+        if len(some) > one.most:
+            raise UsageError(f"these are {len(some):,} memories of {one.most:,}: ask for less.")
     changed = [changed_vectors(own.checked(some).vectors, one) for some, one in zip(memories, asked, strict=True)]
     ids_KT, sure_KT = _decoded(own, np.concatenate(changed))
     answers, first = [], 0

@@ -44,7 +44,7 @@ def test_a_text_is_recalled_as_it_is_typed_and_lost_as_numbers_are_taken(page):
     page.locator("#text").fill("")
     told(page, "There is no text.")
     page.locator("#text").type(TEXT)
-    told(page, "100.0 % right")
+    told(page, f"{len(TEXT)} characters, 19 tokens in 3 vectors: 100.0 % right")
     chunks = page.locator(".chunk")
     assert "".join(chunks.nth(n).locator("p").nth(1).text_content() for n in range(chunks.count())) == TEXT
     assert page.locator(".chunk mark").count() == 0

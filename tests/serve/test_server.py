@@ -97,6 +97,7 @@ def test_hostile_requests_are_one_sentence_and_a_4xx(listening):
         "another size": ("/recall", origin),
         "backwards": ("/recall", backwards),
         "no origin": ("/recall", {**auto, "memories": {"data": right["data"]}}),
+        "many chunks to recall": ("/recall", {**auto, "text": TEXT * 100}),
         "bits": ("/recall", {**auto, "text": "a", "bits": 0}),
         "infinite noise": ("/recall", b'{"model": "auto", "text": "a", "noise": Infinity}'),
         "search of nothing": ("/search", {"text": ""}),
