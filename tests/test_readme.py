@@ -1,4 +1,4 @@
-"""The README's Python runs as it is written, after a demo, by whatever Python MEMLM_PYTHON names (.ci/wheel.py)."""
+"""The Python of the README and of docs/use.md runs as it is written, after a demo, by whatever MEMLM_PYTHON names."""
 
 import os
 import re
@@ -13,8 +13,9 @@ from banks import autoencoder, memory_model, tokenizer
 from memlm.loading import save_model
 from memlm.measure import public
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parent.parent
+PAGES = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/use.md"))
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGES, re.DOTALL | re.MULTILINE)
 # A smaller budget than a measurement's own: what is shown is that it runs.
 BRIEFLY = """
 import memlm.measure.public as public
@@ -45,7 +46,7 @@ def test_the_readmes_python_runs(place, monkeypatch, capsys):
     if python is None:
         monkeypatch.chdir(place)
         monkeypatch.setattr(public, "MeasureConfig", public.MeasureConfig)  # put back afterwards
-        exec(compile(code, str(README), "exec"), {"__name__": "__main__"})
+        exec(compile(code, "README.md and docs/use.md", "exec"), {"__name__": "__main__"})
         out = capsys.readouterr().out
     else:
         env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -46,7 +46,8 @@ def do_all(tasks: Mapping[str, Task], jobs: int) -> None:
         with ProcessPoolExecutor(jobs, context) as pool:
             try:
                 while waiting or running:
-                    for name in [name for name, task in waiting.items() if done.issuperset(task.needs)]:
+                    ready = [name for name, task in waiting.items() if done.issuperset(task.needs)]
+                    for name in ready[: jobs - len(running)]:  # no more, so that what is stopped has finished stages
                         task = waiting.pop(name)
                         running[pool.submit(task.call, *task.arguments)] = name
                     for future in wait(running, return_when=FIRST_COMPLETED).done:

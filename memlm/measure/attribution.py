@@ -160,4 +160,13 @@ def _sample(subject: Subject, text: str, texts: Texts, found: Attribution) -> di
         "places": [PLACES[i] for i in texts.place_BN[b].tolist()],
         **{metric: np.round(values[b], DIGITS).tolist() for metric, values in kept.items()},
         "told_by": most_important(found.each["l1"])[b].tolist() if found.each else None,
+        "opened": None if found.opened is None else _opened(*(of[b] for of in found.opened)),
     }
+
+
+def _opened(number_Nk: Array, share_Nk: Array) -> list[list[tuple[int, float]]]:
+    """For each token the memories that it is copied from, a hundredth of its probability at least, the most first."""
+    return [
+        sorted(((int(k), round(float(s), DIGITS)) for k, s in zip(*of, strict=True) if s >= 0.01), key=lambda o: -o[1])
+        for of in zip(number_Nk, share_Nk, strict=True)
+    ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.measure.reading import LOGITS, logits_of
+from memlm.measure.reading import LOGITS, logits_of, predicted
 from memlm.models.model import Generative
 from memlm.readers.placing import Placed, hiding
 
@@ -33,6 +33,8 @@ class Attribution:
     each: dict[str, Array]  # metric -> [B, K, N], one of the K memories hidden; empty where single ones cannot be
     entropy_BN: Array  # of the prediction, in nats
     entropy_none_BN: Array  # of the prediction without memories
+    # Of readers that choose: the memories that were looked into, and how much of the prediction is copied from each.
+    opened: tuple[Array, Array] | None = None  # both [B, N, k]
 
 
 @torch.inference_mode()
@@ -45,7 +47,9 @@ def attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None, device
         parts.append(_attribute(model, ids_BN[i : i + step].to(device), marks_bC))
     found = {name: torch.cat([part[name].cpu() for part in parts]).double().numpy() for name in parts[0]}
     each = {metric: found[f"{metric} each"] for metric in METRICS if f"{metric} each" in found}
-    return Attribution({metric: found[metric] for metric in METRICS}, each, found["entropy"], found["entropy without"])
+    moved = {metric: found[metric] for metric in METRICS}
+    opened = (found["opened"], found["shares"]) if "opened" in found else None
+    return Attribution(moved, each, found["entropy"], found["entropy without"], opened)
 
 
 def differences(own_BNV: Tensor, hidden_BNV: Tensor, ids_BN: Tensor) -> dict[str, Tensor]:
@@ -63,10 +67,14 @@ def entropy(logits_BNV: Tensor) -> Tensor:
 
 
 def _attribute(model: Generative, ids_BN: Tensor, marks_BC: Tensor | None) -> dict[str, Tensor]:
-    own_BNV = logits_of(model, ids_BN, marks_BC, "own").float()
+    own = predicted(model, ids_BN, marks_BC, "own")
+    assert own.logits is not None
+    own_BNV = own.logits.float()
     none_BNV = logits_of(model, ids_BN, marks_BC, "none").float()
     found = differences(own_BNV, none_BNV, ids_BN)
     found |= {"entropy": entropy(own_BNV), "entropy without": entropy(none_BNV)}
+    if own.opened is not None and own.shares is not None:
+        found |= {"opened": own.opened, "shares": own.shares}
     memories = -(-ids_BN.shape[1] // model.chunk_tokens) - 1
     # Of a recurrent model there is but one memory, and baselines have none.
     if model.reads_given_memories and memories:

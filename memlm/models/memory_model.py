@@ -53,9 +53,9 @@ class ReadsMemories(ChunkModel):
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
         predicted = self.decode(ids_BCT, marks, memory_BKM)
-        N, opened = ids_BN.shape[1], predicted.opened
-        opened = None if opened is None else opened[:, :N]
-        return predicted._replace(logits=predicted.logits[:, :N], opened=opened)
+        N = ids_BN.shape[1]
+        opened, shares = (x if x is None else x[:, :N] for x in (predicted.opened, predicted.shares))
+        return predicted._replace(logits=predicted.logits[:, :N], opened=opened, shares=shares)
 
     def predict_rest(
         self,
@@ -116,7 +116,7 @@ class ReadsMemories(ChunkModel):
 
         lesson = teach if any(p.requires_grad for p in self.reader.parameters()) else None
         mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
-        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened)
+        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened, mixed.shares)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""

@@ -47,13 +47,14 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
 @dataclass
 class MemoryOutput(ModelOutput):
     """What a forward pass gives: `loss` (nats), `logits` [B, N, V], the `memories` [B, K, M] that were read, and which
-    of them were `opened` for each place [B, N, k], of readers that choose.
+    of them were `opened` for each place [B, N, k], of readers that choose, and the `shares` copied from each.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     memories: Tensor | None = None
     opened: Tensor | None = None
+    shares: Tensor | None = None
 
 
 class Predicted(NamedTuple):
@@ -64,12 +65,14 @@ class Predicted(NamedTuple):
         memories: that were read [B, K, M].
         lesson: labels [B, N] -> what training minimises beside their loss, nats [B, N]; None: nothing.
         opened: which of the memories were looked into for each place [B, N, k], of readers that choose.
+        shares: how much of the probability is copied from each of these [B, N, k].
     """
 
     logits: Tensor
     memories: Tensor | None = None
     lesson: Callable[[Tensor], Tensor] | None = None
     opened: Tensor | None = None
+    shares: Tensor | None = None
 
 
 class TextMemory(PreTrainedModel):
@@ -156,7 +159,8 @@ class TextMemory(PreTrainedModel):
                 loss = loss + weighted(lesson(labels[own_rows:]), labels, weights)
         # In training the loss alone is asked for: the logits of a batch are large.
         shown_BNV = None if self.training and loss is not None else logits_BNV
-        return MemoryOutput(loss=loss, logits=shown_BNV, memories=parts[-1].memories, opened=parts[-1].opened)
+        last = parts[-1]
+        return MemoryOutput(loss, shown_BNV, last.memories, last.opened, last.shares)
 
     def predict_rest(
         self,

@@ -61,8 +61,11 @@ def reads(model: Model) -> tuple[str, str]:
 
 def tokens_of(sample: Row, full: float) -> Iterator[Row]:
     """All that is shown of each token of a text: `full` is the change of logits that has the full colour."""
-    for n, piece in enumerate(sample["pieces"]):
-        token: Row = {"n": n + 1, "piece": str(piece), "chunk": n // sample["chunk_tokens"]}
+    T, pieces, opened = sample["chunk_tokens"], sample["pieces"], sample.get("opened")
+    for n, piece in enumerate(pieces):
+        token: Row = {"n": n + 1, "piece": str(piece), "chunk": n // T}
+        looked = [(k + 1, share, "".join(pieces[k * T : (k + 1) * T])) for k, share in opened[n]] if opened else []
+        token["looked_up"] = [f"chunk {k}, {share:.0%}: “{passage}”" for k, share, passage in looked]
         token |= {key: sample[key][n] for key in ("places", "loss", "l1", "cosine", "entropy", "entropy_none")}
         shades = {"loss": abs(token["loss"]) / FULL, "l1": token["l1"] / full if full else 0}
         shades = {key: min(100, round(100 * shade)) for key, shade in shades.items()}

@@ -109,6 +109,22 @@ def test_the_memory_that_told_a_token_is_named(corpus):
     assert set(told[3].tolist()) <= {1, -1}
 
 
+def test_a_reader_that_chooses_tells_what_it_opened_and_how_much_is_copied_from_it():
+    (shape_,) = [one for one in READING if getattr(one.reader, "kind", "") == "pointer"][:1]
+    model, T_ = build(shape_), shape_.chunk_tokens
+    with torch.no_grad():
+        model.get_submodule("reader.gate").bias[0] = -12.0  # it copies, whatever the model says
+    x = ids(3, 4 * T_)
+    found = attribute(model, x, None, CPU)
+    assert found.opened is not None
+    number, share = found.opened
+    assert number.shape == share.shape == (3, 4 * T_, number.shape[-1])
+    assert (share[:, :T_] == 0).all()  # no memory is seen
+    assert share[:, -T_:].sum(-1) == pytest.approx(np.ones((3, T_)), abs=0.01)
+    before = np.arange(4 * T_) // T_
+    assert (number < before[:, None])[share > 0].all()  # none of its own or of later chunks
+
+
 @pytest.mark.parametrize("any_shape", [shape(), shape("soft"), shape("none"), shape("full"), recurrent_shape()])
 def test_the_batch_never_changes_a_result(any_shape, monkeypatch):
     model, some = ordinary(any_shape, V), texts("noisy copy")

@@ -237,6 +237,7 @@ def attribution_sample(model, text, told_by=True):
         "entropy": [0.5] * C * T,
         "entropy_none": [2.5] * C * T,
         "told_by": [n // T - 1 for n in range(C * T)] if told_by else None,
+        "opened": [[(0, 0.625)] if n == T + 2 else [] for n in range(C * T)] if told_by else None,
     }
 
 

@@ -62,6 +62,17 @@ def test_the_memory_that_told_a_token_is_told_where_it_matters(page):
     assert "told by chunk" not in last  # of a model whose memories cannot be hidden one by one
 
 
+def test_what_a_token_looked_up_stands_with_its_passage(page):
+    first, *_, last = texts(page)
+    tokens = [unescape(token) for token in re.findall(r"<b.*?</b>", first, re.DOTALL)]
+    told = 'looked up chunk 1, 62%: “<b> &↵"x"'
+    assert [n for n, token in enumerate(tokens) if told in token] == [T + 2]
+    tables = [unescape(one) for one in re.findall(r"<details><summary>the same as.*?</details>", page, re.DOTALL)]
+    assert tables[0].count(told.removeprefix("looked up ")) == 1
+    assert "looked up" not in tables[-1]  # of a reader that does not choose
+    assert "looked up" not in unescape(last)
+
+
 def test_every_text_is_a_table_too_and_the_scale_is_told(page):
     tables = re.findall(r"<details><summary>the same as.*?</details>", page, re.DOTALL)
     assert len(tables) == len(texts(page)) == 4
