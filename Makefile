@@ -4,10 +4,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
 
-.PHONY: demo test check wheel docs lock
+.PHONY: demo explore test check wheel docs lock
 
 demo: $(READY)
 	$(BIN)/memlm demo
+
+explore: $(READY)  ## the page to play with, on the demo's models; makes them where they are missing
+	test -e runs/demo/report.html || $(BIN)/memlm demo
+	$(BIN)/memlm serve runs/demo/slots runs/demo/causal-transformer runs/demo/memory-curriculum
 
 test: $(READY)
 	$(BIN)/python -m pytest

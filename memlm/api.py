@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from memlm.bank.bank import Bank
-from memlm.bank.encode import encode_documents, encode_texts
+from memlm.bank.encode import encode_documents, encode_texts, origin_of
 from memlm.bank.filing import filed
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
@@ -193,11 +193,25 @@ class OwnModel(Model):
     def __init__(self, name: str, model: "TextMemory", tokenizer: "Tokenizer"):
         super().__init__(name, model.chunk_tokens, model.memory_dim)
         self.model, self.tokenizer = model, tokenizer
+        self._origin: tuple[Any, Origin] | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """What its memories are known by; hashed again only where the encoder's weights were written to since.
+
+        Raises:
+            UsageError: it forms no memories of single chunks.
+        """
+        weights = () if self.model.encoder is None else self.model.encoder.state_dict().values()
+        written = [(weight.data_ptr(), weight._version) for weight in weights]
+        if self._origin is None or self._origin[0] != written:
+            self._origin = written, origin_of(self.model, self.tokenizer)
+        return self._origin[1]
 
     def encode(self, texts: Texts, *, batch: int = 256) -> Memories:
         """As `Model.encode`."""
         with computing(self.model.device):
-            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch)
+            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch, self.origin)
 
     def encode_documents(self, documents: Iterable[Document | tuple[str, str]], out: Path | str, **how: Any) -> Bank:
         """Encode documents, pairs of a name and a text, into a bank on disk; `how` as of `encode_documents`."""
@@ -207,7 +221,7 @@ class OwnModel(Model):
     def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
         """As `Model.decode`."""
         with computing(self.model.device):
-            return decode_texts(self._own(memories), self.model, self.tokenizer, batch)
+            return decode_texts(self.checked(memories), self.model, self.tokenizer, batch)
 
     def search(
         self,
@@ -232,7 +246,7 @@ class OwnModel(Model):
         Raises:
             UsageError: no text, another encoder's bank, or a reader without keys.
         """
-        bank.check_encoder(self.model, self.tokenizer)
+        self._check(bank)
         with computing(self.model.device):
             if by == "keys":
                 pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(text)))
@@ -246,18 +260,7 @@ class OwnModel(Model):
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
     ) -> "Continuation":
         """What `generate` does, with the ids of what follows."""
-        model = self.model
-        if not isinstance(model, Generative):
-            raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
-        given, before = {}, 0 if memories is None else len(memories)
-        if memories is not None:
-            if not model.reads_given_memories:
-                raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
-            if isinstance(memories, Bank) and model.files_memories and before >= FILED:
-                memories.check_encoder(model, self.tokenizer)
-                given["index"] = filed(memories, cast("ReadsMemories", model))
-            else:
-                given["memories"] = torch.from_numpy(self._own(memories).vectors)[None].to(model.device)
+        given, model = self.reading(memories), cast(Generative, self.model)
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         opened: list[Any] = []
@@ -266,20 +269,48 @@ class OwnModel(Model):
             out_1L = model.generate(ids_1N.to(model.device), streamer=streamer, opened=opened, **given, **how)
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
-        return Continuation(text, new, ids_1N.shape[1], before, _copied(opened))
+        before = 0 if memories is None else len(memories)
+        return Continuation(text, new, ids_1N.shape[1], before, copied_from(opened))
 
-    def _own(self, memories: Memories | Bank) -> Memories:
-        """Memories that mean to this model what they meant to the one that made them."""
+    def reading(self, memories: Memories | Bank | None) -> dict[str, Any]:
+        """What `model.generate` is given of memories so that it reads them.
+
+        Raises:
+            UsageError: a model that predicts no text or reads no memories, or another encoder's memories.
+        """
+        model = self.model
+        if not isinstance(model, Generative):
+            raise UsageError(f"{self.name} does not predict text token by token: name a memory model.")
+        if memories is None:
+            return {}
+        if not model.reads_given_memories:
+            raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
+        if isinstance(memories, Bank) and model.files_memories and len(memories) >= FILED:
+            self._check(memories)
+            return {"index": filed(memories, cast("ReadsMemories", model))}
+        return {"memories": torch.from_numpy(self.checked(memories).vectors)[None].to(model.device)}
+
+    def checked(self, memories: Memories | Bank) -> Memories:
+        """Memories that mean to this model what they meant to the one that made them.
+
+        Raises:
+            UsageError: another encoder's, or no memories at all.
+        """
         if isinstance(memories, Bank):
-            memories.check_encoder(self.model, self.tokenizer)
+            self._check(memories)
             return memories.read()
         if not isinstance(memories, Memories):
             raise UsageError(
                 f"memories are what encode returns, or a memlm.Bank, not {type(memories).__name__}: only these know "
                 "which encoder made them."
             )
-        memories.origin.check(self.model, self.tokenizer, "this set of memories")
+        if memories.origin != self.origin:
+            memories.origin.check(self.model, self.tokenizer, "this set of memories")
         return memories
+
+    def _check(self, bank: Bank) -> None:
+        if bank.origin != self.origin:
+            bank.check_encoder(self.model, self.tokenizer)
 
 
 class Continuation(NamedTuple):
@@ -301,7 +332,7 @@ class Continuation(NamedTuple):
         return END in self.ids
 
 
-def _copied(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
+def copied_from(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
     """What was opened for each token of one text, as plain numbers: what gave a thousandth at least."""
     if not opened or opened[0] is None:
         return None

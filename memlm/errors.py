@@ -77,6 +77,9 @@ EXTRAS = {  # package -> what of ours installs it; whoever only encodes needs no
     "trackio": "trackers",
     "tensorboard": "trackers",
     "wandb": "trackers",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 
 

@@ -177,6 +177,17 @@ def test_memories_of_another_encoder_are_refused(place, auto):
             auto.decode(wrong)
 
 
+def test_memories_know_weights_that_were_written_to_after_loading(place):
+    model = memlm.load(place / "auto")
+    before = model.encode("the sea")
+    assert before.encoder == model.model.encoder.fingerprint()
+    with torch.no_grad():
+        model.model.encoder.embed.weight.mul_(2)
+    assert model.encode("the sea").encoder == model.model.encoder.fingerprint() != before.encoder
+    with pytest.raises(memlm.UsageError, match="made by another encoder"):
+        model.decode(before)
+
+
 def test_what_a_model_cannot_do_it_says(place, auto):
     load = memlm.load
     for refused, expected in (

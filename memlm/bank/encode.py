@@ -124,13 +124,17 @@ def asked_bank(
     return meta, None
 
 
-def encode_texts(model: TextMemory, tokenizer: "Tokenizer", texts: Sequence[str], batch: int = 256) -> Memories:
+def encode_texts(
+    model: TextMemory, tokenizer: "Tokenizer", texts: Sequence[str], batch: int = 256, origin: Origin | None = None
+) -> Memories:
     """Encode texts of any length, chunks of all of them together in batches; as `encode_documents` encodes, unwritten.
+
+    `origin` is the model's, where it is known already.
 
     Raises:
         UsageError: the model forms no memories of single chunks, or a text is no Unicode.
     """
-    origin = origin_of(model, tokenizer)
+    origin = origin or origin_of(model, tokenizer)
     documents = (Document(str(number), list(cut_pieces([text]))) for number, text in enumerate(texts))
     counted: list[int] = []
 

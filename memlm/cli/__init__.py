@@ -26,6 +26,7 @@ COMMANDS = {
     "bank": "what a bank holds, what is near to a text; documents removed, old banks converted",
     "recall": "a bank of memories -> the text that they hold",
     "generate": "text that goes on from a prompt, with a bank of memories before it",
+    "serve": "models behind HTTP, in the shape of the OpenAI interface, and a page to play with",
     "tasks": "held-out text -> tasks for eval, without a network",
     "eval": "tasks of lm-eval, with memories, without and with random ones, and how many were read",
     "export": "a model as a folder to ship: weights, config, tokenizer, a model card, one hash",

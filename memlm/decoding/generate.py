@@ -110,7 +110,7 @@ def generate(
         generator = torch.Generator(prompt.ids.device).manual_seed(seed)
     processors, criteria = LogitsProcessorList(logits_processor or []), StoppingCriteriaList(stopping_criteria or [])
     if do_sample:
-        processors.extend(_warpers(temperature, top_k, top_p))
+        processors.extend(warpers(temperature, top_k, top_p))
     ends = None if eos_token_id is None else torch.tensor(eos_token_id, device=prompt.ids.device).reshape(-1)
 
     B, N = prompt.ids.shape
@@ -165,8 +165,8 @@ def _check(
         raise UsageError("give a generator or a seed, not both.")
 
 
-def _warpers(temperature: float, top_k: int | None, top_p: float | None) -> LogitsProcessorList:
-    """In transformers' order."""
+def warpers(temperature: float, top_k: int | None, top_p: float | None) -> LogitsProcessorList:
+    """What scores go through before a token is drawn, in transformers' order."""
     out = LogitsProcessorList()
     if temperature != 1:
         out.append(TemperatureLogitsWarper(float(temperature)))

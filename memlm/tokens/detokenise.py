@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ class TextStream:
     def __init__(self, tokenizer: "Tokenizer"):
         self._spelt = token_spellings(tokenizer)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def another(self) -> "TextStream":
+        """One for another text that comes at the same time; the vocabulary is not read again."""
+        found = copy(self)
+        found._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        return found
 
     def feed(self, ids: Iterable[int], *, last: bool = False) -> str:
         """The text of the next ids, as far as its characters are whole; of all that is left when they are the last."""

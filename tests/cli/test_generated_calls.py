@@ -51,6 +51,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "bank convert": ["bank", "convert", old_bank, "--out", "OUT"],
         "recall": ["recall", str(place / "bank"), "--against", rows],
         "generate": ["generate", str(place / "reads"), "--prompt", "the sea", "--max-new-tokens", "1", "--sample"],
+        "serve": ["serve", str(place / "reads"), "--port", "0"],
         "tasks": ["tasks", str(data), "--tokens", "60", "--examples", "2", "--out", "OUT"],
         "eval": ["eval", str(place / "reads"), "--tasks", str(place / "tiny.yaml"), "--out", "OUT"],
         "export": ["export", auto, "--out", "OUT"],

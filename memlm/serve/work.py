@@ -1,0 +1,220 @@
+"""What is done with served models, through the public interface; each function takes what several requests ask."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from memlm.api import Model, load
+from memlm.bank.bank import Bank
+from memlm.bank.memories import Memories
+from memlm.bank.recall import own_decoder
+from memlm.bank.search import as_texts
+from memlm.errors import UsageError
+from memlm.precision import computing
+from memlm.serve.config import Serving
+from memlm.tokens.detokenise import TextStream
+from memlm.tokens.pieces import cut_pieces
+from memlm.tokens.tokenizer import tokenise_pieces
+
+if TYPE_CHECKING:
+    from memlm.api import OwnModel
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model by the name that clients give.
+
+    Attributes:
+        name: the last part of what it was loaded by, unless two have the same.
+        model: as `memlm.load` gives it.
+    """
+
+    name: str
+    model: Model
+
+    @cached_property
+    def own(self) -> "OwnModel | None":
+        """The same, if it is a model of ours."""
+        return (
+            cast("OwnModel", self.model) if hasattr(self.model, "go_on") and hasattr(self.model, "tokenizer") else None
+        )
+
+    @cached_property
+    def can(self) -> dict[str, bool]:
+        """What can be asked of it: to encode, recall, generate, read memories, file those of a bank."""
+        own = None if self.own is None else self.own.model
+        try:
+            recalls = own is not None and own_decoder(own) is not None
+        except UsageError:
+            recalls = False
+        return {
+            "encode": own is None or (own.forms_memories and own.of_one_chunk),
+            "recall": recalls,
+            "generate": hasattr(own, "most_tokens"),
+            "read": getattr(own, "reads_given_memories", False),
+            "file": getattr(own, "files_memories", False),
+        }
+
+    @cached_property
+    def stream(self) -> TextStream:
+        """Ids -> text, token by token; making one reads the whole vocabulary."""
+        assert self.own is not None
+        return TextStream(self.own.tokenizer)
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        """The text of each token; a character that several make is the last one's."""
+        found = [self.stream.feed([i]) for i in ids]
+        return [*found[:-1], found[-1] + self.stream.feed([], last=True)] if found else []
+
+    def ids(self, text: str) -> list[int]:
+        """A text's tokens."""
+        assert self.own is not None
+        return [int(i) for ids in tokenise_pieces(self.own.tokenizer, cut_pieces([text])) for i in ids]
+
+
+def load_all(serving: Serving) -> dict[str, Served]:
+    """All models, by name.
+
+    Raises:
+        UsageError: one is not there, or named twice.
+    """
+    told = [name.rstrip("/") for name in serving.models]
+    if len(set(told)) < len(told):
+        raise UsageError("a model is named twice: name each once.")
+    short = [name.rpartition("/")[2] for name in told]
+    names = [last if short.count(last) == 1 else name for name, last in zip(told, short, strict=True)]
+    return {name: Served(name, load(path, device=serving.device)) for name, path in zip(names, told, strict=True)}
+
+
+def encode(served: Served, asked: list[tuple[str, ...]]) -> list[Memories]:
+    """Memories of the texts of several requests, in one call."""
+    together, first, found = served.model.encode([text for texts in asked for text in texts]), 0, []
+    for texts in asked:
+        last = first + len(texts)
+        start, stop = np.searchsorted(together.chunks[:, 0], [first, last])
+        chunks = together.chunks[start:stop] - np.array([first, 0, 0], np.int32)
+        found.append(replace(together, vectors=together.vectors[start:stop], chunks=chunks, texts=texts))
+        first = last
+    return found
+
+
+class Recall(NamedTuple):
+    """What a request of /recall asks: memories, or a text that becomes some; what is left of them."""
+
+    of: Memories | str
+    keep: int | None
+    bits: int | None
+    noise: float
+    seed: int
+    tokens: bool
+    most: int
+
+
+def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
+    """The texts that memories hold, those of all requests decoded together; how sure the decoder is of each token."""
+    own = served.own
+    if own is None:
+        served.model.decode(cast(Memories, None))  # which says that models of others decode nothing
+        raise AssertionError
+    texts = [one.of for one in asked if isinstance(one.of, str)]
+    encoded = iter(encode(served, [(text,) for text in texts]) if texts else [])
+    memories = [next(encoded) if isinstance(one.of, str) else one.of for one in asked]
+    for some, one in zip(memories, asked, strict=True):
+        if len(some) > one.most:
+            raise UsageError(f"these are {len(some):,} memories of {one.most:,}: ask for less.")
+    changed = [changed_vectors(own.checked(some).vectors, one) for some, one in zip(memories, asked, strict=True)]
+    ids_KT, sure_KT = _decoded(own, np.concatenate(changed))
+    answers, first = [], 0
+    for some, one, vectors_KM in zip(memories, asked, changed, strict=True):
+        rows, first = slice(first, first + len(some)), first + len(some)
+        chunks = [ids[:n] for ids, n in zip(ids_KT[rows].tolist(), some.chunks[:, 2].tolist(), strict=True)]
+        whole = [[i for ids in chunks[some.span(n)] for i in ids] for n in range(len(some.texts))]
+        told: dict[str, Any] = {"texts": ["".join(served.pieces(ids)) for ids in whole]}
+        if one.tokens:
+            true = served.ids(one.of) if isinstance(one.of, str) else None
+            told["chunks"] = _tokens(served, chunks, sure_KT[rows], vectors_KM, true, some.origin.chunk_tokens)
+        answers.append(told)
+    return answers
+
+
+def changed_vectors(vectors_KM: np.ndarray, how: Recall) -> np.ndarray:
+    """Memories with less in them: noise, then fewer bits (one scale a memory), then fewer numbers."""
+    vectors_KM, rms_K1 = vectors_KM.copy(), np.sqrt((vectors_KM**2).mean(1, keepdims=True))
+    if how.noise:
+        vectors_KM += how.noise * rms_K1 * np.random.default_rng(how.seed).standard_normal(vectors_KM.shape, np.float32)
+    if how.bits == 1:
+        vectors_KM = np.sign(vectors_KM) * np.abs(vectors_KM).mean(1, keepdims=True)
+    elif how.bits is not None and len(vectors_KM):
+        scale_K1 = np.maximum(np.abs(vectors_KM).max(1, keepdims=True) / (2 ** (how.bits - 1) - 1), 1e-12)
+        vectors_KM = np.round(vectors_KM / scale_K1) * scale_K1
+    if how.keep is not None:
+        vectors_KM[:, how.keep :] = 0
+    return vectors_KM
+
+
+@torch.inference_mode()
+def _decoded(own: "OwnModel", vectors_KM: np.ndarray, batch: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest token of each place and its probability, [K, T] each."""
+    decode, together, _ = own_decoder(own.model)
+    batch, found = -(-batch // together) * together, []
+    with computing(own.model.device):
+        for start in range(0, len(vectors_KM), batch):
+            memory_BM = torch.from_numpy(vectors_KM[start : start + batch]).to(own.model.device)
+            sure_BT, ids_BT = decode(memory_BM).float().softmax(-1).max(-1)
+            found.append((ids_BT.cpu().numpy(), sure_BT.cpu().numpy()))
+    if not found:
+        return np.empty((0, 1), np.int64), np.empty((0, 1), np.float32)
+    return np.concatenate([ids for ids, _ in found]), np.concatenate([sure for _, sure in found])
+
+
+def _tokens(
+    served: Served,
+    chunks: list[list[int]],
+    sure_KT: np.ndarray,
+    vectors_KM: np.ndarray,
+    true: list[int] | None,
+    T: int,
+) -> list[dict[str, Any]]:
+    """Each chunk's vector and tokens: as recalled, how surely, and, where the text is known, as it was."""
+    told = []
+    for number, ids in enumerate(chunks):
+        was = None if true is None else true[number * T : (number + 1) * T]
+        rows = zip(served.pieces(ids), sure_KT[number].tolist(), strict=False)
+        tokens: list[dict[str, Any]] = [{"token": piece, "sure": round(sure, 4)} for piece, sure in rows]
+        if was is not None:
+            for token, found, i, piece in zip(tokens, ids, was, served.pieces(was), strict=True):
+                token |= {"right": found == i, "was": piece}
+        told.append({"vector": [round(x, 4) for x in vectors_KM[number].tolist()], "tokens": tokens})
+    return told
+
+
+def search(served: Served, bank: Bank, asked: list[tuple[str, int, str]]) -> list[list[dict[str, Any]]]:
+    """Of each request the nearest memories of a bank, and what they hold."""
+    assert served.own is not None
+    answers = []
+    for text, k, by in asked:
+        hits = served.own.search(text, bank, k, by=cast(Any, by))
+        texts = served.own.decode(as_texts(bank, hits)) if served.can["recall"] and hits else [None] * len(hits)
+        rows = zip(hits, texts, strict=True)
+        answers.append([{**dict(zip(hit._fields[:4], hit[:4], strict=True)), "text": held} for hit, held in rows])
+    return answers
+
+
+def reader_of(bank: Bank, models: dict[str, Served]) -> Served:
+    """A served model that reads a bank.
+
+    Raises:
+        UsageError: the bank is of none of them; why, of the first.
+    """
+    why: UsageError | None = None
+    for served in models.values():
+        try:
+            if served.own is not None and served.can["encode"]:
+                bank.check_encoder(served.own.model, served.own.tokenizer)
+                return served
+        except UsageError as error:
+            why = why or error
+    raise why or UsageError(f"none of these models makes memories of its own, as {bank.path} needs.")
