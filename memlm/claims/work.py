@@ -46,13 +46,14 @@ class Work(NamedTuple):
         scale = self.config.budget.scale * self.config.scale
         train_table({self.folder(name).name: run}, self.config.out, data=data, seed=self.seed, scale=scale)
 
-    def measure(self, name: str, models: Iterable[str], **changes: Any) -> None:
-        """Measure what the embeddings of runs hold, into a folder."""
+    def measure(self, name: str, models: Iterable[str], *, controls: bool = True, **changes: Any) -> None:
+        """Measure what the embeddings of runs hold, into a folder; `changes` are of the probe."""
         from memlm.measure.run import measure
 
         wanted = MeasureConfig(
             probe=self.probe(**changes),
             chunks=self.config.budget.chunks,
+            controls=controls,
             access=False,
             attribution=0,
             seed=self.seed,
