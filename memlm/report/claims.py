@@ -61,7 +61,12 @@ def _by(rule: Rule, reading: Reading) -> Judged:
         for clause in rule.clauses
         for of, values in (reading.figures.get(clause.figure) or {"": {}}).items()
     ]
-    means = {one.clause.figure: Told(one.mean, one.interval) for one in findings if one.mean is not None}
+    told = sorted(
+        (f for f in findings if f.mean is not None), key=lambda f: (f.mean or 0) * (1 if f.clause.most else -1)
+    )
+    means = {
+        one.clause.figure: Told(one.mean or 0, one.interval) for one in told
+    }  # of several, the worst for the claim
     title = rule.title.format(**means) if all(c.figure in means for c in rule.clauses) else rule.claim
     return Judged(rule, title, reading.says, findings, reading.runs, verdict(findings))
 

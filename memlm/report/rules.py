@@ -179,7 +179,7 @@ RULES = (
     Rule(
         "C7",
         "Prediction does not need memory",
-        "Prediction does not need memory",
+        "Prediction does not need memory: a causal encoder keeps {causal:share} of older tokens’ bits",
         (
             Clause(
                 "causal",

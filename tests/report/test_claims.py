@@ -222,18 +222,26 @@ def test_c6_asks_for_a_lead_at_equal_steps_and_has_its_clause_on_causal_loss(tmp
 
 @pytest.mark.parametrize(("causal", "kept", "holds"), [(0.01, 0.98, True), (0.3, 0.98, False), (0.01, 0.5, False)])
 def test_c7_asks_each_causal_encoder_of_older_tokens(tmp_path, causal, kept, holds):
-    def row(case, training, seed, value):
+    def row(case, training, seed, value, family="linear"):
         told = {"experiment": "E14", "case": case, "training": training, "seed": seed, "unit": "share", "part": "test"}
-        return told | {"figure": "older tokens, linear", "value": value + 0.001 * seed, "model": f"{case}-seed{seed}"}
+        return told | {
+            "figure": f"older tokens, {family}",
+            "value": value + 0.001 * seed,
+            "model": f"{case}-seed{seed}",
+        }
 
     for seed in range(SEEDS):
         rows = [row("lm", "causal", seed, causal), row("auto", "autoencoder", seed, kept)]
+        # A family that tells less: the causal clause is asked of it too, and it refutes no autoencoder.
+        rows += [row("lm", "causal", seed, causal / 2, "unroll"), row("auto", "autoencoder", seed, 0.1, "unroll")]
         folder = tmp_path / f"e14-seed{seed}"
         folder.mkdir()
         (folder / "experiment.json").write_text(json.dumps({"results": [*rows, row("lm", "untrained", seed, 0.5)]}))
     one = only(tmp_path, "C7")
     assert one.holds is holds
     assert one.says.startswith("lm on the source")
+    assert len(one.findings) == 3
+    assert f"keeps {100 * (causal + 0.001):.2f}" in one.title  # the family that speaks most against the claim
 
 
 def test_a_page_tells_clauses_limits_runs_and_history(tmp_path):
