@@ -16,10 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
-from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -30,6 +29,9 @@ from memlm.locks import held
 from memlm.precision import device_of
 from memlm.train.config import TrainConfig
 from memlm.train.tracking import refuse_trackers
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 T = TypeVar("T")
 BEAT = 0.5  # seconds between signs of life
@@ -204,12 +206,14 @@ ALONE = Ranks()
 _of = cache(Ranks)  # one for all runs of a process, one after the other or one in another
 
 
-def start(config: TrainConfig, out: Path) -> tuple[Accelerator, Ranks]:
+def start(config: TrainConfig, out: Path) -> tuple["Accelerator", Ranks]:
     """The device and the processes of a run.
 
     Raises:
         UsageError: no such device here, a tracker that is not installed, or what cannot be shared by processes.
     """
+    from accelerate import Accelerator, InitProcessGroupKwargs  # of the extra train; who only encodes has no need of it
+
     refuse_trackers(config.trackers)
     for name, what in _REFUSED.items():
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes", "on"):
