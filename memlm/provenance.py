@@ -29,15 +29,16 @@ def commit() -> str:
         return f"v{__version__}"
 
 
+def cores() -> int:
+    """How many cores this process may use; all there are where the system does not tell (not Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(device: str = "cpu") -> str:
     """One line: processor, cores this process may use, and the GPU when `device` is one."""
     import torch
 
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        cores = os.cpu_count() or 1
-    text = f"{_processor()}, {cores} cores, {torch.get_num_threads()} threads"
+    text = f"{_processor()}, {cores()} cores, {torch.get_num_threads()} threads"
     return f"{torch.cuda.get_device_name()}; {text}" if device.startswith("cuda") else text
 
 

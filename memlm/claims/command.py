@@ -11,8 +11,9 @@ from memlm import ui
 from memlm.claims.config import Claims
 from memlm.claims.stages import STAGES, Stage
 from memlm.claims.work import Work
-from memlm.claims.workers import Task, cores, do_all
+from memlm.claims.workers import Task, do_all
 from memlm.precision import device_of, restored, settle
+from memlm.provenance import cores
 from memlm.train.config import Curriculum
 from memlm.train.table import Run
 
@@ -53,15 +54,13 @@ def tasks_of(config: Claims) -> tuple[dict[str, Task], dict[str, Task]]:
         if not stage.needed_by & set(config.asked):
             continue
         for seed in range(1 if stage.one_seed else config.seeds):
-            work, needs = Work(config, seed), list[str]()
-            for name, run in stage.runs(work).items():
-                task = f"train {name}, seed {seed}"
-                begins = tuple(
-                    f"train {one}, seed {seed}" for one in stage.runs(work) if work.folder(one) in _starts(run)
-                )
-                tasks.setdefault(task, Task(_train, (config, stage_name, name, seed), begins))
-                needs.append(task)
-            figures = Task(_figures, (config, stage_name, seed), tuple(needs))
+            work = Work(config, seed)
+            named = stage.runs(work)
+            task_of = {name: f"train {name}, seed {seed}" for name in named}
+            for name, run in named.items():
+                begins = tuple(task_of[one] for one in named if work.folder(one) in _starts(run))
+                tasks.setdefault(task_of[name], Task(_train, (config, stage_name, name, seed), begins))
+            figures = Task(_figures, (config, stage_name, seed), tuple(task_of.values()))
             (alone if stage.alone else tasks)[f"figures of {stage_name}, seed {seed}"] = figures
     return tasks, alone
 

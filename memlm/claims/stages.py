@@ -115,29 +115,23 @@ def _symbols_data(work: Work) -> Path:
     return work.config.out / "symbols" / "data"
 
 
-def _codes(work: Work) -> dict[str, Run]:
-    return runs.codes()
+def _always(named: dict[str, Run]) -> Callable[[Work], dict[str, Run]]:
+    return lambda _: named
 
 
-def _precision(work: Work) -> dict[str, Run]:
-    return runs.long(others=False) | runs.precision()
-
-
-def _oracles(work: Work) -> dict[str, Run]:
-    return runs.oracles()
-
-
+_SYMBOLS, _ORACLES = _always(runs.symbols()), _always(runs.oracles())
+_TEXT, _NOISE = _always(runs.codes()), _always(runs.long(others=False) | runs.precision())
 _CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-random"}
 _STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
 STAGES: dict[str, Stage] = {
-    "symbols": Stage({"C7"}, lambda work: runs.symbols(), _symbols, _symbols_data),
+    "symbols": Stage({"C7"}, _SYMBOLS, _symbols, _symbols_data),
     "retention": Stage({"C1", "C2", "C4"}, retention, lambda work: work.measure("retention", retention(work))),
     "memory": Stage({"C4", "C5", "C6"}, memory, _access),
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
-    "E10": Stage({"E10"}, _codes, _experiment("E10", _codes, _CODES)),
-    "E11": Stage({"E11"}, _precision, _experiment("E11", _precision, _STORED)),
+    "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),
+    "E11": Stage({"E11"}, _NOISE, _experiment("E11", _NOISE, _STORED)),
     "E9": Stage({"E9"}, design, _experiment("E9", design), one_seed=True),
-    "E12": Stage({"E12"}, _oracles, _experiment("E12", _oracles), one_seed=True),
-    "cost": Stage({"C3"}, lambda work: {}, _cost, alone=True),
+    "E12": Stage({"E12"}, _ORACLES, _experiment("E12", _ORACLES), one_seed=True),
+    "cost": Stage({"C3"}, _always({}), _cost, alone=True),
 }

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 from memlm.errors import WorkError
+from memlm.provenance import cores
 
 
 class Task(NamedTuple):
@@ -20,11 +21,6 @@ class Task(NamedTuple):
     call: Callable[..., object]
     arguments: tuple[Any, ...]
     needs: tuple[str, ...] = ()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_all(tasks: Mapping[str, Task], jobs: int) -> None:

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+api = pytest.importorskip(
+    "playwright.sync_api", reason="a browser's driver of 165 MB, which the lock leaves out: pip install playwright"
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 TEXT = "the sea was calm and a cold wind came from the north"
