@@ -12,7 +12,6 @@ our own (unshare -rm), filled but for so many pages; where there is none, files 
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -25,11 +24,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from glob import glob
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,14 +36,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import safetensors.torch
 from banks import autoencoder, memory_model, tokenizer
 from faults import broken
+from kill_commands import AT_ONCE, COMMANDS, MEASURE, TRAIN, Command, examine
+from kill_page import markdown
 from texts import write_documents
 
-from memlm import demo, doctor
-from memlm.bank.bank import Bank
+from memlm import demo
 from memlm.bench import memory
 from memlm.cli import main
-from memlm.data.corpus import Corpus
-from memlm.files import read_json
 from memlm.loading import save_model
 from memlm.nn.config import StackConfig
 from memlm.provenance import commit
@@ -73,117 +69,7 @@ for _module in (
 
 TINY = StackConfig(kind="transformer", width=8, layers=1, heads=2)
 PAGE = os.sysconf("SC_PAGESIZE")
-SMALL = (
-    "--model.chunk-tokens 8 --model.memory-dim 8 --model.decoder.width 8 --model.encoder.width 8 --batch 8 --device cpu"
-)
-TRAIN = f"train slots --data data --steps 12 --eval-every 6 --eval-chunks 16 --checkpoint-every 4 --keep 2 {SMALL}"
-MEASURE = "measure run --data data --chunks 16 --probe.steps 8 --probe.train-chunks 64 --no-access --device cpu"
-WORDS = [
-    "the",
-    "sea",
-    "was",
-    "calm",
-    "and",
-    "a",
-    "cold",
-    "wind",
-    "came",
-    "from",
-    "north",
-    "over",
-    "hills",
-    "where",
-    "old",
-    "men",
-    "told",
-    "long",
-    "stories",
-    "of",
-    "ships",
-]
-
-
-def sha256(*files: Path) -> str:
-    """Of all these together."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-def results(path: Path) -> str | None:
-    """A measurement without its times."""
-    if not (path / "results.json").exists():
-        return None
-    rows = [
-        {k: v for k, v in row.items() if k != "encode_seconds"} for row in read_json(path / "results.json")["results"]
-    ]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
-
-
-class Command:
-    """A call that writes `path`; `again` goes on with it; `state` tells what is there, None for nothing whole yet.
-
-    `commit` is a pattern of what stands in the folder first when the last commit begins; `chained`: so many
-    full disks come before a call that is not disturbed, each in what the one before left, unless a call `goes_on` from there.
-    """
-
-    def __init__(self, name, path, call, state, commit="*", again=None, before=None, done=(), chained=4, goes_on=False):
-        self.commit, self.chained, self.goes_on = commit, chained, goes_on
-        self.name, self.path, self.call, self.state = name, path, call.split(), state
-        self.again, self.before = (again or call).split(), before  # a folder that is there before the call
-        self.done = done  # exit codes of the second call if the first one had written all
-
-    def new(self, place: Path) -> str | None:
-        """What is there, all of it read."""
-        try:
-            return self.state(place / self.path)
-        except (OSError, KeyError):
-            return None
-
-
-COMMANDS = [
-    Command("prepare", "out", "prepare texts --out out --vocab-size 300", lambda p: Corpus.open(p, verify=True).hash if (p / "data.json").exists() else None, ".out.*/data.json"),
-    Command("prepare --overwrite", "out", "prepare texts --out out --vocab-size 300 --overwrite", lambda p: Corpus.open(p, verify=True).hash, ".out.*/data.json", before="other"),
-    Command("encode", "out", "encode run texts --out out --device cpu", lambda p: apart(bank_state, p), ".out.*/meta.json", done=(2,)),
-    Command("encode --append", "out", "encode run more --out out --append --device cpu", lambda p: apart(bank_state, p), "out/memories.lance/_transactions/1-*", before="bank", done=(2,)),
-    Command("train", "out", f"{TRAIN} --out out", lambda p: sha256(p / "model/model.safetensors") if (p / "summary.json").exists() else None, "out/.model.*", again="train --resume out", goes_on=True),
-    Command("report", "out.html", "report measured --out out.html --figures figures", lambda p: sha256(p), ".out.html.*/*", chained=8),
-    Command("measure", "out", f"{MEASURE} --out out", results, "out/.sha256.json.*", chained=8, goes_on=True),
-]  # fmt: skip
-AT_ONCE = [
-    Command("eval", "out", "eval reader --tasks tasks --limit 4 --out out --device cpu", lambda p: whole(p, "eval.json")),
-    Command("tasks", "out", "tasks longer --tokens 140 --examples 6 --out out", lambda p: whole(p, "tasks.json"), done=(2,)),
-    Command("leaderboard", "out.md", "leaderboard measured --out out.md", lambda p: sha256(p)),
-    Command("bench", "out", "bench tokenise --data data --out out --seconds 0.05", lambda p: whole(p, "tokenise.json", "tokenise.md")),
-    Command("demo", "out", "demo --source books --out out --scale 0.002", lambda p: whole(p, "report.html")),
-]  # fmt: skip
-
-
-def apart(call, *args):
-    """A call in a process of its own: this one forks, and must not have loaded Lance."""
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-        return pool.submit(call, *args).result()
-
-
-def examine(path: Path) -> doctor.Finding:
-    """As the doctor finds it, apart."""
-    return apart(doctor.examine, path)
-
-
-def whole(path: Path, *names: str) -> str | None:
-    """Of what holds times: that it is all there and as it was written."""
-    if not all((path / name).is_file() for name in names):
-        return None
-    for one in path.glob("*.json"):
-        read_json(one)
-    return "whole" if examine(path).whole and not list(path.rglob("*.partial")) else None
-
-
-def bank_state(path: Path) -> str | None:
-    """Every memory compared with its checksum."""
-    if not path.exists():
-        return None
-    bank = Bank.open(path)
-    bank.memories()
-    return f"{bank.version} {[entry.name for entry in bank.documents]}"
+WORDS = "the sea was calm and a cold wind came from north over hills where old men told long stories of ships".split()
 
 
 _SAYS: dict[int, int] = {}  # pid -> where its words are read
@@ -486,43 +372,6 @@ def run(kills: int, seed: int, pages: int, times: int) -> dict:
         "seconds": time.perf_counter() - began,
     }
 
-
-def markdown(report: dict) -> str:
-    """For people."""
-    s = report["setting"]
-    disk = "a tmpfs" if s["tmpfs"] else "RLIMIT_FSIZE"
-    lines = [
-        "# kill",
-        "",
-        "Nothing is lost and nothing is half: kill -9, a full disk at every write, two processes at once.",
-        "",
-        f"- command: `python benchmarks/kill.py --kills {s['kills']} --seed {s['seed']} --pages {s['pages']} --twice {s['twice']}`",
-        f"- commit: {report['commit']}; {report['seconds']:.0f} s, one thread a process, two cores that others used",
-        "- kills: every other one at any moment of the call, the others at any moment from the first file of its last commit on",
-        "- writes: every call by which Python writes (mkdir, open, write, fsync, rename, ...) and every file of safetensors, each of",
-        "  them once the first that finds the disk full, as all after it do (in process, by the shim of tests/faults.py)",
-        f"- pages: {disk} with room for 0, {s['pages']}, {2 * s['pages']}, ... pages ({s['page_bytes']} bytes), until the call is not disturbed",
-        "- old, new: what is found after the fault, every SHA-256 compared (old: what was there before, or nothing yet)",
-        "- went on: the same call again gives what an undisturbed one gives, and nothing half-written is left; of the writes it is made after every fourth",
-        "  (measure, report: eighth); prepare, encode and report begin each of the four in what the one before has left",
-        "",
-        "| command | s | commit, s | kills | old | new | with leftovers | went on | writes | old | new | with leftovers | went on | pages | went on | twice at once | one refused | both whole |",
-        "|---" * 18 + "|",
-    ]
-    total = Counter()
-    for row in report["results"]:
-        k, w, f, t = (Counter(row.get(name, {})) for name in ("killed", "written", "full", "twice"))
-        cells = [*(k[name] for name in NAMES), *(w[name] for name in NAMES), f["faults"], f["went on"], t["faults"], t["refused"], t["both"]]  # fmt: skip
-        total.update(dict(enumerate(cells)))
-        lines.append(
-            "| " + " | ".join(map(str, [row["command"], row["seconds"], row.get("commit", ""), *cells])) + " |"
-        )
-    lines.append("| **all** | | | " + " | ".join(str(total[i]) for i in range(15)) + " |")
-    lines += ["", f"Wrong: {len(report['wrong'])}.", *(f"- {one}" for one in report["wrong"])]
-    return "\n".join(lines)
-
-
-NAMES = ["faults", "old", "new", "leftovers", "went on"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
