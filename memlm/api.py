@@ -21,6 +21,7 @@ import torch
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents, encode_texts, origin_of
 from memlm.bank.filing import filed
+from memlm.bank.kept import Keeping
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
 from memlm.bank.recall import decode_texts
@@ -208,15 +209,30 @@ class OwnModel(Model):
             self._origin = written, origin_of(self.model, self.tokenizer)
         return self._origin[1]
 
-    def encode(self, texts: Texts, *, batch: int = 256) -> Memories:
-        """As `Model.encode`."""
-        with computing(self.model.device):
-            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch, self.origin)
+    def encode(self, texts: Texts, *, batch: int = 256, **keeping: Any) -> Memories:
+        """As `Model.encode`; `keeping` is what `memlm.bank.kept.Keeping` takes.
 
-    def encode_documents(self, documents: Iterable[Document | tuple[str, str]], out: Path | str, **how: Any) -> Bank:
-        """Encode documents, pairs of a name and a text, into a bank on disk; `how` as of `encode_documents`."""
+        `dtype` (fp32, bf16, fp16, int8, int4) rounds the numbers, `numbers` keeps the first so many of memories that
+        were trained for it, `accuracy=0.99` as few as tell 99 % of a chunk's tokens, and `lossless=True` keeps what the
+        decoder gets wrong, so that `decode` gives the texts back exactly. `.bytes` of the memories is what they cost.
+        """
         with computing(self.model.device):
-            return encode_documents(self.model, self.tokenizer, documents, out, model_path=self.name, **how)
+            how = Keeping(**keeping)
+            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch, self.origin, how)
+
+    def encode_documents(
+        self,
+        documents: Iterable[Document | tuple[str, str]],
+        out: Path | str,
+        *,
+        append: bool = False,
+        batch: int = 256,
+        **keeping: Any,
+    ) -> Bank:
+        """Encode documents, pairs of a name and a text, into a bank, or one that is there; `keeping` as of `encode`."""
+        with computing(self.model.device):
+            how = {"append": append, "batch": batch, "keeping": Keeping(**keeping), "model_path": self.name}
+            return encode_documents(self.model, self.tokenizer, documents, out, **how)
 
     def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
         """As `Model.decode`."""

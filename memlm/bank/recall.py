@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memlm.bank.bank import Bank, Entry
 from memlm.bank.chunks import DocumentText, read_chunks
+from memlm.bank.kept import correct, padded
 from memlm.bank.memories import Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
@@ -24,6 +25,9 @@ from memlm.tokens.pieces import Document
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+MARGIN = 1e-2  # of logits
 
 
 class Decoder(NamedTuple):
@@ -57,39 +61,69 @@ def own_decoder(model: TextMemory) -> Decoder:
 
 
 @torch.inference_mode()
-def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256) -> Iterator[np.ndarray]:
-    """The token ids that a document's memories hold: int64 [n] at a time, some chunks' each, padding left out.
+def recalled(model: TextMemory, vectors_KM: np.ndarray, batch: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that memories hold, int64 [K, T], by a decoder of single ones, and of which it is sure, bool [K, T].
 
-    Raises:
-        UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
+    It is sure where no other token is within `MARGIN`, so that another machine's rounding does not change it.
     """
-    decode, together, _ = own_decoder(model)
-    batch = -(-batch // together) * together
-    entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
-    span, left = bank.span(document), entry.tokens
-    for start in range(span.start, span.stop, batch):
-        memory_BM = bank.memories(slice(start, min(start + batch, span.stop))).to(model.device)
-        ids_N = decode(memory_BM).argmax(-1).flatten()[:left].cpu().numpy()
-        left -= len(ids_N)
-        yield ids_N
+    decode, ids, sure = own_decoder(model).decode, [], []
+    for start in range(0, len(vectors_KM), batch):
+        best = _decoded(decode, model, vectors_KM[start : start + batch]).topk(2, -1)
+        ids.append(best.indices[..., 0].cpu().numpy())
+        sure.append((best.values[..., 0] - best.values[..., 1] > MARGIN).cpu().numpy())
+    empty_0T = np.empty((0, model.chunk_tokens), np.int64)
+    return np.concatenate(ids or [empty_0T]), np.concatenate(sure or [empty_0T.astype(bool)])
+
+
+def _decoded(decode: Callable[[Tensor], Tensor], model: TextMemory, vectors_KM: np.ndarray) -> Tensor:
+    """Logits [K, T, V]; of a model with nested memories these may be cut to any of their sizes."""
+    return decode(torch.from_numpy(np.ascontiguousarray(padded(vectors_KM, model.memory_dim))).to(model.device))
 
 
 @torch.inference_mode()
-def decode_texts(memories: Memories, model: TextMemory, tokenizer: "Tokenizer", batch: int = 256) -> list[str]:
-    """The texts that memories hold, those of many short texts decoded together.
+def decode_ids(memories: Memories, model: TextMemory, batch: int = 256) -> Iterator[np.ndarray]:
+    """The tokens of consecutive memories as they are decoded, with their corrections: int64 [n, T] at a time.
 
     Raises:
         UsageError: the model has no decoder of memories.
     """
     decode, together, _ = own_decoder(model)
     batch = -(-batch // together) * together
-    spans = [memories.span(number) for number in range(len(memories.texts))]
-    parts = []
-    for span in spans if together > 1 else [slice(0, len(memories))]:
-        for start in range(span.start, span.stop, batch):
-            memory_BM = torch.from_numpy(memories.vectors[start : min(start + batch, span.stop)])
-            parts.append(decode(memory_BM.to(model.device)).argmax(-1).cpu())
-    ids_KT, text = torch.cat(parts).numpy() if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
+    wrong = None if memories.kept is None else memories.kept.corrections
+    for start in range(0, len(memories), batch):
+        ids_BT = _decoded(decode, model, memories.vectors[start : start + batch]).argmax(-1).cpu().numpy()
+        yield ids_BT if wrong is None else correct(ids_BT, wrong[start : start + batch])
+
+
+def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256) -> Iterator[np.ndarray]:
+    """The token ids that a document's memories hold: int64 [n] at a time, some chunks' each, padding left out.
+
+    Raises:
+        UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
+    """
+    batch = -(-batch // own_decoder(model).together) * own_decoder(model).together
+    entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
+    left = entry.tokens
+    for start in range(0, entry.chunks, batch):
+        for ids_nT in decode_ids(bank.part(document, start, start + batch), model, batch):
+            ids_N = ids_nT.flatten()[:left]
+            left -= len(ids_N)
+            yield ids_N
+
+
+def decode_texts(memories: Memories, model: TextMemory, tokenizer: "Tokenizer", batch: int = 256) -> list[str]:
+    """The texts that memories hold, those of many short texts decoded together.
+
+    Raises:
+        UsageError: the model has no decoder of memories.
+    """
+    texts = range(len(memories.texts))
+    alone = own_decoder(model).together == 1
+    parts = [
+        ids for some in ([memories] if alone else map(memories.of, texts)) for ids in decode_ids(some, model, batch)
+    ]
+    ids_KT, text = np.concatenate(parts) if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
+    spans = [memories.span(number) for number in texts]
     held = [int(memories.chunks[span, 2].sum()) for span in spans]
     return [text.feed(ids_KT[s].flatten()[:tokens].tolist(), last=True) for s, tokens in zip(spans, held, strict=True)]
 

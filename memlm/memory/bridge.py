@@ -65,3 +65,7 @@ class NoisySlotsBridge(SlotsBridge):
         """[B, M] -> [B, T, D]."""
         noise_BM = self.NOISE * noise_like(memory_BM) if self.training else torch.zeros_like(memory_BM)
         return super().forward(memory_BM + noise_BM)
+
+
+class NestedSlotsBridge(NoisySlotsBridge):
+    """stub."""

@@ -213,6 +213,11 @@ class TextMemory(PreTrainedModel):
         return None
 
     @property
+    def memory_sizes(self) -> tuple[int, ...]:
+        """How many first numbers of a memory are a memory by themselves, rising; the last is all of them."""
+        return (self.memory_dim,)
+
+    @property
     def forms_memories(self) -> bool:
         """Whether there is an encoder at all."""
         return self.encoder is not None
