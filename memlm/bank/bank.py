@@ -21,7 +21,7 @@ from torch import Tensor
 from memlm.bank.chunks import Fill
 from memlm.bank.kept import INDEXED, Keeping, Stored, row_bytes
 from memlm.bank.memories import Kept, Memories, Origin
-from memlm.bank.table import Form, Table, Version, as_memories, damaged, numbers_of, schema
+from memlm.bank.table import Form, Table, Version, damaged, numbers_of, schema, unpacked
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_json
 from memlm.locks import mend
@@ -242,15 +242,19 @@ class Bank:
         if step != 1:
             raise UsageError("memories are read in their order: take a slice without a step.")
         form, count = self.meta.form, max(0, stop - start)
-        memory_KM, numbers_K, wrong = np.empty((count, form.memory_dim), np.float32), np.empty(count, np.int32), []
-        first, last, done = (self.row(start), self.row(stop - 1) + 1, 0) if count else (0, 0, 0)
+        memory_KM, numbers_K = np.empty((count, form.memory_dim), np.float32), np.empty(count, np.int32)
+        steps, wrong, done = [], [], 0
+        first, last = (self.row(start), self.row(stop - 1) + 1) if count else (0, 0)
         for row in range(first, last, _BLOCK):
             rows = self.table.rows(row, min(row + _BLOCK, last))
             rows = rows.take(np.flatnonzero(rows["tokens"].to_numpy() > 0))
             new = slice(done, done + len(rows))
-            memory_KM[new], numbers_K[new], done = as_memories(rows, form), numbers_of(rows, form), new.stop
+            memory_KM[new], step_nG = unpacked(rows, form)
+            numbers_K[new], done = numbers_of(rows, form), new.stop
+            steps += [] if step_nG is None else [step_nG]
             wrong += rows["corrections"].to_pylist() if form.lossless else []
-        return memory_KM, Kept(form.dtype, self.meta.fill, numbers_K, tuple(wrong) if form.lossless else None)
+        step_KG = np.concatenate(steps) if steps else None
+        return memory_KM, Kept(form.dtype, self.meta.fill, numbers_K, step_KG, tuple(wrong) if form.lossless else None)
 
     def place(self, number: int) -> tuple[str, int]:
         """The document of a memory, by name, and the memory's number in it."""

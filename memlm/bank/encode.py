@@ -148,8 +148,15 @@ def encode_texts(
     rows = [chunk_rows(number, tokens, origin.chunk_tokens) for number, tokens in enumerate(counted)]
     chunks_K3 = np.concatenate([np.empty((0, 3), np.int32), *rows])
     vectors_KM, numbers_K, wrong = keep(model, keeping, vectors_KM, ids_KT, chunks_K3[:, 2])
-    kept = Kept(keeping.dtype, keeping.fill, numbers_K, tuple(wrong) if keeping.lossless else None)
-    return Memories(rounded(vectors_KM, kept.dtype), chunks_K3, tuple(texts), origin, kept)
+    vectors_KM, step_KG = rounded(vectors_KM, keeping.dtype or "fp32")
+    kept = Kept(
+        keeping.dtype or "fp32",
+        keeping.fill or "repeat",
+        numbers_K,
+        step_KG,
+        tuple(wrong) if keeping.lossless else None,
+    )
+    return Memories(vectors_KM, chunks_K3, tuple(texts), origin, kept)
 
 
 def origin_of(model: TextMemory, tokenizer: "Tokenizer") -> Origin:

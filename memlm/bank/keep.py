@@ -54,7 +54,7 @@ def keep(
     if keeping.accuracy is not None:
         left = np.flatnonzero(held_K)
         for size in model.memory_sizes[:-1]:
-            found_nT, _ = recalled(model, rounded(memory_KM[left, :size], dtype))
+            found_nT, _ = recalled(model, rounded(memory_KM[left, :size], dtype)[0])
             right_n = ((found_nT == ids_KT[left]) & own_KT[left]).sum(1)
             enough_n = right_n >= keeping.accuracy * held_K[left]
             numbers_K[left[enough_n]] = size
@@ -62,6 +62,6 @@ def keep(
     memory_KM = cut(memory_KM, numbers_K)
     if not keeping.lossless:
         return memory_KM, numbers_K, []
-    found_KT, sure_KT = recalled(model, rounded(memory_KM, dtype))
+    found_KT, sure_KT = recalled(model, rounded(memory_KM, dtype)[0])
     rows = zip(found_KT, ids_KT, sure_KT, held_K.tolist(), strict=True)
     return memory_KM, numbers_K, [corrections(found[:n], true[:n], sure[:n]) for found, true, sure, n in rows]

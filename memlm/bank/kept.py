@@ -21,24 +21,22 @@ Stored = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 
 
 class _Type(NamedTuple):
-    """How numbers of a type lie on disk: in elements of `element`, `each` to one; rounded to `most` steps of a scale,
-    or, where that is 0, to a share `rounding` of themselves at most.
-    """
+    """How numbers of a type lie on disk: as elements, and how far rounding moves one, as a share of itself."""
 
     element: type[np.generic]
-    each: int = 1
-    most: int = 0
     rounding: float = 0.0
 
 
 TYPES: dict[str, _Type] = {
-    "fp32": _Type(np.float32, rounding=2.0**-24),
-    "bf16": _Type(np.uint16, rounding=2.0**-8),
-    "fp16": _Type(np.float16, rounding=2.0**-11),
-    "int8": _Type(np.int8, most=127),
-    "int4": _Type(np.uint8, each=2, most=7),
+    "fp32": _Type(np.float32, 2.0**-24),
+    "bf16": _Type(np.uint16, 2.0**-8),
+    "fp16": _Type(np.float16, 2.0**-11),
+    "int8": _Type(np.int8),  # times a scale of the memory
+    "int4": _Type(np.uint8),  # by groups: a scale in fp16, then two numbers a byte
 }
 INDEXED = "fp32", "fp16"  # that Lance files
+_GROUP, _BYTES = 32, 18  # numbers of int4 that share a scale, and what they take
+_CLIPS = 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7  # of a group's largest number, one of which rounds the group best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,56 +72,96 @@ ANY = Keeping()
 FIRST = Keeping(dtype="fp32", lossless=False, fill="repeat")  # of a bank of which nothing else is asked
 
 
+def elements(dtype: str, numbers: Any) -> Any:
+    """How many elements so many numbers are; of arrays too."""
+    return -(-numbers // _GROUP) * _BYTES if dtype == "int4" else numbers
+
+
 def row_bytes(dtype: str, numbers: int) -> int:
     """Bytes of a memory of so many numbers."""
-    known = TYPES[dtype]
-    return -(-numbers // known.each) * np.dtype(known.element).itemsize + (4 if known.most else 0)
+    return elements(dtype, numbers) * np.dtype(TYPES[dtype].element).itemsize + (4 if dtype == "int8" else 0)
 
 
 def pack(memory_KM: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Memories in float32 [K, M] as they are stored: elements [K, E], and of whole numbers the scale of each [K]."""
-    known = TYPES[dtype]
-    memory_KM, scale_K = np.asarray(memory_KM, np.float32), None
-    if known.most:
+    """Memories in float32 [K, M] as they are stored: elements [K, E], and of int8 the scale of each [K]."""
+    memory_KM = np.ascontiguousarray(memory_KM, np.float32)
+    if dtype == "int8":
         most_K = np.abs(memory_KM).max(1, initial=0)
-        scale_K = np.where(most_K > 0, most_K / known.most, 1).astype(np.float32)
-        memory_KM = np.rint(memory_KM / scale_K[:, None])
+        scale_K = np.where(most_K > 0, most_K / 127, 1).astype(np.float32)
+        return np.rint(memory_KM / scale_K[:, None]).astype(np.int8), scale_K
     if dtype == "bf16":
-        bits_KM = np.ascontiguousarray(memory_KM).view(np.uint32)
+        bits_KM = memory_KM.view(np.uint32)
         return ((bits_KM + 0x7FFF + ((bits_KM >> 16) & 1)) >> 16).astype(
             np.uint16
         ), None  # to the nearest, ties to even
-    if dtype == "int4":
-        low_high = np.pad(memory_KM.astype(np.int8), ((0, 0), (0, memory_KM.shape[1] % 2))).view(np.uint8) & 15
-        return low_high[:, ::2] | low_high[:, 1::2] << 4, scale_K
-    return np.ascontiguousarray(memory_KM, known.element), scale_K
+    return (_pack4(memory_KM) if dtype == "int4" else memory_KM.astype(TYPES[dtype].element)), None
 
 
-def unpack(stored_KE: np.ndarray, scale_K: np.ndarray | None, dtype: str, numbers: int) -> np.ndarray:
-    """The memories that were stored, float32 [K, numbers]: zeros beyond those that are there."""
+def unpack(
+    stored_KE: np.ndarray, scale_K: np.ndarray | None, dtype: str, numbers: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The memories that were stored, float32 [K, numbers], zeros beyond those that are there; and how far apart the
+    values are that a number may have, for groups of numbers [K, G]: of int8 and int4 alone.
+    """
     if dtype == "bf16":
-        memory_KM = (stored_KE.astype(np.uint32) << 16).view(np.float32)
-    elif dtype == "int4":
-        both = np.stack([stored_KE << 4, stored_KE & 0xF0], 2).reshape(len(stored_KE), -1)
-        memory_KM = (both.view(np.int8) >> 4).astype(np.float32)
-    else:
-        memory_KM = stored_KE.astype(np.float32, copy=False)
-    if scale_K is not None:
-        memory_KM = memory_KM * scale_K[:, None]
-    return padded(memory_KM, numbers)
+        return padded((stored_KE.astype(np.uint32) << 16).view(np.float32), numbers), None
+    if dtype == "int4":
+        memory_KM, step_KG = _unpack4(stored_KE)
+        return padded(memory_KM, numbers), step_KG
+    memory_KM = stored_KE.astype(np.float32, copy=False)
+    if scale_K is None:
+        return padded(memory_KM, numbers), None
+    return padded(memory_KM * scale_K[:, None], numbers), scale_K[:, None]
 
 
-def rounded(memory_KM: np.ndarray, dtype: str) -> np.ndarray:
-    """Memories as they come back from a store of this type, float32 [K, M]."""
+def _pack4(memory_KM: np.ndarray) -> np.ndarray:
+    """Each number of a group as one of 16 odd multiples of half of its scale, which is what rounds the group best."""
+    groups_KGN = np.pad(memory_KM, ((0, 0), (0, -memory_KM.shape[1] % _GROUP))).reshape(len(memory_KM), -1, _GROUP)
+    most_KG1 = np.abs(groups_KGN).max(2, keepdims=True, initial=0)
+    best_KG1, scale_KG1 = np.full(most_KG1.shape, np.inf), np.zeros(most_KG1.shape, np.float16)
+    for share in _CLIPS:
+        tried_KG1 = np.minimum(most_KG1 * (share / 7.5), 6e4).astype(np.float16)
+        wrong_KG1 = ((_levels(groups_KGN, tried_KG1) * tried_KG1 - groups_KGN) ** 2).sum(2, keepdims=True)
+        scale_KG1 = np.where(wrong_KG1 < best_KG1, tried_KG1, scale_KG1)
+        best_KG1 = np.minimum(best_KG1, wrong_KG1)
+    code_KGN = (_levels(groups_KGN, scale_KG1) + 7.5).astype(np.uint8)
+    bytes_KGN = code_KGN[..., ::2] | code_KGN[..., 1::2] << 4
+    return np.concatenate([scale_KG1.view(np.uint8), bytes_KGN], 2).reshape(len(memory_KM), -1)
+
+
+def _levels(groups_KGN: np.ndarray, scale_KG1: np.ndarray) -> np.ndarray:
+    """The nearest of -7.5, -6.5, ... 7.5 to each number, in scales."""
+    of_scale_KGN = groups_KGN / np.where(scale_KG1 > 0, scale_KG1, 1).astype(np.float32)
+    return np.clip(np.floor(of_scale_KGN), -8, 7) + np.float32(0.5)
+
+
+def _unpack4(stored_KE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    groups_KGB = np.ascontiguousarray(stored_KE).reshape(len(stored_KE), -1, _BYTES)
+    scale_KG1 = np.ascontiguousarray(groups_KGB[..., :2]).view(np.float16).astype(np.float32)
+    code_KGN2 = np.stack([groups_KGB[..., 2:] & 15, groups_KGB[..., 2:] >> 4], 3)
+    memory_KGN = (code_KGN2.reshape(*scale_KG1.shape[:2], _GROUP) - np.float32(7.5)) * scale_KG1
+    return memory_KGN.reshape(len(stored_KE), -1), scale_KG1[..., 0]
+
+
+def rounded(memory_KM: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Memories as they come back from a store of this type, float32 [K, M], and the steps; as of `unpack`."""
     return unpack(*pack(memory_KM, dtype), dtype, memory_KM.shape[1])
 
 
-def cell(memory_KM: np.ndarray, dtype: str) -> np.ndarray:
-    """How far each number of a rounded memory may have been from what it is now: [K, M]."""
-    known = TYPES[dtype]
-    if not known.most:
-        return np.abs(memory_KM) * known.rounding
-    return np.broadcast_to(np.abs(memory_KM).max(1, keepdims=True, initial=0) / known.most / 2, memory_KM.shape)
+def outside(memory_KM: np.ndarray, kept_KM: np.ndarray, dtype: str, step_KG: np.ndarray | None) -> np.ndarray:
+    """How far each number of memories lies outside of what is rounded to the kept ones: 0 for those that were [K, M].
+
+    A thousandth of the memory's mean square root is left to the rounding of machines.
+    """
+    apart_KM, half_KM = memory_KM - kept_KM, np.abs(kept_KM) * TYPES[dtype].rounding
+    if step_KG is not None:
+        step_KM = np.repeat(step_KG, _GROUP, 1)[:, : kept_KM.shape[1]] if dtype == "int4" else step_KG
+        half_KM = np.broadcast_to(step_KM / 2, kept_KM.shape)
+        if dtype == "int4":  # whose largest values stand for all beyond them
+            outward_KM = (np.abs(kept_KM) > 7.4 * step_KM) & (apart_KM * kept_KM > 0)
+            half_KM = np.where(outward_KM, np.inf, half_KM)
+    least_K1 = np.sqrt((kept_KM**2).mean(1, keepdims=True)) * 1e-3
+    return np.maximum(np.abs(apart_KM) - half_KM - least_K1, 0)
 
 
 def padded(memory_KM: np.ndarray, numbers: int) -> np.ndarray:

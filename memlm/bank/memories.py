@@ -68,18 +68,20 @@ class Kept:
         dtype: the type of their numbers, to which the vectors are rounded already.
         fill: what the encoder read after a text's end.
         numbers: int32 [K], how many numbers of each; its vector is 0 beyond them.
+        steps: how far apart the values of a number are, for groups of numbers [K, G]; of int8 and int4 alone.
         corrections: what each one's decoder gets wrong (bank/kept.py); None: it is not known.
     """
 
     dtype: Stored
     fill: Fill
     numbers: np.ndarray
+    steps: np.ndarray | None = None
     corrections: tuple[bytes, ...] | None = None
 
     def part(self, span: slice) -> "Kept":
         """Those of some memories."""
-        corrections = None if self.corrections is None else self.corrections[span]
-        return replace(self, numbers=self.numbers[span], corrections=corrections)
+        parts = {name: value[span] for name, value in vars(self).items() if isinstance(value, np.ndarray | tuple)}
+        return replace(self, **parts)
 
     @property
     def bytes(self) -> int:

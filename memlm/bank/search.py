@@ -97,7 +97,11 @@ def as_texts(bank: Bank, hits: list[Hit]) -> Memories:
     corrections = tuple(hit.corrections or b"" for hit in hits) if bank.meta.lossless else None
     numbers = np.array([hit.numbers for hit in hits], np.int32)
     return Memories(
-        vectors, chunks, (None,) * len(hits), bank.origin, Kept(bank.meta.dtype, bank.meta.fill, numbers, corrections)
+        vectors,
+        chunks,
+        (None,) * len(hits),
+        bank.origin,
+        Kept(bank.meta.dtype, bank.meta.fill, numbers, None, corrections),
     )
 
 

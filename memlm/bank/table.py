@@ -4,7 +4,7 @@ BANK/memories.lance   one row a memory, in the order of documents and of their c
 
     memory      its numbers as they are stored (bank/kept.py): a list of one length, or of as many as each needs
     numbers     how many of them, where each memory has as many as it needs
-    scale       float32, of int8 and int4 alone: the number is `scale` times what is stored
+    scale       float32, of int8 alone: the number is `scale` times what is stored
     document    name of the document; chunk: number of the memory in it; tokens: how many it holds
     characters, bytes, sha256    of the document's text in UTF-8, in its last row alone
     corrections of a lossless bank alone: what its decoder gets wrong of the chunk
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from memlm.bank.kept import TYPES, Stored, pack, row_bytes, unpack
+from memlm.bank.kept import TYPES, Stored, elements, pack, row_bytes, unpack
 from memlm.errors import MemlmError, UsageError, first_line
 from memlm.files import told
 from memlm.leftovers import sync
@@ -88,11 +88,10 @@ def schema(form: Form, made: str = "") -> "pa.Schema":
     """The columns of rows; `made` is the SHA-256 of what meta.json tells."""
     import pyarrow as pa
 
-    known = TYPES[form.dtype]
-    number = pa.from_numpy_dtype(known.element)
-    many = [] if form.numbers is None else [-(-form.numbers // known.each)]
+    number = pa.from_numpy_dtype(TYPES[form.dtype].element)
+    many = [] if form.numbers is None else [elements(form.dtype, form.numbers)]
     fields = [("memory", pa.list_(number, *many)), *([] if many else [("numbers", pa.int32())])]
-    fields += [("scale", pa.float32())] if known.most else []
+    fields += [("scale", pa.float32())] if form.dtype == "int8" else []
     fields += [("document", pa.string()), ("chunk", pa.int32()), ("tokens", pa.int32())]
     fields += [("characters", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.string())]
     fields += [*([("corrections", pa.binary())] if form.lossless else []), ("crc", pa.uint32())]
@@ -123,7 +122,7 @@ def as_rows(
     columns: list[Any] = []
     if form.numbers is None:
         assert numbers_K is not None
-        held_K = -(-numbers_K // TYPES[dtype].each)
+        held_K = elements(dtype, numbers_K)
         flat, ends = stored_KE[np.arange(stored_KE.shape[1]) < held_K[:, None]], np.cumsum(held_K)
         columns += [pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), pa.array(flat)), numbers_K]
     else:
@@ -149,10 +148,15 @@ def as_stored(rows: "pa.Table") -> np.ndarray:
     return stored_KE
 
 
-def as_memories(rows: "pa.Table", form: Form) -> np.ndarray:
-    """The memories of rows: float32 [K, M]."""
+def unpacked(rows: "pa.Table", form: Form) -> tuple[np.ndarray, np.ndarray | None]:
+    """The memories of rows, float32 [K, M], and their steps; as of `bank.kept.unpack`."""
     scale_K = rows["scale"].to_numpy() if "scale" in rows.column_names else None
     return unpack(as_stored(rows), scale_K, form.dtype, form.memory_dim)
+
+
+def as_memories(rows: "pa.Table", form: Form) -> np.ndarray:
+    """The memories of rows: float32 [K, M]."""
+    return unpacked(rows, form)[0]
 
 
 def numbers_of(rows: "pa.Table", form: Form) -> np.ndarray:

@@ -154,7 +154,7 @@ def remove_documents(path: Path, names: Sequence[str]) -> Bank:
 
 
 def compact_bank(path: Path, keep_days: float = 0.0) -> Bank:
-    """Join small files, free what was removed, and file memories by their angles (of fp32 and fp16, where they are many).
+    """Join small files, free what was removed, and file many memories by their angles (of fp32 and fp16 alone).
 
     Args:
         path: the bank.

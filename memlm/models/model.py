@@ -32,6 +32,7 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     vocab_size: int = 1024
     shape: dict[str, Any] | None = None
     trained_chunks: int | None = None  # of the longest examples that it was trained on; None: it is not known
+    confidence: dict[str, Any] | None = None  # how far its decoder can be trusted (bank/confidence.py)
 
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":
