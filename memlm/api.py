@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from memlm.bank.bank import Bank
+from memlm.bank.confidence import Confidence, confidence
 from memlm.bank.encode import encode_documents, encode_texts, origin_of
 from memlm.bank.filing import filed
 from memlm.bank.kept import Keeping
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
-from memlm.bank.recall import decode_texts
+from memlm.bank.recall import Checked, decode_texts
 from memlm.bank.search import Hit, Metric, by_keys, nearest
 from memlm.errors import UsageError
 from memlm.loading import is_ours
@@ -100,12 +101,14 @@ class Model(ABC):
             WorkError: a batch needs more memory than is free.
         """
 
-    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+    def decode(self, memories: Memories | Bank, *, batch: int = 256, check: bool = False) -> list[str]:
         """The texts that memories hold, of which nothing else is told to the decoder.
 
         Args:
             memories: made by this model's encoder, whatever else the model that made them is.
             batch: memories decoded at once.
+            check: encode again what was recalled, and try other tokens where that is not the memory: slower, and right
+                more often.
 
         Returns:
             One text for each that was encoded.
@@ -234,10 +237,24 @@ class OwnModel(Model):
             how = {"append": append, "batch": batch, "keeping": Keeping(**keeping), "model_path": self.name}
             return encode_documents(self.model, self.tokenizer, documents, out, **how)
 
-    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+    def decode(self, memories: Memories | Bank, *, batch: int = 256, check: bool = False) -> list[str]:
         """As `Model.decode`."""
         with computing(self.model.device):
-            return decode_texts(self.checked(memories), self.model, self.tokenizer, batch)
+            how = Checked() if check else None
+            return decode_texts(self.checked(memories), self.model, self.tokenizer, batch, how)
+
+    def confidence(self, memories: Memories | Bank, *, check: bool = False) -> Confidence:
+        """How likely what `decode` gives back is right: of each memory, and of each of its tokens.
+
+        Args:
+            memories: as of `decode`.
+            check: of what `decode` gives back with it.
+
+        Raises:
+            UsageError: as `decode`, or a model that was saved before it could tell.
+        """
+        with computing(self.model.device):
+            return confidence(self.model, self.checked(memories), search=check)
 
     def search(
         self,

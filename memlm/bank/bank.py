@@ -338,7 +338,7 @@ def _read_meta(path: Path) -> Meta:
             f"{path.parent} is a bank as memlm 0.2 and earlier wrote it: memlm bank convert {path.parent} --out NEW "
             "makes one of it that is read, with the same memories."
         )
-    if told["format"] == 2:
+    if told["format"] == 2 and not told.keys() & SINCE_3.keys():
         told |= SINCE_3
     else:
         check_format(told, FORMAT, f"the bank {path.parent}")

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from memlm.bank.decoder import own_decoder
 from memlm.bank.kept import correct, cut, outside
 from memlm.bank.memories import Kept, Memories
-from memlm.bank.recall import own_decoder
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD

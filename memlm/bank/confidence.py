@@ -64,8 +64,12 @@ def confidence(model: TextMemory, memories: Memories, *, search: bool = False) -
         raise UsageError(
             "this model does not tell how far its decoder can be trusted: autoencoders trained from memlm 0.3 on do."
         )
+    return of_told(model, tell(model, memories.vectors, memories.chunks[:, 2], as_kept(memories), search=search))
+
+
+def of_told(model: TextMemory, told: Told) -> Confidence:
+    """The same of what memories gave back, by a model that has a calibration."""
     known = from_dict(Calibration, model.config.confidence, "confidence")
-    told = tell(model, memories.vectors, memories.chunks[:, 2], as_kept(memories), search=search)
     of_memory, of_token = _features(told)
     memory_K = np.where(told.agrees, known.agreeing, _logistic(of_memory @ np.array(known.memory)))
     token_KT = np.where(told.agrees[:, None], known.agreeing, _logistic(of_token @ np.array(known.token)))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from memlm.bank.decoder import own_decoder, recalled
 from memlm.bank.kept import Keeping, corrections, cut, rounded
-from memlm.bank.recall import own_decoder, recalled
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 

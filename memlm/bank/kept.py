@@ -87,7 +87,7 @@ def pack(memory_KM: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | No
     memory_KM = np.ascontiguousarray(memory_KM, np.float32)
     if dtype == "int8":
         most_K = np.abs(memory_KM).max(1, initial=0)
-        scale_K = np.where(most_K > 0, most_K / 127, 1).astype(np.float32)
+        scale_K = np.where(most_K > 1e-30, most_K / 127, 1).astype(np.float32)
         return np.rint(memory_KM / scale_K[:, None]).astype(np.int8), scale_K
     if dtype == "bf16":
         bits_KM = memory_KM.view(np.uint32)
@@ -107,7 +107,7 @@ def unpack(
         return padded((stored_KE.astype(np.uint32) << 16).view(np.float32), numbers), None
     if dtype == "int4":
         memory_KM, step_KG = _unpack4(stored_KE)
-        return padded(memory_KM, numbers), step_KG
+        return padded(memory_KM, numbers), padded(step_KG, -(-numbers // _GROUP))
     memory_KM = stored_KE.astype(np.float32, copy=False)
     if scale_K is None:
         return padded(memory_KM, numbers), None

@@ -136,22 +136,23 @@ def as_rows(
     return rows.set_column(rows.num_columns - 1, "crc", pa.array(checksums(rows), pa.uint32()))
 
 
-def as_stored(rows: "pa.Table") -> np.ndarray:
-    """What is stored of memories [K, E], with zeros at the end of shorter ones."""
+def as_stored(rows: "pa.Table") -> tuple[np.ndarray, np.ndarray]:
+    """What is stored of memories [K, E], with zeros at the end of shorter ones, and how many elements each has [K]."""
     column = rows["memory"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
     if "numbers" not in rows.column_names:
-        return flat.reshape(len(rows), column.type.list_size)
+        most = column.type.list_size
+        return flat.reshape(len(rows), most), np.full(len(rows), most)
     length_K = column.value_lengths().to_numpy()
     stored_KE = np.zeros((len(rows), length_K.max(initial=0)), flat.dtype)
     stored_KE[np.arange(stored_KE.shape[1]) < length_K[:, None]] = flat
-    return stored_KE
+    return stored_KE, length_K
 
 
 def unpacked(rows: "pa.Table", form: Form) -> tuple[np.ndarray, np.ndarray | None]:
     """The memories of rows, float32 [K, M], and their steps; as of `bank.kept.unpack`."""
     scale_K = rows["scale"].to_numpy() if "scale" in rows.column_names else None
-    return unpack(as_stored(rows), scale_K, form.dtype, form.memory_dim)
+    return unpack(as_stored(rows)[0], scale_K, form.dtype, form.memory_dim)
 
 
 def as_memories(rows: "pa.Table", form: Form) -> np.ndarray:
@@ -165,10 +166,11 @@ def numbers_of(rows: "pa.Table", form: Form) -> np.ndarray:
 
 
 def checksums(rows: "pa.Table") -> list[int]:
-    """CRC-32 of each row: of its labels and all else, then of its memory's elements."""
-    stored, names = as_stored(rows), [name for name in rows.column_names if name not in ("memory", "crc")]
+    """CRC-32 of each row: of its labels and all else, then of its memory's bytes."""
+    names = [name for name in rows.column_names if name not in ("memory", "crc")]
     told = zip(*(rows[name].to_pylist() for name in names), strict=True)
-    return [zlib.crc32(one, zlib.crc32("\0".join(map(str, t)).encode())) for one, t in zip(stored, told, strict=True)]
+    known = (zlib.crc32("\0".join(map(str, one)).encode()) for one in told)
+    return [zlib.crc32(stored[:n], crc) for stored, n, crc in zip(*as_stored(rows), known, strict=True)]
 
 
 class Table:

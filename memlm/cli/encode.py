@@ -36,7 +36,7 @@ class Call(Checked):
     dtype: Literal["fp32", "bf16", "fp16", "int8", "int4"] | None = None  # of the numbers on disk; fp32, or the bank's
     numbers: Count | None = None  # keep the first so many of each memory, of a model trained for it (slots-nested)
     accuracy: ShareAbove | None = None  # keep as few numbers of each as tell this share of its tokens right
-    lossless: bool | None = None  # keep what the decoder gets wrong, so that recall gives back the very text
+    lossless: bool = False  # keep what the decoder gets wrong, so that recall gives back the very text
     fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
     batch: Count = 256  # chunks encoded at once
@@ -101,7 +101,8 @@ def _by_workers(call: Call) -> tuple["Bank", int, float]:
 
 
 def _keeping(call: Call) -> dict[str, Any]:
-    return {name: getattr(call, name) for name in ("dtype", "numbers", "accuracy", "lossless", "fill")}
+    told = {name: getattr(call, name) for name in ("dtype", "numbers", "accuracy", "fill")}
+    return told | {"lossless": call.lossless or None}
 
 
 def _documents(call: Call) -> Iterator[Document]:

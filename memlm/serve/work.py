@@ -9,8 +9,8 @@ import torch
 
 from memlm.api import Model, load
 from memlm.bank.bank import Bank
+from memlm.bank.decoder import own_decoder
 from memlm.bank.memories import Memories
-from memlm.bank.recall import own_decoder
 from memlm.bank.search import as_texts
 from memlm.errors import UsageError
 from memlm.precision import computing
