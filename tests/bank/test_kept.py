@@ -25,7 +25,7 @@ NUMBERS = st.floats(-100, 100, width=32, allow_subnormal=False).map(lambda x: x 
 MEMORIES = arrays(
     np.float32,
     array_shapes(min_dims=2, max_dims=2, max_side=70),
-    elements=st.floats(-100, 100, width=32, allow_subnormal=False),
+    elements=NUMBERS,
 )
 
 
