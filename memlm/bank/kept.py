@@ -9,7 +9,7 @@ What is read of a kept memory is always float32 [M].
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Keeping(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_named("dtype", self.dtype or "fp32", TYPES)
-        check_named("fill", self.fill or "pad", ("pad", "repeat"))
+        check_named("fill", self.fill or "pad", dict.fromkeys(get_args(Fill)))
 
     @property
     def given(self) -> dict[str, Any]:

@@ -78,10 +78,11 @@ class Kept:
     steps: np.ndarray | None = None
     corrections: tuple[bytes, ...] | None = None
 
-    def part(self, span: slice) -> "Kept":
-        """Those of some memories."""
-        parts = {name: value[span] for name, value in vars(self).items() if isinstance(value, np.ndarray | tuple)}
-        return replace(self, **parts)
+    def part(self, some: slice | np.ndarray) -> "Kept":
+        """Those of some memories; of numbered ones without their corrections."""
+        wrong = self.corrections[some] if self.corrections is not None and isinstance(some, slice) else None
+        steps = None if self.steps is None else self.steps[some]
+        return replace(self, numbers=self.numbers[some], steps=steps, corrections=wrong)
 
     @property
     def bytes(self) -> int:
