@@ -249,7 +249,7 @@ def test_a_page_tells_clauses_limits_runs_and_history(tmp_path):
     words = section(page_of(tmp_path), "What the paper claims, and what these runs say")
     assert "C4 Causal training alone" in words
     assert "asked: at most +2.0\u202f%" in words
-    assert "curriculum-seed0/combined" in words
+    assert "curriculum/combined (seeds 0 to 2)" in words
     assert "taken out when its results were known" in words
     assert "C7 Prediction does not need memory The runs that would decide it are not all here." in words
     told = write_report([tmp_path], tmp_path / "p.html")["claims"]
