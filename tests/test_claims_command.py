@@ -63,7 +63,7 @@ def test_from_a_text_to_a_page_and_nothing_twice(tmp_path, capsys, monkeypatch):
     tiny = config.Budget(scale=1.0, probe=probe, chunks=16, examples=4, cost_seconds=1.0, everything=False)
     monkeypatch.setattr(config, "QUICK", tiny)
     monkeypatch.setattr(symbols, "DOCUMENTS", 8)
-    few = {name: run for name, run in runs.retention().items() if name in (runs.AUTOENCODER, runs.SAME)}
+    few = {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER]}
     monkeypatch.setattr(runs, "retention", lambda: few)
     source, out = write_documents(tmp_path / "text", count=3, words=3000), tmp_path / "claims"
     argv = ["claims", "--source", str(source), "--out", str(out), "--quick", "--seeds", "1", "--scale", "0.001"]
