@@ -52,7 +52,9 @@ def test_a_tutorial_runs(page, data, tmp_path, monkeypatch, capsys):
             continue
         assert language == "bash", f"{page.name}: what is {language}?"
         for line in code.strip().splitlines():
-            program, *argv = shlex.split(line.replace("gutenberg:carroll-alice", "book.txt").replace("gutenberg", "source"))
+            program, *argv = shlex.split(
+                line.replace("gutenberg:carroll-alice", "book.txt").replace("gutenberg", "source")
+            )
             assert program == "memlm"
             brief = next((flags for call, flags in BRIEF.items() if " ".join(argv).startswith(call)), {})
             more = [word for name, value in brief.items() for word in (f"--{name}", str(value))]
