@@ -22,8 +22,8 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "memlm" / "__init__.py").read_text(), re.MULTILINE)[1]
-INTRO = """*Made from `docs/tutorials/{name}.md` of memlm {version}. It runs from top to bottom where memlm is installed with
-`pip install 'memlm[train,report]'` and Jupyter was started in that environment; files are written beside the notebook.*"""
+INTRO = """*Made from `docs/tutorials/{name}.md` of memlm {version}. It runs from top to bottom where memlm is installed
+with `pip install 'memlm[train,report]'` and Jupyter was started in that environment; files are written beside it.*"""
 HEAD = """---
 jupyter:
   kernelspec: {display_name: Python 3, language: python, name: python3}

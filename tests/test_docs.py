@@ -51,10 +51,9 @@ def test_a_tutorial_runs(page, data, tmp_path, monkeypatch, capsys):
             exec(compile(code, str(page), "exec"), place.__dict__)
             continue
         assert language == "bash", f"{page.name}: what is {language}?"
+        code = code.replace("gutenberg:carroll-alice", "book.txt").replace("gutenberg", "source")
         for line in code.strip().splitlines():
-            program, *argv = shlex.split(
-                line.replace("gutenberg:carroll-alice", "book.txt").replace("gutenberg", "source")
-            )
+            program, *argv = shlex.split(line)
             assert program == "memlm"
             brief = next((flags for call, flags in BRIEF.items() if " ".join(argv).startswith(call)), {})
             more = [word for name, value in brief.items() for word in (f"--{name}", str(value))]
