@@ -29,7 +29,10 @@ class Call(Checked):
     files: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="FILE...", help="files or folders as memlm prepare reads them; - is the standard input"),
+        tyro.conf.arg(
+            metavar="FILE...",
+            help="files or folders as memlm prepare reads them, gutenberg:carroll-alice; - is the standard input",
+        ),
     ]
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there

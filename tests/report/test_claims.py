@@ -250,6 +250,7 @@ def test_c7_asks_each_causal_encoder_of_older_tokens(tmp_path, causal, kept, hol
     assert f"keeps {100 * (causal + 0.001):.2f}" in one.title  # the family that speaks most against the claim
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_tells_clauses_limits_runs_and_history(tmp_path):
     write_experiments(tmp_path, SEEDS)
     words = section(page_of(tmp_path), "What the paper claims, and what these runs say")
