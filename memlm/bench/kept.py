@@ -90,6 +90,10 @@ def run(options: Options, *, seeds: int = SEEDS, chunks: int = CHUNKS, scale: fl
     if curves := [form.curve for form in told if form.curve is not None]:
         report.ratios["AUROC, the least (at least 0.95)"] = min(curves)
     report.ratios["calibration error of chunks, points, the most (below 2)"] = max(form.error or 0 for form in told)
+    agreeing, deceived = (sum(getattr(form, name) for form in told) for name in ("agreeing", "deceived"))
+    report.notes.append(
+        f"of {agreeing:,} memories that the recalled tokens encode to, {deceived:,} were of other tokens"
+    )
     report.notes += [f"{what}: {value:.2f} characters a byte" for what, value in _others(corpus, chunks)]
     return report
 
@@ -107,6 +111,8 @@ class Form(NamedTuple):
     checked: list[np.ndarray]
     curve: float | None = None
     error: float | None = None
+    agreeing: int = 0  # memories that the recalled tokens encode to
+    deceived: int = 0  # of these, whose tokens are others
 
     def cells(self, characters: float, units_N: np.ndarray) -> tuple[Any, ...]:
         """A row of the table."""
@@ -123,19 +129,23 @@ def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form
     memories, held_N = [encoded(model, tokens_NT) for model in models], np.full(len(tokens_NT), tokens_NT.shape[1])
     for size, dtype in product(models[0].memory_sizes, get_args(Stored)):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
-        same, checked, curves, errors = [], [], [], []
+        same, checked, curves, errors, agreeing = [], [], [], [], []
         for model, memory_NM in zip(models, memories, strict=True):
             vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
             kept = Kept(dtype, "repeat", numbers_N, step_NG)
             told = tell(model, vectors_NM, held_N, kept)
             same.append(told.ids == tokens_NT)
-            checked.append(tell(model, vectors_NM, held_N, kept, search=True).ids == tokens_NT)
+            searched = tell(model, vectors_NM, held_N, kept, search=True)
+            checked.append(searched.ids == tokens_NT)
+            agreeing.append(checked[-1].all(1)[searched.agrees])
             sure_N, right_N = of_told(model, told).memories, same[-1].all(1)
             curves.append(auroc(sure_N, right_N))
             errors.append(100 * calibration_error(sure_N, right_N))
         known = [one for one in curves if one is not None]
         curve = float(np.mean(known)) if known else None
-        yield Form(dtype, size, row_bytes(dtype, size), same, checked, curve, float(np.mean(errors)))
+        right_A = np.concatenate(agreeing)
+        seen = len(right_A), int((~right_A).sum())
+        yield Form(dtype, size, row_bytes(dtype, size), same, checked, curve, float(np.mean(errors)), *seen)
     for kept_as, keeping in LOSSLESS.items():
         if keeping.accuracy and len(models[0].memory_sizes) == 1:
             continue

@@ -25,7 +25,8 @@ TITLES = {
 }
 _ABOUT = {
     "E9": "Padding is not among them: memories that are not there have no entries here.",
-    "E11": "Integers have one scale a memory. Noise in training: Gaussian, a quarter of a memory’s deviation.",
+    "E11": "int4 as banks keep it, with a scale for 32 numbers; int8, fp8 (e4m3) and int3 with one a memory. Noise in "
+    "training: Gaussian, a quarter of a memory’s deviation.",
     "E14": "As a share of their entropy; the last letter tells less than 1 % of any older token.",
 }
 
