@@ -53,9 +53,10 @@ def decode_ids(
     for start in range(0, len(memories), batch):
         vectors_BM, some = memories.vectors[start : start + batch], slice(start, start + batch)
         if check is not None:
-            told = tell(model, vectors_BM, memories.chunks[some, 2], as_kept(memories).part(some), search=True)
+            kept = as_kept(memories).part(some)
+            told = tell(model, vectors_BM, memories.chunks[some, 2], kept, search=True)
             check.agrees += told.agrees.tolist()
-            check.right += [] if model.config.confidence is None else of_told(model, told).memories.tolist()
+            check.right += [] if model.config.confidence is None else of_told(model, told, kept).memories.tolist()
             yield told.ids
             continue
         ids_BT = decoded(decode, model, vectors_BM).argmax(-1).cpu().numpy()
