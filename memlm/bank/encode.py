@@ -20,6 +20,7 @@ from memlm.errors import UsageError
 from memlm.leftovers import entries
 from memlm.locks import one_writer
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.nn.vocabulary import PAD
 from memlm.provenance import commit
 from memlm.tokens.pieces import Document, cut_pieces
@@ -81,9 +82,9 @@ def encode_into(
     batch: int = 256,
 ) -> None:
     """Encode documents, chunks of all of them together in batches, and write them as rows."""
-    meta, labels = writer.meta, deque[Label]()
+    meta, labels, encoding = writer.meta, deque[Label](), Encoding(model)
     for ids_BT in batches(_labelled(tokenizer, documents, meta, labels), batch):
-        writer.add(_encode(model, ids_BT), [labels.popleft() for _ in ids_BT])
+        writer.add(_encode(encoding, ids_BT), [labels.popleft() for _ in ids_BT])
 
 
 def asked_bank(
@@ -143,7 +144,8 @@ def encode_texts(
             counted.extend([text.tokens] if last else [])
             yield ids_nT
 
-    vectors = [_encode(model, ids_BT) for ids_BT in batches(chunks(), batch)]
+    encoding = Encoding(model)
+    vectors = [_encode(encoding, ids_BT) for ids_BT in batches(chunks(), batch)]
     rows = [chunk_rows(number, tokens, origin.chunk_tokens) for number, tokens in enumerate(counted)]
     return Memories(
         np.concatenate([np.empty((0, origin.memory_dim), np.float32), *vectors]),
@@ -218,9 +220,9 @@ def _read(
 
 
 @torch.inference_mode()
-def _encode(model: TextMemory, ids_BT: np.ndarray) -> np.ndarray:
+def _encode(encoding: Encoding, ids_BT: np.ndarray) -> np.ndarray:
     """Chunks of token ids [B, T] -> memories in float32 [B, M]."""
-    return model.encode(torch.from_numpy(ids_BT).to(model.device)).float().cpu().numpy()
+    return encoding(torch.from_numpy(ids_BT).to(encoding.model.device)).float().cpu().numpy()
 
 
 def seen_from(bank: Path, model: Path | str) -> str:
