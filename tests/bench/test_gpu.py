@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,10 +24,17 @@ def test_the_gpus_run_is_rehearsed_on_a_cpu(data, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert {row["part"]: row["result"] for row in told["parts"]} == dict.fromkeys(
-        ("step", "tests", "paper-mixer"), "done"
+        ("tests", "nccl", "step", "ways", "paper-mixer"), "done"
     )
     assert told["runs"]["paper-mixer"]["step"] == 2
     assert any("share of the bf16 rate" in what for what in told["step"])
+    assert any("encoding, compiled / plain" in what for what in told["step"])
+    assert told["nccl"]["fsdp"]["losses apart"] < 1e-5
+    assert told["nccl"]["fsdp"]["resumed, weights apart"] < 1e-5
+    plain, *others = told["ways"].values()
+    assert len(plain["profile"]["most"]) == 12
+    for one in others:  # bf16, and residuals in it
+        assert one["losses"] == pytest.approx(plain["losses"], rel=0.02)
     assert "| step | done |" in (tmp_path / "out" / "gpu.md").read_text()
 
 
