@@ -55,7 +55,7 @@ def train(preset: str, seconds: int, *real: str, rehearsal: tuple[str, ...] | No
 def parts(out: Path) -> list[Part]:
     """All of them, most valuable first."""
     bench = ("--out", str(out), "--data", str(DATA))
-    tests = ("pytest", "-q", "-m", "cuda", "tests/cuda", "--show-capture=no", "--tb=short", "--disable-warnings")
+    tests = ("pytest", "-q", "-m", "cuda", "tests/cuda", "--show-capture=no", "--tb=short", "--disable-warnings", "-k")
     small = ("--model.chunk-tokens", "16", "--model.memory-dim", "16", "--batch", "2", "--steps", "2")
     for side in ("encoder", "decoder"):
         small += (f"--model.{side}.width", "16", f"--model.{side}.layers", "1", f"--model.{side}.kernel", "2")
@@ -63,8 +63,9 @@ def parts(out: Path) -> list[Part]:
     far = ("train", "memory", "--data", str(DATA), "--out", str(RUNS / "memory"), "--max-seconds", "20")
     nccl, ways = ("gpu_nccl.py", str(out), str(DATA), str(RUNS)), ("gpu_ways.py", str(out))
     return [
-        Part("tests", 95, tests, (), ("--collect-only",), timed=False),
-        Part("nccl", 95, nccl, (), ("--rehearsal",), timed=False),
+        Part("tests", 100, (*tests, "not kernel and not compiled"), (), ("--collect-only",), timed=False),
+        Part("tests of kernels", 100, (*tests, "kernel or compiled"), (), ("--collect-only",), timed=False),
+        Part("nccl", 100, nccl, (), ("--rehearsal",), timed=False),
         Part("step", 100, ("bench", "step", *bench), ("--seconds", "2"), ("--seconds", "0.01")),
         Part("memory", 60, ("bench", "memory", *bench), ("--seconds", "6")),
         Part("ways", 90, ways, (), ("--rehearsal", "--seconds", "0.01")),

@@ -29,6 +29,7 @@ class Encodes(Protocol):
     encode: Callable[..., Tensor]
     parameters: Callable[..., Any]
     buffers: Callable[..., Any]
+    children: Callable[..., Any]
 
 
 M = TypeVar("M", bound=Encodes)
@@ -84,9 +85,9 @@ def pays(done: float, device: torch.device) -> bool:
 
 
 def compiled_twin(model: M, backend: str | Callable[..., Any] = "inductor") -> M:
-    """A copy of a model that shares its weights and whose encoder's blocks are compiled, each for every shape."""
-    shared = {id(tensor): tensor for of in (model.parameters(), model.buffers()) for tensor in of}
-    twin = deepcopy(model, shared)
+    """A copy of a model that shares all but its encoder, and that one's weights, and whose encoder's blocks are compiled."""
+    others = [part for part in model.children() if part is not model.encoder]
+    twin = deepcopy(model, {id(part): part for part in (*others, *model.parameters(), *model.buffers())})
     _compile(blocks_of(twin.encoder), backend)
     return twin
 
