@@ -85,7 +85,7 @@ def pays(done: float, device: torch.device) -> bool:
 
 
 def compiled_twin(model: M, backend: str | Callable[..., Any] = "inductor") -> M:
-    """A copy of a model that shares all but its encoder, and that one's weights, and whose encoder's blocks are compiled."""
+    """A copy of a model that shares all but its encoder, and all weights; its encoder's blocks are compiled."""
     others = [part for part in model.children() if part is not model.encoder]
     twin = deepcopy(model, {id(part): part for part in (*others, *model.parameters(), *model.buffers())})
     _compile(blocks_of(twin.encoder), backend)
