@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--rehearsal", action="store_true")
     call = parser.parse_args()
     device = torch.device("cpu" if call.rehearsal else "cuda")
-    torch._functorch.config.enable_autograd_cache = False  # type: ignore  # it knows nothing of attention's kernels
+    functorch.enable_autograd_cache = False  # which knows nothing of attention's kernels
     found: dict[str, Any] = {}
 
     def save(what: str, one: Any) -> None:
