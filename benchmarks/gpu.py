@@ -5,20 +5,23 @@
 Imports are done once: every part is a fork of this process, which never touches the device itself. Parts one after
 another that measure no time run beside each other, all others have the device to themselves. A part that fails or
 runs out of its time is told and the others still run; what the time does not allow is told as skipped. OUT/gpu.json and
-OUT/gpu.md say what came of it all, beside what each part writes.
+OUT/gpu.md say what came of it all: two files, since some machines hand over few.
 """
 
 import json
 import os
+import re
 import runpy
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BOUND = float(os.environ.get("BOUND", 345))  # seconds in all
 LEAST = 15  # seconds; a part with less is skipped
 DATA = Path(os.environ.get("DATA", ROOT / "data/gutenberg8k"))
+PARTS = Path(tempfile.mkdtemp(prefix="gpu-"))  # what parts write: of it gpu.json tells all that is worth bringing home
+LOG = 3000  # characters of what a part said
 RUNS = Path(os.environ.get("RUNS", ROOT / "runs/gpu"))
 
 
@@ -52,30 +57,29 @@ def train(preset: str, seconds: int, *real: str, rehearsal: tuple[str, ...] | No
     return Part(preset, seconds + 40, argv, real, rehearsal)
 
 
-def parts(out: Path) -> list[Part]:
+def parts() -> list[Part]:
     """All of them, most valuable first."""
-    bench = ("--out", str(out), "--data", str(DATA))
+    bench = ("--out", str(PARTS), "--data", str(DATA))
     tests = ("pytest", "-q", "-m", "cuda", "tests/cuda", "--show-capture=no", "--tb=short", "--disable-warnings", "-k")
     small = ("--model.chunk-tokens", "16", "--model.memory-dim", "16", "--batch", "2", "--steps", "2")
     for side in ("encoder", "decoder"):
         small += (f"--model.{side}.width", "16", f"--model.{side}.layers", "1", f"--model.{side}.kernel", "2")
     compiled = ("--eval-every", "1000000", "--checkpoint-every", "1000000", "--compile", "on")
     far = ("train", "memory", "--data", str(DATA), "--out", str(RUNS / "memory"), "--max-seconds", "20")
-    nccl, ways = ("gpu_nccl.py", str(out), str(DATA), str(RUNS)), ("gpu_ways.py", str(out))
+    nccl = ("gpu_nccl.py", str(PARTS), str(DATA), str(RUNS))
     return [
         Part("tests", 100, (*tests, "not kernel and not compiled"), (), ("--collect-only",), timed=False),
-        Part("tests of kernels", 100, (*tests, "kernel or compiled"), (), ("--collect-only",), timed=False),
-        Part("nccl", 100, nccl, (), ("--rehearsal",), timed=False),
+        Part("tests of kernels", 120, (*tests, "kernel or compiled"), (), ("--collect-only",), timed=False),
+        Part("nccl", 120, nccl, (), ("--rehearsal",), timed=False),
         Part("step", 100, ("bench", "step", *bench), ("--seconds", "2"), ("--seconds", "0.01")),
         Part("memory", 60, ("bench", "memory", *bench), ("--seconds", "6")),
-        Part("ways", 90, ways, (), ("--rehearsal", "--seconds", "0.01")),
         Part("far", 80, far),
-        train("paper-mixer", 15, *compiled, rehearsal=small),
-        train("paper-memory", 15, "--batch", "32", "--accumulate", "2", *compiled),
+        train("paper-mixer", 30, *compiled, rehearsal=small),
+        train("paper-memory", 30, "--batch", "32", "--accumulate", "2", *compiled),
     ]
 
 
-def run(parts: dict[Part, tuple[str, ...]], left: float, out: Path) -> Iterator[dict[str, Any]]:
+def run(parts: dict[Part, tuple[str, ...]], left: float) -> Iterator[dict[str, Any]]:
     """Run parts beside each other, each in a process of its own; what came of each, once it has ended."""
     started, going = time.monotonic(), {}
     for part, argv in parts.items():
@@ -84,7 +88,7 @@ def run(parts: dict[Part, tuple[str, ...]], left: float, out: Path) -> Iterator[
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if not pid:
-            child(argv, out / f"{part.name}.log")
+            child(argv, PARTS / f"{part.name}.log")
         going[part] = pid
     while going:
         for part, pid in [*going.items()]:
@@ -98,7 +102,7 @@ def run(parts: dict[Part, tuple[str, ...]], left: float, out: Path) -> Iterator[
                 os.waitpid(pid, 0)
             del going[part]
             status = os.waitstatus_to_exitcode(code) if done else None
-            said = (out / f"{part.name}.log").read_text(errors="replace").split("\n")
+            said = (PARTS / f"{part.name}.log").read_text(errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "")[:300]
             how = f"ran out of its {seconds:.0f} s"
             if status is not None:
@@ -144,7 +148,7 @@ def report(out: Path, told: list[dict[str, Any]], command: str) -> None:
     """Write OUT/gpu.json and OUT/gpu.md."""
     from memlm.provenance import environment
 
-    device = "cuda" if (out / "device.log").exists() else "cpu"
+    device = "cuda" if (PARTS / "device.log").exists() else "cpu"
     if device == "cuda":  # this process must not touch it
         name = os.popen("nvidia-smi --query-gpu=name --format=csv,noheader").read().strip()
     around = {**environment("cpu"), "command": command, "device": name if device == "cuda" else "cpu"}
@@ -153,12 +157,12 @@ def report(out: Path, told: list[dict[str, Any]], command: str) -> None:
         row, run_name = json.loads(summary.read_text()), str(summary.parent.relative_to(RUNS))
         if not run_name.startswith("processes"):
             runs[run_name] = {k: v for k, v in row.items() if not isinstance(v, dict)}
-    step, nccl, ways, memory = (
-        json.loads((out / f"{name}.json").read_text()) if (out / f"{name}.json").exists() else {}
-        for name in ("step", "nccl", "ways", "memory")
-    )
-    found = {"step": step.get("ratios"), "ways": ways, "nccl": nccl, "memory": memory.get("ratios")}
-    (out / "gpu.json").write_text(json.dumps({**around, "parts": told, "runs": runs, **found}, indent=1))
+    found = {name: told_by(PARTS / f"{name}.json") for name in ("step", "memory", "nccl")}
+    logs = {
+        row["part"]: (PARTS / f"{row['part']}.log").read_text(errors="replace")[-LOG:] for row in told if row["seconds"]
+    }
+    whole = {**around, "parts": told, "runs": runs, **found, "logs": logs}
+    (out / "gpu.json").write_text(json.dumps(whole, indent=1))
     lines = ["# gpu", "", f"- hardware: {around['device']}; {around['machine']}", f"- commit: {around['commit']}"]
     lines += [f"- command: `{command}`", f"- versions: {around['packages']}", "", "| part | result | s | last line |"]
     lines += ["| --- | --- | --- | --- |"]
@@ -169,19 +173,33 @@ def report(out: Path, told: list[dict[str, Any]], command: str) -> None:
     for run_name, row in runs.items():
         figures = f"{row['train_seconds']:.0f} | {row['tokens_per_second']:,.0f} | {row['cross_entropy']:.3f}"
         lines += [f"| {run_name} | {row['step']:,} | {row['tokens']:,} | {figures} | {row['token_accuracy']:.2%} |"]
-    ratios = [item for one in (step, memory) for item in one.get("ratios", {}).items()]
+    ratios = [item for one in found.values() for item in one.get("ratios", {}).items()]
     lines += ["", *(f"- **{what}: {value:.4g}**" for what, value in ratios)]
-    lines += ["", "| way of a training step | tokens/s | share of the rate | ms | s to the first |", "|" + " --- |" * 5]
-    for what, row in ways.items():
-        share = f"{row['tokens/s']:,.0f} | {row['share of the rate']:.1%}"
-        lines += [f"| {what} | {share} | {row['ms']:.1f} | {row['first, s']:.1f} |"]
-    for what, row in ((what, row["profile"]) for what, row in ways.items() if "profile" in row):
-        kinds = ", ".join(f"{kind} {ms:.1f}" for kind, ms in row["by kind, ms"].items())
-        lines += ["", f"{what}: {row['wall, ms']:.1f} ms a step, {row['kernels, ms']:.1f} in kernels ({kinds})", ""]
-        lines += ["| ms | calls | kernel |", "| --- | --- | --- |"]
-        lines += [f"| {one['ms']} | {one['calls']:g} | `{one['kernel']}` |" for one in row["most"]]
-    lines += ["", f"One process by torchrun: `{json.dumps(nccl)}`"]
+    for name, row in ((name, one["kernels"]) for name, one in found["step"].get("measured", {}).items()):
+        lines += [
+            "",
+            f"{name}: {row['ms']:.1f} ms a step in kernels",
+            "",
+            "| ms | calls | kernel |",
+            "|" + " --- |" * 3,
+        ]
+        lines += [f"| {one['ms']:.3f} | {one['calls']:g} | `{one['kernel']}` |" for one in row["most"]]
+    lines += ["", f"One process by torchrun: `{json.dumps(found['nccl'])}`"]
     (out / "gpu.md").write_text("\n".join(lines) + "\n")
+
+
+def told_by(file: Path) -> dict[str, Any]:
+    """What a part has written, if it has."""
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def missing() -> list[str]:
+    """Packages that the parts import and this machine does not have."""
+    lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [", 1)[1].split("]", 1)[0].splitlines()
+    wanted = [name for line in lines for name in re.findall(r'^\s*"([\w-]+)', line)]
+    imported = {"pylance": "lance", "huggingface_hub": "huggingface_hub"}
+    extras = ["accelerate", "matplotlib", "pytest"]
+    return [name for name in wanted + extras if find_spec(imported.get(name, name)) is None]
 
 
 def main() -> int:
@@ -192,6 +210,14 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    if lacks := missing():
+        names = " ".join(lacks)
+        print(
+            f"not installed here: {names}. Where there is a network: pip install {names}; else bring them along (pip "
+            f"install --no-deps --target site {names} where there is one) and set PYTHONPATH=site.",
+            file=sys.stderr,
+        )
+        return 1
     import accelerate  # noqa: F401  once for all parts
     import transformers  # noqa: F401
 
@@ -200,16 +226,16 @@ def main() -> int:
     print(f"imported after {time.monotonic() - STARTED:.0f} s", flush=True)
     told: list[dict[str, Any]] = []
     if not rehearsal:
-        (check,) = run({Part("device", 60, ("device",)): ("device",)}, 60, out)
+        (check,) = run({Part("device", 60, ("device",)): ("device",)}, 60)
         if check["result"] != "done":
             print(f"there is no CUDA device here, or it cannot be used: {check['said']}", file=sys.stderr)
             return 1
-    wanted = [part for part in parts(out) if not rehearsal or part.rehearsal is not None]
+    wanted = [part for part in parts() if not rehearsal or part.rehearsal is not None]
     for _, group in groupby(wanted, lambda part: part.name if part.timed else ""):
         left = BOUND - (time.monotonic() - STARTED)
         given = {part: part.argv + ((part.rehearsal or ()) if rehearsal else part.real) for part in group}
         skipped = ({"part": p.name, "result": "skipped: no time was left", "seconds": 0, "said": ""} for p in given)
-        for row in skipped if left < LEAST else run(given, left, out):
+        for row in skipped if left < LEAST else run(given, left):
             told.append(row)
             print(f"{row['part']}: {row['result']}, {row['seconds']} s: {row['said']}", flush=True)
             report(out, told, f"benchmarks/gpu.sh {' '.join(sys.argv[1:])}".strip())

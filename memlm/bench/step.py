@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from memlm import ui
@@ -128,6 +129,7 @@ def _measure(config: TrainConfig, batch: int, device: torch.device, seconds: flo
     }
     return out | {
         "peak, GB": peak,
+        "kernels": _kernels(step, device),
         "first, s": first,
         "first encoding, s": first_encoding,
         "apart": apart,
@@ -182,6 +184,19 @@ def _encoding(model: TextMemory, ids_ET: Tensor) -> Callable[[], Tensor]:
             return model.encode(ids_ET)
 
     return call
+
+
+def _kernels(step: Callable[[], object], device: torch.device, most: int = 12) -> dict[str, Any]:
+    """The kernels of a step that take most (on a CPU: operations), and how long all of them take, in milliseconds."""
+    on_gpu, steps = device.type == "cuda", 2
+    step()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
+        for _ in range(steps):
+            step()
+    took = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    rows = [(getattr(one, took) / 1000 / steps, one.count / steps, one.key[:100]) for one in profiled.key_averages()]
+    top = sorted(rows, reverse=True)[:most]
+    return {"ms": sum(ms for ms, *_ in rows), "most": [{"ms": ms, "calls": n, "kernel": name} for ms, n, name in top]}
 
 
 def _apart(memory_EM: Tensor, other_EM: Tensor) -> float:

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from memlm.nn.cache import LayerCache
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout, rotary_tables
-from memlm.nn.short_prefix import after_short_prefix, is_short, seen_prefix
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -40,7 +39,6 @@ class Sight:
         slots: where in a cache entries are kept; None: there is no cache.
         biases: of `by_groups`, if that is how the rule is followed.
         blocks: of `in_one_kernel`, if that is how.
-        short: of `after_short_prefix`, if that is how.
     """
 
     cos: Tensor
@@ -50,7 +48,6 @@ class Sight:
     slots: Tensor | None = None
     biases: Biases | None = None
     blocks: "BlockMask | None" = None
-    short: Tensor | None = None
 
     def attend(self, q_BHQK: Tensor, k_BHQK: Tensor, v_BHQK: Tensor, cache: LayerCache | None) -> Tensor:
         """Turned queries and keys, and values, of the entries -> what is read [B, H, Q, K]; `cache` keeps the entries.
@@ -62,8 +59,6 @@ class Sight:
             k_BHQK, v_BHQK = kept if self.rule is None else (k_BHQK, v_BHQK)
         if self.rule is None:
             return F.scaled_dot_product_attention(q_BHQK, k_BHQK, v_BHQK, attn_mask=self.mask)
-        if self.short is not None:
-            return after_short_prefix(q_BHQK, k_BHQK, v_BHQK, self.rule, self.short)
         if self.blocks is not None:
             from memlm.nn.flex import in_one_kernel  # imports the compiler
 
@@ -101,17 +96,15 @@ def _sight(layout: Layout, head_width: int, base: float, dtype: torch.dtype, ker
         rule = layout.mask
     else:
         mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
-    biases = blocks = short = None
+    biases = blocks = None
     if rule is not None and rule.prefix:
-        if kernel and dtype.itemsize == 2 and is_short(rule, head_width):
-            short = seen_prefix(rule, device)
-        elif kernel and rule.entries >= LONG:
+        if kernel and rule.entries >= LONG:
             from memlm.nn.flex import block_mask
 
             blocks = block_mask(rule, device)
         else:
             biases = biases_of(rule, rows_of(device), dtype, device)
-    return Sight(cos, sin, rule, mask, layout.slots, biases, blocks, short)
+    return Sight(cos, sin, rule, mask, layout.slots, biases, blocks)
 
 
 def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks, biases: Biases | None = None) -> Tensor:

@@ -158,30 +158,7 @@ def test_compiled_blocks_learn_what_plain_ones_do_in_a_graph_a_shape(kind, chunk
         assert (gradients[name] - plain[name]).norm() <= 0.1 * plain[name].norm() + 1e-3, name
 
 
-@pytest.mark.parametrize(
-    "rule", [Chunks(tokens=256, chunks=4, prefix=3), Chunks(tokens=100, chunks=3, prefix=5, first=3)]
-)
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_short_prefix_beside_the_flash_kernel_is_that_under_one_mask(rule, compiled):
-    from memlm.nn.short_prefix import after_short_prefix, seen_prefix
-
-    device = torch.device("cuda")
-    torch.compiler.reset()
-    read = torch.compile(after_short_prefix, dynamic=False) if compiled else after_short_prefix
-    tensors = [torch.randn(4, 8, rule.entries, 64, device=device).bfloat16().requires_grad_() for _ in "qkv"]
-    exact = [z.detach().float().requires_grad_() for z in tensors]
-    weight = torch.randn(4, 8, rule.entries, 64, device=device)
-    ours = read(*tensors, rule, seen_prefix(rule, device))
-    expected = F.scaled_dot_product_attention(*exact, attn_mask=rule.mask(device))
-    gradients = (
-        torch.autograd.grad((ours * weight).sum(), tensors),
-        torch.autograd.grad((expected * weight).sum(), exact),
-    )
-    for one, other in zip((ours, *gradients[0]), (expected, *gradients[1]), strict=True):
-        assert (one - other).norm() <= 0.02 * other.norm()  # numbers of bf16
-
-
-@pytest.mark.parametrize("stack", STACKS, ids=lambda c: f"{c.kind}{c.heads}")
+@pytest.mark.parametrize("stack", STACKS[::2], ids=lambda c: c.kind)
 def test_encoding_compiled_is_close_to_encoding_as_it_is_written(stack):
     encoder = EncoderShape(chunk_tokens=64, memory_dim=64, stack=stack)
     model = build_model(MemoryShape(chunks=4, encoder=encoder, decoder=stack, positions="fixed"), 50, 0).cuda().eval()

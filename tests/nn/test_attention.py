@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from memlm.nn import attention, short_prefix
+from memlm.nn import attention
 from memlm.nn.attention import attend, by_groups
 from memlm.nn.chunks import Chunks
-from memlm.nn.short_prefix import after_short_prefix, is_short, seen_prefix
 
 RULES = {
     "causal": Chunks(tokens=9),
@@ -119,16 +118,3 @@ def test_biases_that_were_made_while_evaluating_serve_training():
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_no_rows_are_attended_to_as_well(rule):
     assert attend(*(z[:0] for z in made(rule)), rule).shape == (0, 2, rule.entries, 8)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", ["vectors", "vectors, one for the last chunk too"])
-def test_a_short_prefix_beside_the_flash_kernel_is_what_the_mask_gives(name, compiled, monkeypatch):
-    monkeypatch.setattr(short_prefix, "SHORT", 8)
-    rule, tensors = RULES[name], made(RULES[name])
-    assert is_short(rule, 8)
-    assert not is_short(RULES["slots"], 8)
-    read = torch.compile(after_short_prefix, backend="eager", dynamic=False) if compiled else after_short_prefix
-    expected = F.scaled_dot_product_attention(*tensors, attn_mask=by_hand(rule))
-    assert_same(read(*tensors, rule, seen_prefix(rule, torch.device("cpu"))), tensors, expected)
-    assert read(*(z[:0] for z in tensors), rule, seen_prefix(rule, torch.device("cpu"))).shape[0] == 0
