@@ -10,7 +10,6 @@ OUT/gpu.md say what came of it all: two files, since some machines hand over few
 
 import json
 import os
-import re
 import runpy
 import signal
 import sys
@@ -31,6 +30,7 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = float(os.environ.get("BOUND", 345))  # seconds in all
+NEEDED = ("accelerate", "matplotlib", "psutil", "pytest", "rich", "safetensors", "tokenizers", "transformers", "tyro")
 LEAST = 15  # seconds; a part with less is skipped
 DATA = Path(os.environ.get("DATA", ROOT / "data/gutenberg8k"))
 PARTS = Path(tempfile.mkdtemp(prefix="gpu-"))  # what parts write: of it gpu.json tells all that is worth bringing home
@@ -193,15 +193,6 @@ def told_by(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def missing() -> list[str]:
-    """Packages that the parts import and this machine does not have."""
-    lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [", 1)[1].split("]", 1)[0].splitlines()
-    wanted = [name for line in lines for name in re.findall(r'^\s*"([\w-]+)', line)]
-    imported = {"pylance": "lance", "huggingface_hub": "huggingface_hub"}
-    extras = ["accelerate", "matplotlib", "pytest"]
-    return [name for name in wanted + extras if find_spec(imported.get(name, name)) is None]
-
-
 def main() -> int:
     """All parts; 0 if every one that ran was done."""
     rehearsal = "--rehearsal" in sys.argv
@@ -210,11 +201,11 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    if lacks := missing():
+    if lacks := [name for name in NEEDED if find_spec(name) is None]:
         names = " ".join(lacks)
         print(
-            f"not installed here: {names}. Where there is a network: pip install {names}; else bring them along (pip "
-            f"install --no-deps --target site {names} where there is one) and set PYTHONPATH=site.",
+            f"not installed here: {names}. Where there is a network: pip install {names}; else bring them along (where "
+            f"there is one: pip install --target site {names}) and set PYTHONPATH=site.",
             file=sys.stderr,
         )
         return 1
