@@ -24,6 +24,7 @@ from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_sums
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
 from memlm.train.config import TrainConfig
@@ -185,7 +186,7 @@ def stream_memories(
     origin = {"encoder": encoder.fingerprint(), "data": corpus.hash, "chunk_tokens": T}
     try:
         memory_NM = keep_memories(
-            encoder,
+            Encoding(model),
             stream[: count * T].reshape(count, T),
             model.memory_dim,
             config.data / "memories",
