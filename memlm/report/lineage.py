@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 from memlm.errors import UsageError
 from memlm.objectives.names import parse
@@ -75,8 +76,14 @@ def last_stage(run: Run) -> str:
 
 
 def recipe(chain: tuple[Run, ...]) -> str:
-    """All that decides a run but the seed, its start's recipe included: equal for seeds of one config."""
+    """All that decides a run but the seed, its start's recipe included: equal for seeds of one config on any device."""
     if not chain:
         return ""
-    config = {key: value for key, value in chain[0].config.items() if key not in ("seed", "start")}
-    return json.dumps([config, recipe(chain[1:]) or unseeded(str(chain[0].config.get("start")))], sort_keys=True)
+    told = [settings(chain[0]), recipe(chain[1:]) or unseeded(str(chain[0].config.get("start")))]
+    return json.dumps(told, sort_keys=True)
+
+
+def settings(run: Run, *but: str) -> dict[str, Any]:
+    """Its config without the seed, where it was computed and what it started from; data are told by their hash."""
+    config = {key: value for key, value in run.config.items() if key not in ("seed", "start", "device", *but)}
+    return config | {"data": run.environment.get("data") or config.get("data")}
