@@ -11,6 +11,14 @@ from memlm.report.text import figure_of
 
 BASELINES = ("none", "full")  # what is called a reader and reads no memories
 CLOSE = 0.05  # budgets that differ by no more than this share are told as equal
+_HOW = (
+    "seed",
+    "start",
+    "device",
+    "parallel",
+    "trackers",
+    "keep",
+)  # a run was made, which says nothing of what it learns
 # What objectives teach, in the order in which they are shown.
 LEARNS = {"autoencode": "recall", "noise": "recall of random tokens", "causal": "next token", "copy": "copy"}
 LEARNS |= {"blank": "blank copy", "recall": "key-value recall"}
@@ -84,6 +92,6 @@ def recipe(chain: tuple[Run, ...]) -> str:
 
 
 def settings(run: Run, *but: str) -> dict[str, Any]:
-    """Its config without the seed, where it was computed and what it started from; data are told by their hash."""
-    config = {key: value for key, value in run.config.items() if key not in ("seed", "start", "device", *but)}
+    """Its config without how and where it was computed, the seed and what it started from; data by their hash."""
+    config = {key: value for key, value in run.config.items() if key not in (*_HOW, *but)}
     return config | {"data": run.environment.get("data") or config.get("data")}

@@ -293,7 +293,11 @@ def test_seeds_of_one_config_are_together_wherever_they_were_trained(tmp_path):
     for seed, device, data in ((0, "cpu", "here/data"), (1, "cuda", "there/data"), (2, "auto", "data")):
         folder = tmp_path / f"lm-seed{seed}"
         write_trained(folder, LANGUAGE_MODEL, seed=seed, objective="causal")
-        config = json.loads((folder / "config.json").read_text()) | {"device": device, "data": data}
+        config = (
+            json.loads((folder / "config.json").read_text())
+            | {"device": device, "data": data}
+            | ({"parallel": "ddp"} if seed else {})
+        )
         (folder / "config.json").write_text(json.dumps(config))
         write_trained(tmp_path / f"auto-seed{seed}", SAME | {"kind": "autoencoder", "encoder": STACK}, seed=seed)
         pairs = [
