@@ -111,14 +111,14 @@ class ReadsMemories(ChunkModel):
             queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
         mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
-        lesson = None
-        if (teach := mixed.lesson) is not None:
+        teach = mixed.lesson
 
-            def lesson(labels_BN: Tensor) -> Tensor:
-                whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
-                return teach(whole_BN)[:, : labels_BN.shape[1]]
+        def lesson(labels_BN: Tensor) -> Tensor:
+            assert teach is not None
+            whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
+            return teach(whole_BN)[:, : labels_BN.shape[1]]
 
-        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened, mixed.shares)
+        return Predicted(mixed.logits, memory_BKM, None if teach is None else lesson, mixed.opened, mixed.shares)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""

@@ -35,7 +35,7 @@ from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
-from memlm.readers.scores import EXACT, GRADED, SAMPLED, Scores, sample, with_sample
+from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
@@ -182,7 +182,8 @@ class Pointer(Reader):
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
-        return Mixed(*(torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True)))
+        logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
+        return Mixed(logits_BQV, opened_BQk, share_BQk)
 
     def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
@@ -196,25 +197,10 @@ class Pointer(Reader):
         p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQJ)
         mixed_BQV = p_BQV.clamp_min(torch.finfo(p_BQV.dtype).tiny).log()
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
-        lesson = None if scores is None else partial(self._lesson, scores, logp_BQV, h_BQW)
+        lesson = None
+        if scores is not None:
+            lesson = partial(scores.lesson, self.lesson_gate, self._sharpness(), logp_BQV, h_BQW)
         return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
-
-    def _lesson(self, scores: Scores, logp_BQV: Tensor, h_BQW: Tensor, labels_BQ: Tensor) -> Tensor:
-        """-log p of labels by the scores of all places alone, with a gate of their own [B, Q].
-
-        It teaches keys where to look, in plain text too: what is opened is no function that has a gradient.
-        """
-        label_BQ1 = labels_BQ.clamp(min=0)[..., None]
-        own_BQ = logp_BQV.gather(-1, label_BQ1)[..., 0]
-        score_BQX = scores.score_BQX if scores.stands_BQX is None else scores.score_BQX + scores.stands_BQX
-        lse_BQ1 = score_BQX.logsumexp(-1, keepdim=True)
-        best_BQ1 = scores.score_BQX.amax(-1, keepdim=True) / self._sharpness()
-        none_BQ1 = best_BQ1 < -1  # no memory is seen
-        told = torch.cat([h_BQW, 4 * best_BQ1, lse_BQ1 / 8], -1).masked_fill(none_BQ1, 0)
-        gate_BQ = self.lesson_gate(told)[..., 0].masked_fill(none_BQ1[..., 0], FAR)
-        share_BQX = (score_BQX - lse_BQ1).masked_fill(scores.word_BQX != label_BQ1, -math.inf)
-        copied_BQ = F.pad(share_BQX, (0, 1), value=-60.0).logsumexp(-1)
-        return -torch.logaddexp(F.logsigmoid(-gate_BQ) + own_BQ, F.logsigmoid(gate_BQ) + copied_BQ)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]."""
@@ -240,7 +226,6 @@ class Pointer(Reader):
     ) -> tuple[Opened, Scores | None]:
         """What is open for each query, and while keys are taught the scores of places that stand for all."""
         T, device = kept[0].shape[2], recent_BQn.device
-        ago_n = torch.arange(1, WORDS + 1, device=device)
         if index is None:
             key_BPd = kept[1].flatten(1, 2)
             number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, kept[0], key_BPd, queries, WORDS, self.top)
@@ -249,7 +234,7 @@ class Pointer(Reader):
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
             query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
             number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
-            before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - ago_n)
+            before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
         words_BQkM = words_at(number_BQk[..., None] * T + torch.arange(-MATCH, T, device=device))
         words_BQkT, recent_BQ11m = words_BQkM[..., MATCH:], recent_BQn[..., None, None, :]
@@ -263,23 +248,35 @@ class Pointer(Reader):
         unseen_BQJ = (~seen_BQk[..., None] | (words_BQkT == 0)).flatten(2)
         near_BQJ, scores, words_BQJ = near_BQJ.masked_fill(unseen_BQJ, FAR), None, words_BQkT.flatten(2)
         if index is None and torch.is_grad_enabled() and self.key.weight.requires_grad:
-            query_BQd, place_BQJ = self._query_of(recent_BQn), places(number_BQk, T)
-            if key_BPd.shape[1] <= EXACT:
-                away_BQP = ~queries.sees(kept[0].shape[1]).repeat_interleave(T, -1) | (kept[0].flatten(1) == 0)[:, None]
-                scores = Scores((query_BQd @ key_BPd.mT).masked_fill(away_BQP, FAR), kept[0].flatten(1)[:, None])
-                near_BQJ = scores.score_BQX.gather(2, place_BQJ)
-            else:
-                best_BQg = near_BQJ.topk(min(GRADED, near_BQJ.shape[-1]), -1)[1]
-                place_BQg, place_Bn = place_BQJ.gather(2, best_BQg), sample(kept[0])
-                taught_BX = torch.cat([place_BQg.flatten(1), place_Bn], 1)
-                key_BXd = self._unit(words_at(taught_BX[..., None] - ago_n), self.key)
-                key_BXd, key_Bnd = key_BXd[:, :-SAMPLED], key_BXd[:, -SAMPLED:]
-                key_BQgd = key_BXd.unflatten(1, best_BQg.shape[1:])
-                near_BQg = (key_BQgd @ query_BQd[..., None])[..., 0].masked_fill(unseen_BQJ.gather(2, best_BQg), FAR)
-                near_BQJ = near_BQJ.scatter(2, best_BQg, near_BQg)
-                score_BQn = query_BQd @ key_Bnd.mT
-                scores = with_sample(near_BQg, place_BQg, score_BQn, place_Bn, kept[0], queries)
+            place_BQJ = places(number_BQk, T)
+            near_BQJ, scores = self._taught(near_BQJ, place_BQJ, unseen_BQJ, recent_BQn, words_at, kept, queries)
         return Opened(number_BQk, words_BQJ, agree_BQkT.flatten(2).long(), near_BQJ), scores
+
+    def _taught(
+        self,
+        near_BQJ: Tensor,
+        place_BQJ: Tensor,
+        unseen_BQJ: Tensor,
+        recent_BQn: Tensor,
+        words_at: WordsAt,
+        kept: Kept,
+        queries: Queries,
+    ) -> tuple[Tensor, Scores]:
+        """s q.k of opened places with a gradient, where places are many at the best alone; and of what stands for all."""
+        query_BQd, words_BP, ago_n = self._query_of(recent_BQn), kept[0].flatten(1), torch.arange(1, WORDS + 1)
+        if words_BP.shape[1] <= EXACT:
+            seen_BQP = queries.sees(kept[0].shape[1]).repeat_interleave(kept[0].shape[2], -1) & (words_BP > 0)[:, None]
+            score_BQP = (query_BQd @ kept[1].flatten(1, 2).mT).masked_fill(~seen_BQP, FAR)
+            return score_BQP.gather(2, place_BQJ), Scores(score_BQP, words_BP[:, None])
+        best_BQg = near_BQJ.topk(min(GRADED, near_BQJ.shape[-1]), -1)[1]
+        place_BQg, place_Bn = place_BQJ.gather(2, best_BQg), sample(kept[0])
+        place_BX = torch.cat([place_BQg.flatten(1), place_Bn], 1)
+        key_BXd = self._unit(words_at(place_BX[..., None] - ago_n.to(place_BX.device)), self.key)
+        key_BQgd = key_BXd[:, : -place_Bn.shape[1]].unflatten(1, best_BQg.shape[1:])
+        near_BQg = (key_BQgd @ query_BQd[..., None])[..., 0].masked_fill(unseen_BQJ.gather(2, best_BQg), FAR)
+        score_BQn = query_BQd @ key_BXd[:, -place_Bn.shape[1] :].mT
+        scores = with_sample(near_BQg, place_BQg, score_BQn, place_Bn, kept[0], queries)
+        return near_BQJ.scatter(2, best_BQg, near_BQg), scores
 
     def _shares(
         self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries

@@ -5,10 +5,11 @@ stretches of the text: a sampled softmax (Jean et al., arXiv 1412.2007). Which o
 step is the same however often and by however many processes it is made.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.readers.finding import FAR, taken
@@ -32,6 +33,30 @@ class Scores:
     score_BQX: Tensor
     word_BQX: Tensor
     stands_BQX: Tensor | None = None
+
+    def lesson(self, gate: nn.Module, sharpness: Tensor, logp_BQV: Tensor, h_BQW: Tensor, labels_BQ: Tensor) -> Tensor:
+        """-log p of labels by these scores alone, with a gate of their own [B, Q].
+
+        It teaches keys where to look, in plain text too: what is opened is no function that has a gradient.
+
+        Args:
+            gate: hidden states, the best cosine and the sum of all -> [B, Q, 1].
+            sharpness: what a cosine is multiplied by.
+            logp_BQV: of the language model.
+            h_BQW: its hidden states.
+            labels_BQ: what is to be told.
+        """
+        label_BQ1 = labels_BQ.clamp(min=0)[..., None]
+        own_BQ = logp_BQV.gather(-1, label_BQ1)[..., 0]
+        score_BQX = self.score_BQX if self.stands_BQX is None else self.score_BQX + self.stands_BQX
+        lse_BQ1 = score_BQX.logsumexp(-1, keepdim=True)
+        best_BQ1 = self.score_BQX.amax(-1, keepdim=True) / sharpness
+        none_BQ1 = best_BQ1 < -1  # no memory is seen
+        told = torch.cat([h_BQW, 4 * best_BQ1, lse_BQ1 / 8], -1).masked_fill(none_BQ1, 0)
+        gate_BQ = gate(told)[..., 0].masked_fill(none_BQ1[..., 0], FAR)
+        share_BQX = (score_BQX - lse_BQ1).masked_fill(self.word_BQX != label_BQ1, -math.inf)
+        copied_BQ = F.pad(share_BQX, (0, 1), value=-60.0).logsumexp(-1)
+        return -torch.logaddexp(F.logsigmoid(-gate_BQ) + own_BQ, F.logsigmoid(gate_BQ) + copied_BQ)
 
 
 def sample(words_BKT: Tensor) -> Tensor:

@@ -200,28 +200,31 @@ def stream_memories(
     encoder, recalling, device = model.encoder, model.recalling, next(model.parameters()).device
     assert encoder is not None  # or there was an obstacle
     origin = {"encoder": encoder.fingerprint(), "data": corpus.hash, "chunk_tokens": T}
-    words = recalling is not None and not any(p.requires_grad for p in recalling.parameters())
-    if words:
+    if recalling is not None and any(p.requires_grad for p in recalling.parameters()):
+        recalling = None
+    if recalling is not None:
         origin["words_by"] = fingerprint(recalling, "")
 
     @torch.no_grad()
     def encode(ids_BT: Tensor) -> Tensor:
         with computing(device, config.precision):  # of its own: batches are made in another thread
             memory_BM = encoder(ids_BT.to(device))
-            return (recalling.words(memory_BM) if words else memory_BM.float()).cpu()
+            return (memory_BM.float() if recalling is None else recalling.words(memory_BM)).cpu()
 
-    kind = (T, "<u2" if corpus.vocab_size <= 2**16 else "<u4") if words else (model.memory_dim, "<f4")
+    numbers, dtype = (
+        (model.memory_dim, "<f4") if recalling is None else (T, "<u2" if corpus.vocab_size <= 2**16 else "<u4")
+    )
     try:
         memory_NM = keep_memories(
             encode,
             stream[: count * T].reshape(count, T),
-            kind[0],
+            numbers,
             config.data / "memories",
             origin,
             device,
             "frozen encoder",
             ranks=ranks,
-            dtype=kind[1],
+            dtype=dtype,
         )
     except WorkError as error:
         raise WorkError(f"{str(error).rstrip('.')}, or train with --cache-memories off.") from error
