@@ -262,7 +262,7 @@ class Pointer(Reader):
         kept: Kept,
         queries: Queries,
     ) -> tuple[Tensor, Scores]:
-        """s q.k of opened places with a gradient, where places are many at the best alone; and of what stands for all."""
+        """s q.k of opened places with a gradient, of the best alone where places are many; and what stands for all."""
         query_BQd, words_BP, ago_n = self._query_of(recent_BQn), kept[0].flatten(1), torch.arange(1, WORDS + 1)
         if words_BP.shape[1] <= EXACT:
             seen_BQP = queries.sees(kept[0].shape[1]).repeat_interleave(kept[0].shape[2], -1) & (words_BP > 0)[:, None]
