@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
 
-.PHONY: demo explore test check wheel docs lock
+.PHONY: demo explore test check wheel docs notebooks lock
 
 demo: $(READY)
 	$(BIN)/memlm demo
@@ -27,12 +27,18 @@ wheel: $(READY)  ## build the wheel, install it beside what it depends on and no
 docs: build/docs/.ready  ## the site, into build/site; strict: a link to nothing is an error
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --strict
 
+notebooks: $(READY) build/docs/.ready  ## run the tutorials' notebooks as readers do: the budgets are theirs, a quarter of an hour
+	$(call group,notebooks)
+	build/docs/bin/python .ci/notebooks.py build/notebooks $(BIN)/python
+
 build/docs/.ready: pyproject.toml  # reads docstrings without importing them: no torch here
 	$(PYTHON) -m venv build/docs
-	@# pip of Python 3.11 does not know --group
-	build/docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["docs"])' \
-		| xargs build/docs/bin/python -m pip --quiet --disable-pip-version-check install
+	$(call group,docs)
 	@touch $@
+
+# Installs a dependency group into the site's environment; pip of Python 3.11 does not know --group.
+group = build/docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$1"])' \
+	| xargs build/docs/bin/python -m pip --quiet --disable-pip-version-check install
 
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("memlm needs Python 3.11 or newer: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'

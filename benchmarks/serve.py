@@ -1,17 +1,20 @@
 """64 clients at once ask `memlm serve`: errors, seconds to an answer, requests a second, and whether its memory grows.
 
-    python benchmarks/serve.py CODER READER --text FILE [--clients 64] [--seconds 180]
+    python benchmarks/serve.py CODER READER --text FILE [--clients 64] [--seconds 180] [--pause 0]
 
 CODER is an autoencoder's run, READER a memory model's. Each client is a thread that asks the next question when it has
-the answer to the last, over one connection: of ten questions five are embeddings of 1 to 8 passages of the text, two a
-passage recalled, one a hundred passages embedded, two 32 tokens that go on after 512 characters of documents (every
-other one streamed). Clients and server share the machine. The server's memory (RSS) is read every second; growth is the
-slope of a line through the second half. Writes benchmarks/serve.md and serve.json.
+the answer to the last and has waited (`--pause`: seconds in the mean, exponentially distributed, at most six times as
+long), over one connection: of ten questions five are embeddings of 1 to 8 passages of the text, two a passage recalled,
+one a hundred passages embedded, two 32 tokens that go on after 512 characters of documents (every other one streamed).
+Clients and server share the machine. The server's memory (RSS) is read every second. It leaks where the line through
+the second half rises by 1,024 bytes a request or more, less than the smallest question and its answer: whatever keeps
+one of them would show. Writes serve.md and serve.json into `--out`; exit code 1: an error, or a leak.
 """
 
 import argparse
 import http.client
 import json
+import os
 import random
 import re
 import subprocess
@@ -21,9 +24,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from memlm.provenance import commit, machine
 
+LEAK = 1024  # bytes a request
 KINDS = ["embed"] * 5 + ["recall"] * 2 + ["embed 100", "generate", "stream"]
 
 
@@ -43,11 +48,15 @@ def question(kind: str, text: str, names: tuple[str, str], draw: random.Random) 
     return "/v1/completions", {**body, "seed": 0, "stream": kind == "stream"}
 
 
-def client(number: int, port: int, text: str, names: tuple[str, str], ends: float, rows: list, wrong: list) -> None:
+def client(number: int, told: tuple[int, str, tuple[str, str], float, float], rows: list, wrong: list) -> None:
     """Ask until the time is over."""
+    port, text, names, pause, ends = told
     draw = random.Random(number)
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    while time.monotonic() < ends:
+    while True:
+        time.sleep(min(draw.expovariate(1 / pause), 6 * pause) if pause else 0)
+        if time.monotonic() > ends:
+            return
         kind = draw.choice(KINDS)
         path, body = question(kind, text, names, draw)
         began = time.monotonic()
@@ -57,15 +66,20 @@ def client(number: int, port: int, text: str, names: tuple[str, str], ends: floa
             said = answer.read()
             if answer.status != 200 or b'"error"' in said[:20]:
                 wrong.append((kind, answer.status, said[:200].decode()))
-        except OSError as error:
-            wrong.append((kind, 0, str(error)))
+        except (OSError, http.client.HTTPException) as error:
+            wrong.append((kind, 0, repr(error)))
+            line.close()
         rows.append((kind, time.monotonic() - began))
 
 
-def memory(process: int) -> float:
-    """MiB of RSS."""
-    told = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", told)[1]) / 1024
+def growth(seen: list[tuple[float, float]], requests_per_second: float) -> dict:
+    """MiB of RSS by the seconds when it was read: each minute's mean, and the slope of a line through the second half."""
+    at_S, mib_S = np.array(seen).T
+    half = at_S > at_S[-1] / 2
+    slope = float(np.polyfit(at_S[half], mib_S[half], 1)[0])
+    minutes = [float(mib_S[at_S // 60 == minute].mean()) for minute in np.unique(at_S // 60)]
+    told = {"at_half": float(mib_S[half][0]), "at_end": float(mib_S[-1]), "per_minute": 60 * slope}
+    return told | {"bytes_per_request": slope * 2**20 / requests_per_second, "each_minute": minutes}
 
 
 def main() -> None:
@@ -75,31 +89,32 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--pause", type=float, default=0, help="seconds that a client waits in the mean")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     given = parser.parse_args()
     argv = [sys.executable, "-m", "memlm", "serve", *given.models, "--port", "0", "--device", "cpu"]
     server = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     said = server.stderr.readline()
     port = int(re.search(r":(\d+) \(", said)[1])
+    process = psutil.Process(server.pid)
     names, text = tuple(Path(one).name for one in given.models), given.text.read_text("utf-8")
-    rows, wrong, seen, began = [], [], [], time.monotonic()
-    before = memory(server.pid)
-    told = (port, text, names, began + given.seconds, rows, wrong)
-    threads = [threading.Thread(target=client, args=(n, *told)) for n in range(given.clients)]
+    rows, wrong, seen, loads, began = [], [], [], [], time.monotonic()
+    before, spent = process.memory_info().rss / 2**20, sum(process.cpu_times()[:2])
+    told = (port, text, names, given.pause, began + given.seconds)
+    threads = [threading.Thread(target=client, args=(n, told, rows, wrong)) for n in range(given.clients)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         time.sleep(1)
-        seen.append((time.monotonic() - began, memory(server.pid)))
-    took = time.monotonic() - began
+        seen.append((time.monotonic() - began, process.memory_info().rss / 2**20))
+        loads.append(os.getloadavg()[0])
+    took, spent = time.monotonic() - began, sum(process.cpu_times()[:2]) - spent
     line = http.client.HTTPConnection("127.0.0.1", port)
     line.request("GET", "/metrics")
     metrics = line.getresponse().read().decode()
     batches, batched = (float(re.search(rf"^memlm_batch_{one} (\S+)$", metrics, re.M)[1]) for one in ("count", "sum"))
     server.terminate()
     ended = server.wait(30)
-    late = np.array(seen[len(seen) // 2 :])
-    slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0]) * 60
     results = []
     for kind in ["all", *dict.fromkeys(KINDS)]:
         seconds = np.array([s for of, s in rows if kind in ("all", of)])
@@ -108,10 +123,13 @@ def main() -> None:
         results.append({"kind": kind, "requests": len(seconds), "errors": bad, "p50": p50, "p99": p99})
     report = {
         "clients": given.clients,
+        "pause": given.pause,
         "seconds": took,
         "requests_per_second": len(rows) / took,
         "requests_per_batch": batched / batches,
-        "memory_mib": {"before": before, "at_half": late[0, 1], "at_end": late[-1, 1], "per_minute": slope},
+        "cores_used": spent / took,
+        "load_average": float(np.mean(loads)),
+        "memory_mib": {"before": before, **growth(seen, len(rows) / took)},
         "exit_code": ended,
         "results": results,
         "wrong": wrong[:20],
@@ -122,7 +140,7 @@ def main() -> None:
     (given.out / "serve.json").write_text(json.dumps(report, indent=2) + "\n")
     (given.out / "serve.md").write_text(markdown(report))
     print(markdown(report))
-    sys.exit(bool(wrong))
+    sys.exit(bool(wrong) or report["memory_mib"]["bytes_per_request"] >= LEAK)
 
 
 def markdown(report: dict) -> str:
@@ -136,10 +154,12 @@ def markdown(report: dict) -> str:
         " ".join(doc[2].split()),
         "",
         f"- {report['machine']}; commit {report['commit'][:12]}",
-        f"- {report['clients']} clients, {report['seconds']:.0f} s: {rate:.0f} requests a second, "
-        f"{report['requests_per_batch']:.1f} of a kind computed together",
+        f"- {report['clients']} clients that wait {report['pause']:g} s in the mean, {report['seconds']:,.0f} s: "
+        f"{rate:.1f} requests a second, {report['requests_per_batch']:.1f} of a kind computed together; the server "
+        f"used {report['cores_used']:.2f} cores, the machine's load was {report['load_average']:.1f} in the mean",
         f"- memory of the server: {mib['before']:.0f} MiB before the first request, {mib['at_half']:.0f} at half "
-        f"time, {mib['at_end']:.0f} at the end; growth in the second half {mib['per_minute']:+.2f} MiB a minute",
+        f"time, {mib['at_end']:.0f} at the end; growth in the second half {mib['per_minute']:+.3f} MiB a minute, "
+        f"{mib['bytes_per_request']:+.0f} bytes a request: {'it leaks' if mib['bytes_per_request'] >= LEAK else 'no leak'}",
         f"- ended by SIGTERM with exit code {report['exit_code']}",
         "",
         "| question | requests | errors | p50, ms | p99, ms |",

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 
 from memlm.bank.bank import Bank
+from memlm.bank.confidence import Confidence, confidence
 from memlm.bank.encode import encode_documents, encode_texts, origin_of
 from memlm.bank.filing import filed
+from memlm.bank.kept import Keeping
 from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
-from memlm.bank.recall import decode_texts
+from memlm.bank.recall import Checked, decode_texts
 from memlm.bank.search import Hit, Metric, by_keys, nearest
 from memlm.errors import UsageError
 from memlm.loading import is_ours
@@ -99,12 +101,14 @@ class Model(ABC):
             WorkError: a batch needs more memory than is free.
         """
 
-    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+    def decode(self, memories: Memories | Bank, *, batch: int = 256, check: bool = False) -> list[str]:
         """The texts that memories hold, of which nothing else is told to the decoder.
 
         Args:
             memories: made by this model's encoder, whatever else the model that made them is.
             batch: memories decoded at once.
+            check: encode again what was recalled, and try other tokens where that is not the memory: slower, and right
+                more often.
 
         Returns:
             One text for each that was encoded.
@@ -208,20 +212,49 @@ class OwnModel(Model):
             self._origin = written, origin_of(self.model, self.tokenizer)
         return self._origin[1]
 
-    def encode(self, texts: Texts, *, batch: int = 256) -> Memories:
-        """As `Model.encode`."""
-        with computing(self.model.device):
-            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch, self.origin)
+    def encode(self, texts: Texts, *, batch: int = 256, **keeping: Any) -> Memories:
+        """As `Model.encode`; `keeping` is what `memlm.bank.kept.Keeping` takes.
 
-    def encode_documents(self, documents: Iterable[Document | tuple[str, str]], out: Path | str, **how: Any) -> Bank:
-        """Encode documents, pairs of a name and a text, into a bank on disk; `how` as of `encode_documents`."""
+        `dtype` (fp32, bf16, fp16, int8, int4) rounds the numbers, `numbers` keeps the first so many of memories that
+        were trained for it, `accuracy=0.99` as few as tell 99 % of a chunk's tokens, and `lossless=True` keeps what the
+        decoder gets wrong, so that `decode` gives the texts back exactly. `.bytes` of the memories is what they cost.
+        """
         with computing(self.model.device):
-            return encode_documents(self.model, self.tokenizer, documents, out, model_path=self.name, **how)
+            how = Keeping(**keeping)
+            return encode_texts(self.model, self.tokenizer, checked_texts(texts), batch, self.origin, how)
 
-    def decode(self, memories: Memories | Bank, *, batch: int = 256) -> list[str]:
+    def encode_documents(
+        self,
+        documents: Iterable[Document | tuple[str, str]],
+        out: Path | str,
+        *,
+        append: bool = False,
+        batch: int = 256,
+        **keeping: Any,
+    ) -> Bank:
+        """Encode documents, pairs of a name and a text, into a bank, or one that is there; `keeping` as of `encode`."""
+        with computing(self.model.device):
+            how = {"append": append, "batch": batch, "keeping": Keeping(**keeping), "model_path": self.name}
+            return encode_documents(self.model, self.tokenizer, documents, out, **how)
+
+    def decode(self, memories: Memories | Bank, *, batch: int = 256, check: bool = False) -> list[str]:
         """As `Model.decode`."""
         with computing(self.model.device):
-            return decode_texts(self.checked(memories), self.model, self.tokenizer, batch)
+            how = Checked() if check else None
+            return decode_texts(self.checked(memories), self.model, self.tokenizer, batch, how)
+
+    def confidence(self, memories: Memories | Bank, *, check: bool = False) -> Confidence:
+        """How likely what `decode` gives back is right: of each memory, and of each of its tokens.
+
+        Args:
+            memories: as of `decode`.
+            check: of what `decode` gives back with it.
+
+        Raises:
+            UsageError: as `decode`, or a model that was saved before it could tell.
+        """
+        with computing(self.model.device):
+            return confidence(self.model, self.checked(memories), search=check)
 
     def search(
         self,

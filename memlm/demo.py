@@ -26,7 +26,7 @@ MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final
 PROBE = ProbeConfig(families=("slots",), train_chunks=(4096,), seeds=1, steps=150, batch=64)
 FULL_PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(3000, 12_000), seeds=2, steps=300, batch=64)
 LOOKED_AT = 64  # held-out chunks at a look at a run
-CONTEXTS = 1024, 16384  # whose cost is measured ...
+CONTEXTS = 1024, 4096, 16384  # whose cost is measured: what the next one takes is told by two before it ...
 COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
 SEEDS = 3  # of the tables of `--full`

@@ -44,6 +44,12 @@ def slots() -> TrainConfig:
     )
 
 
+def slots_nested() -> TrainConfig:
+    """16 tokens in 256 numbers of which the first 64, or 128, are a memory too: the size is chosen when it is kept."""
+    base = slots()
+    return replace(base, model=replace(base.model, chunk_tokens=16, bridge="slots-nested"), steps=600, batch=192)
+
+
 def mixer() -> TrainConfig:
     """The paper's autoencoder at laptop size: flat masked mixer, kernel 4, last-token readout, repeat."""
     stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4)
@@ -281,6 +287,7 @@ RETAINING = "causal+0.5*blank/2+0.25*copy/4+recall"  # what makes a model form m
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "slots": slots,
+    "slots-nested": slots_nested,
     "mixer": mixer,
     "mixer-heads": mixer_heads,
     "transformer": transformer,

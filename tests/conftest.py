@@ -20,3 +20,8 @@ def data(tmp_path_factory) -> Path:
     parts = {"tune": ("document-1",), "test": ("document-2",)}
     prepare(Prepare(source=str(source), out=place / "data", vocab_size=300, **parts))
     return place / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What forks hundreds of times comes first: a fork costs by its process's memory, which grows with the session."""
+    items.sort(key=lambda item: item.path.name != "test_store.py")

@@ -40,9 +40,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def test_a_tutorial_runs(page, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(data.parent / "source", tmp_path / "source")
-    lines = [" ".join(f"word{n * k % 91}" for k in range(40)) for n in range(120)]
-    (tmp_path / "texts.txt").write_text("\n".join(lines))
-    (tmp_path / "book.txt").write_text("\n".join(lines[:3]))
+    (tmp_path / "book.txt").write_text(" ".join(f"word{n * n % 91}" for n in range(120)))
     probe = ProbeConfig(families=("linear",), seeds=1, train_chunks=(40,))
     asked = MeasureConfig(chunks=16, probe=probe, access_examples=4, free_running=0, attribution=0)
     monkeypatch.setattr(public, "MeasureConfig", lambda: asked)
@@ -53,8 +51,9 @@ def test_a_tutorial_runs(page, data, tmp_path, monkeypatch, capsys):
             exec(compile(code, str(page), "exec"), place.__dict__)
             continue
         assert language == "bash", f"{page.name}: what is {language}?"
+        code = code.replace("gutenberg:carroll-alice", "book.txt").replace("gutenberg", "source")
         for line in code.strip().splitlines():
-            program, *argv = shlex.split(line.replace("gutenberg", "source"))
+            program, *argv = shlex.split(line)
             assert program == "memlm"
             brief = next((flags for call, flags in BRIEF.items() if " ".join(argv).startswith(call)), {})
             more = [word for name, value in brief.items() for word in (f"--{name}", str(value))]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from banks import autoencoder, memory_model, tokenizer
 
+from memlm.bank.confidence import calibrate
 from memlm.loading import save_model
 from memlm.measure import public
 
@@ -30,6 +31,7 @@ def place(data, tmp_path_factory) -> Path:
     """A folder as `memlm demo` leaves it, its models made by hand, with vectors of a user's."""
     place = tmp_path_factory.mktemp("readme")
     model = autoencoder()
+    model.config.confidence = calibrate(model, np.random.default_rng(0).integers(2, 300, (20, model.chunk_tokens)))
     save_model(model, tokenizer(), place / "runs/demo/slots/model")
     save_model(memory_model(model, "soft"), tokenizer(), place / "runs/demo/memory-curriculum/model")
     shutil.copytree(data, place / "runs/demo/data")

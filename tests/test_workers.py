@@ -50,7 +50,7 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence():
 
 
 def test_runs_come_after_what_they_start_from_and_figures_after_their_runs():
-    tasks, alone = tasks_of(Claims(only="C3,C5,E9", seeds=2))
+    tasks, alone = tasks_of(Claims(seeds=2), {"C3", "C5", "E9"})
     assert list(alone) == ["figures of cost, seed 0", "figures of cost, seed 1"]
     names = list(tasks)
     for name, task in tasks.items():
@@ -59,3 +59,9 @@ def test_runs_come_after_what_they_start_from_and_figures_after_their_runs():
     assert tasks["train slots-16, seed 1"].needs == ()
     assert "train memory-direct, seed 1" in tasks["figures of memory, seed 1"].needs
     assert "figures of E9, seed 1" not in tasks  # shown of one seed
+
+
+def test_no_more_is_trained_than_a_claim_needs_from_whichever_seed():
+    tasks, alone = tasks_of(Claims(first_seed=3, seeds=1), {"C4"})
+    assert alone == {}
+    assert list(tasks) == ["train mixer-16, seed 3", "train memory-vector, seed 3", "figures of paper, seed 3"]

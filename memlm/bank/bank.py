@@ -9,7 +9,7 @@ of two documents. Nothing is read before it is asked for, so that a bank of a mi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from memlm.bank.chunks import Fill
-from memlm.bank.memories import Memories, Origin
-from memlm.bank.table import Stored, Table, Version, as_memories, damaged, row_bytes, schema
+from memlm.bank.kept import INDEXED, Keeping, Stored, row_bytes
+from memlm.bank.memories import Kept, Memories, Origin
+from memlm.bank.table import Form, Table, Version, damaged, numbers_of, schema, unpacked
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_json
 from memlm.locks import mend
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 META, TABLE, INDEX = "meta.json", "memories.lance", "index"
-FORMAT = 2  # of BANK; format 1 is read by bank/convert.py
+FORMAT = 3  # of BANK; 1 is read by bank/convert.py
+SINCE_3: dict[str, Any] = {"numbers": None, "accuracy": None, "lossless": False}
 _BLOCK = 2**14  # rows that are read at a time
 
 
@@ -62,10 +64,33 @@ class Meta:
     memory_dim: int  # M
     dtype: Stored
     fill: Fill  # what the encoder read after a document's end (bank/chunks.py)
+    numbers: int | None = None  # of each memory the first so many are kept; None: all, or as `accuracy` says
+    accuracy: float | None = None  # of each as few numbers as tell this share of its tokens
+    lossless: bool = False  # whether what the decoder gets wrong is kept
+
+    @property
+    def keeping(self) -> Keeping:
+        """How its memories are kept."""
+        return Keeping(**{f.name: getattr(self, f.name) for f in fields(Keeping)})
+
+    @property
+    def form(self) -> Form:
+        """What its rows hold."""
+        numbers = None if self.accuracy else self.numbers or self.memory_dim
+        return Form(self.dtype, self.memory_dim, numbers, self.lossless)
+
+    @property
+    def indexed(self) -> bool:
+        """Whether its memories can be filed by their angles."""
+        return self.dtype in INDEXED and self.accuracy is None
+
+    def told(self) -> dict[str, Any]:
+        """What meta.json tells; a bank of format 2 stays one."""
+        return {name: value for name, value in to_dict(self).items() if self.format > 2 or name not in SINCE_3}
 
     def fields(self) -> "pa.Schema":
         """The columns of its table."""
-        return schema(self.dtype, self.memory_dim, sha256_json(to_dict(self)))
+        return schema(self.form, sha256_json(self.told()))
 
 
 class Documents(Sequence[Entry]):
@@ -165,10 +190,24 @@ class Bank:
         """Tokens that the memories hold together."""
         return int(self.documents.tokens.sum())
 
+    @cached_property
+    def _numbers(self) -> list[tuple[int, int]]:
+        """Of how many numbers memories are, and how many of them."""
+        if self.meta.form.numbers is not None:
+            return [(self.meta.form.numbers, len(self))]
+        numbers_K = self.table.column("numbers")[self.table.column("tokens") > 0]
+        return list(zip(*(found.tolist() for found in np.unique(numbers_K, return_counts=True)), strict=True))
+
+    @property
+    def stored_numbers(self) -> int:
+        """The numbers of all memories together."""
+        return sum(numbers * count for numbers, count in self._numbers)
+
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the memories take, without what is said of them."""
-        return len(self) * row_bytes(self.meta.dtype, self.meta.memory_dim)
+        """Bytes that the memories take, with their corrections and without what is said of them."""
+        of_numbers = sum(row_bytes(self.meta.dtype, numbers) * count for numbers, count in self._numbers)
+        return of_numbers + (sum(map(len, self.table.column("corrections"))) if self.meta.lossless else 0)
 
     def find(self, name: str) -> int:
         """The number of the document of that name.
@@ -193,21 +232,29 @@ class Bank:
         Raises:
             UsageError: there is no document of that name, or what is read is damaged.
         """
+        return torch.from_numpy(self._read(which)[0])
+
+    def _read(self, which: str | int | slice | None) -> tuple[np.ndarray, Kept]:
+        """Memories [K, M], and how they are kept."""
         if which is None:
             which = slice(None)
         start, stop, step = (which if isinstance(which, slice) else self.span(which)).indices(len(self))
         if step != 1:
             raise UsageError("memories are read in their order: take a slice without a step.")
-        memory_KM, done = np.empty((max(0, stop - start), self.meta.memory_dim), np.float32), 0
-        if start >= stop:
-            return torch.from_numpy(memory_KM)
-        first, last = self.row(start), self.row(stop - 1) + 1
+        form, count = self.meta.form, max(0, stop - start)
+        memory_KM, numbers_K = np.empty((count, form.memory_dim), np.float32), np.empty(count, np.int32)
+        steps, wrong, done = [], [], 0
+        first, last = (self.row(start), self.row(stop - 1) + 1) if count else (0, 0)
         for row in range(first, last, _BLOCK):
             rows = self.table.rows(row, min(row + _BLOCK, last))
-            found = as_memories(rows)[rows["tokens"].to_numpy() > 0]
-            memory_KM[done : done + len(found)] = found
-            done += len(found)
-        return torch.from_numpy(memory_KM)
+            rows = rows.take(np.flatnonzero(rows["tokens"].to_numpy() > 0))
+            new = slice(done, done + len(rows))
+            memory_KM[new], step_nG = unpacked(rows, form)
+            numbers_K[new], done = numbers_of(rows, form), new.stop
+            steps += [] if step_nG is None else [step_nG]
+            wrong += rows["corrections"].to_pylist() if form.lossless else []
+        step_KG = np.concatenate(steps) if steps else None
+        return memory_KM, Kept(form.dtype, self.meta.fill, numbers_K, step_KG, tuple(wrong) if form.lossless else None)
 
     def place(self, number: int) -> tuple[str, int]:
         """The document of a memory, by name, and the memory's number in it."""
@@ -241,13 +288,23 @@ class Bank:
         """The memories of one document, named or numbered."""
         number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
         rows = chunk_rows(0, int(self.documents.tokens[number]), self.meta.chunk_tokens)
-        return Memories(self.memories(number).numpy(), rows, (None,), self.origin)
+        vectors, kept = self._read(number)
+        return Memories(vectors, rows, (None,), self.origin, kept)
+
+    def part(self, document: str | int, start: int, stop: int) -> Memories:
+        """Some memories of a document, by their numbers in it."""
+        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
+        rows = chunk_rows(0, int(self.documents.tokens[number]), self.meta.chunk_tokens)[start:stop]
+        first = self.span(number).start
+        vectors, kept = self._read(slice(first + start, first + start + len(rows)))
+        return Memories(vectors, rows, (None,), self.origin, kept)
 
     def read(self) -> Memories:
         """The memories of all documents, in this process' memory."""
         tokens = enumerate(self.documents.tokens.tolist())
         rows = [np.empty((0, 3), np.int32), *(chunk_rows(n, t, self.meta.chunk_tokens) for n, t in tokens)]
-        return Memories(self.memories().numpy(), np.concatenate(rows), (None,) * len(self.documents), self.origin)
+        vectors, kept = self._read(None)
+        return Memories(vectors, np.concatenate(rows), (None,) * len(self.documents), self.origin, kept)
 
     def made_by(self) -> Path | None:
         """Where the model that made the bank is, as the bank recorded it; None where it is not told."""
@@ -281,7 +338,10 @@ def _read_meta(path: Path) -> Meta:
             f"{path.parent} is a bank as memlm 0.2 and earlier wrote it: memlm bank convert {path.parent} --out NEW "
             "makes one of it that is read, with the same memories."
         )
-    check_format(told, FORMAT, f"the bank {path.parent}")
+    if told["format"] == 2 and not told.keys() & SINCE_3.keys():
+        told |= SINCE_3
+    else:
+        check_format(told, FORMAT, f"the bank {path.parent}")
     try:
         meta = from_dict(Meta, told, "meta.json")
         if min(meta.memory_dim, meta.chunk_tokens) > 0:

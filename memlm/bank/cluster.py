@@ -20,10 +20,9 @@ from typing import Any
 
 from memlm import ui
 from memlm.bank.bank import Bank, Meta
-from memlm.bank.chunks import Fill
 from memlm.bank.encode import asked_bank, encode_into
+from memlm.bank.kept import ANY, Keeping
 from memlm.bank.opening import open_model
-from memlm.bank.table import Stored
 from memlm.bank.writing import BankWriter, adding, making
 from memlm.data.readers import read_file
 from memlm.data.sources import Source
@@ -38,8 +37,7 @@ def encode_on_cluster(
     sources: Sequence[Source],
     out: Path | str,
     *,
-    dtype: Stored | None = None,
-    fill: Fill | None = None,
+    keeping: Keeping = ANY,
     append: bool = False,
     batch: int = 256,
     device: Device = "auto",
@@ -51,7 +49,7 @@ def encode_on_cluster(
     Args:
         model: a run or a saved folder that every worker can open.
         sources: files or folders; a worker takes a file at a time.
-        out: as of `encode_documents`, like `dtype`, `fill`, `append` and `batch`.
+        out: as of `encode_documents`, like `keeping`, `append` and `batch`.
         device: of every worker.
         column: of the files, which holds the text.
         workers: how many; as many as the cluster has cores (with `cuda`, GPUs), if not given.
@@ -69,7 +67,7 @@ def encode_on_cluster(
     files = [file for source in sources for file in _files(source, column)]
     files = [{"number": number, **file} for number, file in enumerate(files)]
     opened = open_model(model, device)
-    meta, old = asked_bank(*opened, out, dtype, fill, append, model)
+    meta, old = asked_bank(*opened, out, keeping, append, model)
     gpus = int(opened[0].device.type == "cuda")
     del opened
     with _ray() as ray, making(out, meta) if old is None else adding(old) as writer:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from memlm.arrays import read_npy
-from memlm.bank.bank import FORMAT, META, Bank, Meta, chunk_rows
+from memlm.bank.bank import FORMAT, META, SINCE_3, Bank, Meta, chunk_rows
 from memlm.bank.digest import sha256_rows
 from memlm.bank.encode import seen_from
-from memlm.bank.table import LABELS, Label, Stored, as_unicode, damaged
+from memlm.bank.kept import Stored
+from memlm.bank.table import LABELS, Label, as_unicode, damaged
 from memlm.bank.writing import making
 from memlm.errors import UsageError, refusing
 from memlm.files import read_json
@@ -78,7 +79,7 @@ def _read(path: Path) -> tuple[Meta, list[dict[str, Any]]]:
         raise UsageError(f"{path.parent} is no bank of memlm 0.2 or earlier: only such a one is converted.")
     documents = told.pop("documents")
     try:
-        meta = from_dict(Meta, {**told, "format": FORMAT, "dtype": _DTYPES[told.get("dtype")]}, "meta.json")
+        meta = from_dict(Meta, {**told, **SINCE_3, "format": FORMAT, "dtype": _DTYPES[told.get("dtype")]}, "meta.json")
         sound = min(meta.memory_dim, meta.chunk_tokens) > 0 and all(
             isinstance(one["name"], str)
             and all(isinstance(one[name], str) and one[name].isascii() for name in ("sha256", "memories_sha256"))

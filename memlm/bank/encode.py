@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ from memlm import __version__, ui
 from memlm.bank.bank import FORMAT, INDEX, META, TABLE, Bank, Meta, chunk_rows
 from memlm.bank.chunks import DocumentText, Fill, batches, read_chunks
 from memlm.bank.digest import tokenizer_sha256
-from memlm.bank.memories import Memories, Origin
-from memlm.bank.table import Label, Stored, as_unicode
+from memlm.bank.keep import check_kept, keep
+from memlm.bank.kept import ANY, FIRST, Keeping, rounded
+from memlm.bank.memories import Kept, Memories, Origin
+from memlm.bank.table import Label, as_unicode
 from memlm.bank.writing import BankWriter, adding, making
 from memlm.errors import UsageError
 from memlm.leftovers import entries
@@ -35,8 +38,7 @@ def encode_documents(
     documents: Iterable[Document | tuple[str, str]],
     out: Path | str,
     *,
-    dtype: Stored | None = None,
-    fill: Fill | None = None,
+    keeping: Keeping = ANY,
     append: bool = False,
     model_path: Path | str | None = None,
     batch: int = 256,
@@ -50,10 +52,7 @@ def encode_documents(
         tokenizer: the model's own.
         documents: documents, or pairs of a name and a text; each name once.
         out: the bank's folder.
-        dtype: of the memories on disk: `fp32`, `fp16`, or `int8` with a scale for each memory; fp32, or the bank's
-            own, if not given.
-        fill: what a document's last chunk holds after the document: its own tokens again, or padding; `repeat`, or the
-            bank's own way, if not given.
+        keeping: the type and number of the memories' numbers, what makes them exact, how a last chunk is filled.
         append: add to the bank at `out`, which has to be there.
         model_path: where the model is, for `Bank.made_by`; kept as seen from a new bank, or as a name alone.
         batch: chunks encoded at once.
@@ -67,7 +66,7 @@ def encode_documents(
         WorkError: `out` cannot be written, the disk is full, or the bank was changed meanwhile.
     """
     out = Path(out)
-    meta, old = asked_bank(model, tokenizer, out, dtype, fill, append, model_path)
+    meta, old = asked_bank(model, tokenizer, out, keeping, append, model_path)
     with making(out, meta) if old is None else adding(old) as writer:
         encode_into(writer, model, tokenizer, documents, batch)
     return Bank.open(out)
@@ -83,15 +82,17 @@ def encode_into(
     """Encode documents, chunks of all of them together in batches, and write them as rows."""
     meta, labels = writer.meta, deque[Label]()
     for ids_BT in batches(_labelled(tokenizer, documents, meta, labels), batch):
-        writer.add(_encode(model, ids_BT), [labels.popleft() for _ in ids_BT])
+        own = [labels.popleft() for _ in ids_BT]
+        held_B = np.array([label.tokens for label in own])
+        memory_BM, numbers_B, wrong = keep(model, meta.keeping, _encode(model, ids_BT), ids_BT, held_B)
+        writer.add(memory_BM, own, numbers_B, wrong)
 
 
 def asked_bank(
     model: TextMemory,
     tokenizer: "Tokenizer",
     out: Path,
-    dtype: Stored | None,
-    fill: Fill | None,
+    keeping: Keeping,
     append: bool,
     model_path: Path | str | None,
 ) -> tuple[Meta, Bank | None]:
@@ -100,57 +101,62 @@ def asked_bank(
     if append:
         old = Bank.open(out)
         old.check_encoder(model, tokenizer)
-        if dtype not in (None, old.meta.dtype) or fill not in (None, old.meta.fill):
-            raise UsageError(
-                f"{out} was made with dtype {old.meta.dtype} and fill {old.meta.fill}: leave --dtype and --fill out."
-            )
+        if other := [name for name, value in keeping.given.items() if value != getattr(old.meta, name)]:
+            raise UsageError(f"{out} was made with {other[0]} {getattr(old.meta, other[0])}: leave --{other[0]} out.")
+        check_kept(model, old.meta.keeping)
         if others := sorted(entries(out) - {META, TABLE, INDEX}):
             raise UsageError(f"{out} holds {others[0]}, which is not the bank's: move it elsewhere first.")
         return old.meta, old
     if out.is_file() or entries(out):
         raise UsageError(f"{out} exists already: name another place, or add to a bank with --append.")
-    meta = Meta(
-        format=FORMAT,
-        memlm=__version__,
-        commit=commit(),
-        model=None if model_path is None else seen_from(out, model_path),
-        encoder=origin.encoder,
-        tokenizer=origin.tokenizer,
-        chunk_tokens=origin.chunk_tokens,
-        memory_dim=origin.memory_dim,
-        dtype=dtype or "fp32",
-        fill=fill or "repeat",
-    )
-    return meta, None
+    keeping = replace(FIRST, **keeping.given)
+    check_kept(model, keeping)
+    where = None if model_path is None else seen_from(out, model_path)
+    made = {"format": FORMAT, "memlm": __version__, "commit": commit(), "model": where}
+    return Meta(**made, **vars(origin), **vars(keeping)), None
 
 
 def encode_texts(
-    model: TextMemory, tokenizer: "Tokenizer", texts: Sequence[str], batch: int = 256, origin: Origin | None = None
+    model: TextMemory,
+    tokenizer: "Tokenizer",
+    texts: Sequence[str],
+    batch: int = 256,
+    origin: Origin | None = None,
+    keeping: Keeping = ANY,
 ) -> Memories:
     """Encode texts of any length, chunks of all of them together in batches; as `encode_documents` encodes, unwritten.
 
     `origin` is the model's, where it is known already.
 
     Raises:
-        UsageError: the model forms no memories of single chunks, or a text is no Unicode.
+        UsageError: the model forms no memories of single chunks, or none as they shall be kept; a text is no Unicode.
     """
     origin = origin or origin_of(model, tokenizer)
+    keeping = replace(FIRST, **keeping.given)
+    check_kept(model, keeping)
     documents = (Document(str(number), list(cut_pieces([text]))) for number, text in enumerate(texts))
     counted: list[int] = []
 
     def chunks() -> Iterator[np.ndarray]:
-        for ids_nT, text, last in _read(tokenizer, documents, origin.chunk_tokens, "repeat"):
+        for ids_nT, text, last in _read(tokenizer, documents, origin.chunk_tokens, keeping.fill or "repeat"):
             counted.extend([text.tokens] if last else [])
             yield ids_nT
 
-    vectors = [_encode(model, ids_BT) for ids_BT in batches(chunks(), batch)]
+    empty_0M, empty_0T = np.empty((0, origin.memory_dim), np.float32), np.empty((0, origin.chunk_tokens), np.int64)
+    made = [(_encode(model, ids_BT), ids_BT) for ids_BT in batches(chunks(), batch)]
+    vectors_KM, ids_KT = (np.concatenate(parts) for parts in zip((empty_0M, empty_0T), *made, strict=True))
     rows = [chunk_rows(number, tokens, origin.chunk_tokens) for number, tokens in enumerate(counted)]
-    return Memories(
-        np.concatenate([np.empty((0, origin.memory_dim), np.float32), *vectors]),
-        np.concatenate([np.empty((0, 3), np.int32), *rows]),
-        tuple(texts),
-        origin,
+    chunks_K3 = np.concatenate([np.empty((0, 3), np.int32), *rows])
+    vectors_KM, numbers_K, wrong = keep(model, keeping, vectors_KM, ids_KT, chunks_K3[:, 2])
+    vectors_KM, step_KG = rounded(vectors_KM, keeping.dtype or "fp32")
+    kept = Kept(
+        keeping.dtype or "fp32",
+        keeping.fill or "repeat",
+        numbers_K,
+        step_KG,
+        tuple(wrong) if keeping.lossless else None,
     )
+    return Memories(vectors_KM, chunks_K3, tuple(texts), origin, kept)
 
 
 def origin_of(model: TextMemory, tokenizer: "Tokenizer") -> Origin:

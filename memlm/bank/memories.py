@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memlm.bank.chunks import Fill
 from memlm.bank.digest import tokenizer_sha256
+from memlm.bank.kept import Stored, row_bytes
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 
@@ -59,6 +61,36 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
+class Kept:
+    """What memories are, or would be, on disk.
+
+    Attributes:
+        dtype: the type of their numbers, to which the vectors are rounded already.
+        fill: what the encoder read after a text's end.
+        numbers: int32 [K], how many numbers of each; its vector is 0 beyond them.
+        steps: how far apart the values of a number are, for groups of numbers [K, G]; of int8 and int4 alone.
+        corrections: what each one's decoder gets wrong (bank/kept.py); None: it is not known.
+    """
+
+    dtype: Stored
+    fill: Fill
+    numbers: np.ndarray
+    steps: np.ndarray | None = None
+    corrections: tuple[bytes, ...] | None = None
+
+    def part(self, some: slice | np.ndarray) -> "Kept":
+        """Those of some memories; of numbered ones without their corrections."""
+        wrong = self.corrections[some] if self.corrections is not None and isinstance(some, slice) else None
+        steps = None if self.steps is None else self.steps[some]
+        return replace(self, numbers=self.numbers[some], steps=steps, corrections=wrong)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of them, with their corrections."""
+        return sum(row_bytes(self.dtype, n) for n in self.numbers.tolist()) + sum(map(len, self.corrections or ()))
+
+
+@dataclass(frozen=True, eq=False)
 class Memories:
     """Memories of some texts, in the order of the texts and of their chunks.
 
@@ -67,12 +99,14 @@ class Memories:
         chunks: int32 [K, 3]: of which text each memory is, its number in that text, how many tokens it holds.
         texts: the texts that were encoded; None for each whose text is not known, as of a bank's.
         origin: the encoder and tokenizer that made them.
+        kept: of what type and how many their numbers are, and what makes them exact; fp32 and all, if not told.
     """
 
     vectors: np.ndarray
     chunks: np.ndarray
     texts: tuple[str | None, ...]
     origin: Origin
+    kept: Kept | None = None
 
     def __len__(self) -> int:
         """K, the memories of all texts."""
@@ -87,6 +121,11 @@ class Memories:
         """Identity of the encoder that made them, SHA-256 over its shape and weights."""
         return self.origin.encoder
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that they take on disk, with their corrections and without what is said of them."""
+        return self.vectors.nbytes if self.kept is None else self.kept.bytes
+
     def span(self, number: int) -> slice:
         """Which memories are of a text."""
         first, end = np.searchsorted(self.chunks[:, 0], [number, number + 1])
@@ -97,4 +136,5 @@ class Memories:
         number = range(len(self.texts))[number]
         span = self.span(number)
         chunks = self.chunks[span] - np.array([number, 0, 0], np.int32)
-        return replace(self, vectors=self.vectors[span], chunks=chunks, texts=(self.texts[number],))
+        kept = self.kept and self.kept.part(span)
+        return replace(self, vectors=self.vectors[span], chunks=chunks, texts=(self.texts[number],), kept=kept)

@@ -1,24 +1,21 @@
-"""Memories -> the tokens that they hold, by a model's own decoder, and how many of them are right.
+"""Memories -> the text that they hold, by a model's own decoder, and how much of it is right."""
 
-No token is told to the decoder: what comes out was in the memories. A memory model has a decoder of one memory if it
-reads soft tokens; else it recalls as in its blank copy (paper, Objectives), half of a training example at a time, and
-well only where it was trained to.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from memlm.bank.bank import Bank, Entry
+from memlm.bank.check import as_kept, tell
 from memlm.bank.chunks import DocumentText, read_chunks
+from memlm.bank.confidence import of_told
+from memlm.bank.decoder import decoded, own_decoder
+from memlm.bank.kept import correct
 from memlm.bank.memories import Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
-from memlm.nn.vocabulary import PAD
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document
 
@@ -26,70 +23,76 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-class Decoder(NamedTuple):
-    """What turns a model's memories back into text.
+@dataclass
+class Checked:
+    """What a recall that checks itself (bank/check.py) found of each memory, one after the other.
 
-    Args:
-        decode: memories [B, M] -> logits [B, T, V].
-        together: how many consecutive memories of a text are decoded as one; 1: each by itself.
-        by: how, in words.
+    Attributes:
+        agrees: whether the recalled tokens encode to it, so that they are right.
+        right: the probability that all of them are; empty where the model tells none.
     """
 
-    decode: Callable[[Tensor], Tensor]
-    together: int
-    by: str
-
-
-def own_decoder(model: TextMemory) -> Decoder:
-    """A model's own way from memories to text.
-
-    Raises:
-        UsageError: the model has none.
-    """
-    if (decode := model.recall) is not None:
-        return Decoder(decode, 1, "decoder")
-    if model.reads_given_memories and _half(model):
-        return Decoder(lambda memory_BM: _blank_copy(model, memory_BM), _half(model), "blank copy")
-    raise UsageError(
-        "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "
-        "same encoder."
-    )
+    agrees: list[bool] = field(default_factory=list)
+    right: list[float] = field(default_factory=list)
 
 
 @torch.inference_mode()
-def recall(bank: Bank, model: TextMemory, document: str | int, batch: int = 256) -> Iterator[np.ndarray]:
+def decode_ids(
+    memories: Memories, model: TextMemory, batch: int = 256, check: Checked | None = None
+) -> Iterator[np.ndarray]:
+    """The tokens of consecutive memories as they are decoded, with their corrections: int64 [n, T] at a time.
+
+    With `check` they are encoded again, and others tried where that is not the memory.
+
+    Raises:
+        UsageError: the model has no decoder of memories; or, to check, none of single ones.
+    """
+    decode, together, _ = own_decoder(model)
+    batch = -(-batch // together) * together
+    wrong = None if memories.kept is None else memories.kept.corrections
+    for start in range(0, len(memories), batch):
+        vectors_BM, some = memories.vectors[start : start + batch], slice(start, start + batch)
+        if check is not None:
+            told = tell(model, vectors_BM, memories.chunks[some, 2], as_kept(memories).part(some), search=True)
+            check.agrees += told.agrees.tolist()
+            check.right += [] if model.config.confidence is None else of_told(model, told).memories.tolist()
+            yield told.ids
+            continue
+        ids_BT = decoded(decode, model, vectors_BM).argmax(-1).cpu().numpy()
+        yield ids_BT if wrong is None else correct(ids_BT, wrong[some])
+
+
+def recall(
+    bank: Bank, model: TextMemory, document: str | int, batch: int = 256, check: Checked | None = None
+) -> Iterator[np.ndarray]:
     """The token ids that a document's memories hold: int64 [n] at a time, some chunks' each, padding left out.
 
     Raises:
         UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
     """
-    decode, together, _ = own_decoder(model)
-    batch = -(-batch // together) * together
+    batch = -(-batch // own_decoder(model).together) * own_decoder(model).together
     entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
-    span, left = bank.span(document), entry.tokens
-    for start in range(span.start, span.stop, batch):
-        memory_BM = bank.memories(slice(start, min(start + batch, span.stop))).to(model.device)
-        ids_N = decode(memory_BM).argmax(-1).flatten()[:left].cpu().numpy()
-        left -= len(ids_N)
-        yield ids_N
+    left = entry.tokens
+    for start in range(0, entry.chunks, batch):
+        for ids_nT in decode_ids(bank.part(document, start, start + batch), model, batch, check):
+            ids_N = ids_nT.flatten()[:left]
+            left -= len(ids_N)
+            yield ids_N
 
 
-@torch.inference_mode()
-def decode_texts(memories: Memories, model: TextMemory, tokenizer: "Tokenizer", batch: int = 256) -> list[str]:
+def decode_texts(
+    memories: Memories, model: TextMemory, tokenizer: "Tokenizer", batch: int = 256, check: Checked | None = None
+) -> list[str]:
     """The texts that memories hold, those of many short texts decoded together.
 
     Raises:
-        UsageError: the model has no decoder of memories.
+        UsageError: as `decode_ids`.
     """
-    decode, together, _ = own_decoder(model)
-    batch = -(-batch // together) * together
-    spans = [memories.span(number) for number in range(len(memories.texts))]
-    parts = []
-    for span in spans if together > 1 else [slice(0, len(memories))]:
-        for start in range(span.start, span.stop, batch):
-            memory_BM = torch.from_numpy(memories.vectors[start : min(start + batch, span.stop)])
-            parts.append(decode(memory_BM.to(model.device)).argmax(-1).cpu())
-    ids_KT, text = torch.cat(parts).numpy() if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
+    texts = range(len(memories.texts))
+    together = [memories] if own_decoder(model).together == 1 else map(memories.of, texts)
+    parts = [ids for some in together for ids in decode_ids(some, model, batch, check)]
+    ids_KT, text = np.concatenate(parts) if parts else np.empty((0, 1), np.int64), TextStream(tokenizer)
+    spans = [memories.span(number) for number in texts]
     held = [int(memories.chunks[span, 2].sum()) for span in spans]
     return [text.feed(ids_KT[s].flatten()[:tokens].tolist(), last=True) for s, tokens in zip(spans, held, strict=True)]
 
@@ -101,6 +104,7 @@ def recall_text(
     document: str | int,
     original: Document | None = None,
     score: "Recalled | None" = None,
+    check: Checked | None = None,
 ) -> Iterator[str]:
     """The text that a document's memories hold, as it is recalled.
 
@@ -111,13 +115,14 @@ def recall_text(
         document: its name or number in the bank.
         original: the text that the memories are of, to count in `score` what is right.
         score: counts while the text is taken.
+        check: makes the recall check itself, and says of each memory what came of it.
 
     Raises:
         UsageError: as `recall`.
     """
     T, text = bank.meta.chunk_tokens, TextStream(tokenizer)
     ids = None if original is None else _OriginalIds(tokenizer, original, T)
-    for ids_N in recall(bank, model, document):
+    for ids_N in recall(bank, model, document, check=check):
         if ids is not None and score is not None:
             score.add(ids_N, ids.take(len(ids_N)), T)
         yield text.feed(ids_N.tolist())
@@ -189,22 +194,3 @@ class _OriginalIds:
             self._rest = np.concatenate([self._rest, next(self._blocks)])
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
-
-
-def _half(model: TextMemory) -> int:
-    """H, the chunks that a copy repeats: half of a training example."""
-    return model.config.read_shape().chunks // 2
-
-
-def _blank_copy(model: TextMemory, memory_BM: Tensor) -> Tensor:
-    """Memories of consecutive chunks [B, M] -> logits [B, T, V], H chunks to an example.
-
-    What is missing to a whole example is filled with memories of empty chunks.
-    """
-    H, T, B = _half(model), model.chunk_tokens, len(memory_BM)
-    empty_1M = model.encode(torch.full((1, T), PAD, device=memory_BM.device))
-    groups_GHM = torch.cat([memory_BM, empty_1M.expand(-B % H, -1)]).unflatten(0, (-1, H))
-    blanks_GN = torch.full((len(groups_GHM), H * T), PAD, device=memory_BM.device)
-    marks_GH = torch.ones(len(groups_GHM), H, dtype=torch.bool, device=memory_BM.device)
-    logits_GNV = model(input_ids=blanks_GN, marks=marks_GH, memories=groups_GHM).logits
-    return logits_GNV.unflatten(1, (H, T)).flatten(0, 1)[:B]

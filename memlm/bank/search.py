@@ -13,8 +13,8 @@ import torch
 
 from memlm.bank.bank import Bank
 from memlm.bank.filing import filed
-from memlm.bank.memories import Memories
-from memlm.bank.table import as_memories
+from memlm.bank.memories import Kept, Memories
+from memlm.bank.table import as_memories, numbers_of
 from memlm.bank.writing import SCANNED
 from memlm.errors import UsageError
 from memlm.ranges import Count, refuse_outside
@@ -30,13 +30,17 @@ _BLOCK = 2**13  # memories that are scored at a time
 
 
 class Hit(NamedTuple):
-    """A memory that was found: of which document, its number there, tokens held, how near, and itself, float32 [M]."""
+    """A memory that was found: of which document, its number there, tokens held, how near, and itself, float32 [M], of
+    how many numbers, with its corrections where the bank is lossless.
+    """
 
     document: str
     chunk: int
     tokens: int
     score: float
     memory: np.ndarray
+    numbers: int
+    corrections: bytes | None = None
 
 
 def nearest(
@@ -61,7 +65,7 @@ def nearest(
     if exact is None:
         exact = metric != "cosine" or len(bank.table) <= SCANNED or not bank.table.indexed
     rows = _scanned(bank, query_QM, k, metric) if exact else _indexed(bank, query_QM, k)
-    hits = _hits(rows, _scores(as_memories(rows), query_QM, metric).tolist())
+    hits = _hits(bank, rows, _scores(bank, rows, query_QM, metric).tolist())
     return sorted(hits, key=lambda hit: -hit.score)[:k]
 
 
@@ -83,27 +87,37 @@ def by_keys(bank: Bank, model: "TextMemory", ids_N: np.ndarray, k: int = 10) -> 
         raise UsageError("there is no text to search by: give a word at least.")
     reader: Any = cast("ReadsMemories", model).reader
     found = reader.find(filed(bank, cast("ReadsMemories", model)), torch.from_numpy(np.asarray(ids_N, np.int64)), k)
-    return _hits(bank.table.take([bank.row(number) for number, _ in found]), [score for _, score in found])
+    return _hits(bank, bank.table.take([bank.row(number) for number, _ in found]), [score for _, score in found])
 
 
 def as_texts(bank: Bank, hits: list[Hit]) -> Memories:
     """What was found, each memory as a text of its own."""
     vectors = np.stack([hit.memory for hit in hits]) if hits else np.empty((0, bank.meta.memory_dim), np.float32)
     chunks = np.array([[n, 0, hit.tokens] for n, hit in enumerate(hits)], np.int32).reshape(-1, 3)
-    return Memories(vectors, chunks, (None,) * len(hits), bank.origin)
+    corrections = tuple(hit.corrections or b"" for hit in hits) if bank.meta.lossless else None
+    numbers = np.array([hit.numbers for hit in hits], np.int32)
+    return Memories(
+        vectors,
+        chunks,
+        (None,) * len(hits),
+        bank.origin,
+        Kept(bank.meta.dtype, bank.meta.fill, numbers, None, corrections),
+    )
 
 
-def _hits(rows: "pa.Table", scores: list[float]) -> list[Hit]:
-    columns = [rows[name].to_pylist() for name in ("document", "chunk", "tokens")]
-    return [Hit(*told) for told in zip(*columns, scores, as_memories(rows), strict=True)]
+def _hits(bank: Bank, rows: "pa.Table", scores: list[float]) -> list[Hit]:
+    form, columns = bank.meta.form, [rows[name].to_pylist() for name in ("document", "chunk", "tokens")]
+    wrong = rows["corrections"].to_pylist() if form.lossless else [None] * len(rows)
+    held = as_memories(rows, form), numbers_of(rows, form).tolist()
+    return [Hit(*told) for told in zip(*columns, scores, *held, wrong, strict=True)]
 
 
 def _scanned(bank: Bank, query_QM: np.ndarray, k: int, metric: Metric) -> "pa.Table":
     """The k best rows of all, read once."""
     best_k, row_k, first = np.empty(0, np.float32), np.empty(0, np.int64), 0
-    columns = ["memory", *(["scale"] if bank.meta.dtype == "int8" else []), "tokens"]
+    columns = [name for name in bank.table.fields.names if name in ("memory", "numbers", "scale", "tokens")]
     for rows in bank.table.blocks(columns, _BLOCK):
-        score_n = np.where(rows["tokens"].to_numpy() > 0, _scores(as_memories(rows), query_QM, metric), -np.inf)
+        score_n = np.where(rows["tokens"].to_numpy() > 0, _scores(bank, rows, query_QM, metric), -np.inf)
         score, row = np.concatenate([best_k, score_n]), np.concatenate([row_k, np.arange(first, first + len(rows))])
         some = np.argpartition(-score, k - 1)[:k] if len(score) > k else np.arange(len(score))
         best_k, row_k, first = score[some], row[some], first + len(rows)
@@ -114,17 +128,18 @@ def _indexed(bank: Bank, query_QM: np.ndarray, k: int) -> "pa.Table":
     """About the k rows nearest to each query; a row that is near to two stands there once."""
     import pyarrow as pa
 
-    rows = pa.concat_tables([bank.table.nearest(query_M, k) for query_M in query_QM])
+    rows = pa.concat_tables([bank.table.nearest(query_M[: bank.meta.form.numbers], k) for query_M in query_QM])
     places = list(zip(rows["document"].to_pylist(), rows["chunk"].to_pylist(), strict=True))
     return rows.take(list({place: n for n, place in enumerate(places)}.values()))
 
 
-def _scores(memory_KM: np.ndarray, query_QM: np.ndarray, metric: Metric) -> np.ndarray:
-    """Of each memory, to the query that it is nearest to: float32 [K]."""
-    if metric == "cosine":
-        query_QM = query_QM / np.maximum(np.linalg.norm(query_QM, axis=1, keepdims=True), 1e-30)
+def _scores(bank: Bank, rows: "pa.Table", query_QM: np.ndarray, metric: Metric) -> np.ndarray:
+    """Of each memory, to the query that it is nearest to: float32 [K]; its own numbers are compared, of both."""
+    memory_KM = as_memories(rows, bank.meta.form)
     score_KQ = memory_KM @ query_QM.T
     if metric == "cosine":
         norm_K = np.sqrt(np.einsum("km,km->k", memory_KM, memory_KM))  # without a copy of all
-        score_KQ /= np.maximum(norm_K, 1e-30)[:, None]
+        norm_QM = np.sqrt(np.cumsum(query_QM**2, 1))
+        norm_KQ = norm_QM[:, numbers_of(rows, bank.meta.form) - 1].T * norm_K[:, None]
+        score_KQ /= np.maximum(norm_KQ, 1e-30)
     return score_KQ.max(1)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memlm.bank.bank import INDEX, META, TABLE, Bank, Meta
-from memlm.bank.table import Label, Table, Writing, as_rows, compact, delete, row_bytes, sweep
+from memlm.bank.table import Label, Table, Writing, as_rows, compact, delete, sweep
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, write_json
 from memlm.locks import held
-from memlm.records import to_dict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,10 +36,16 @@ class BankWriter:
         self._writing = Writing(path / TABLE, meta.fields(), None if old is None else old.table)
         self._rows: list[pa.Table] = []
         self._waiting, self._new, self._names = 0, list[str](), set[str]()
-        self._most = max(1, BLOCK // row_bytes(meta.dtype, meta.memory_dim))
+        self._most = max(1, BLOCK // meta.form.most_bytes)
 
-    def add(self, memory_KM: np.ndarray, labels: Sequence[Label]) -> None:
-        """Add memories in float32 [K, M], of a document one after the other.
+    def add(
+        self,
+        memory_KM: np.ndarray,
+        labels: Sequence[Label],
+        numbers_K: np.ndarray | None = None,
+        corrections: Sequence[bytes] = (),
+    ) -> None:
+        """Add memories in float32 [K, M], of a document one after the other; the rest as of `as_rows`.
 
         Raises:
             UsageError: a number does not fit, or a document of that name is there already.
@@ -50,7 +55,7 @@ class BankWriter:
                 f"memories are {len(labels)} rows of {self.meta.memory_dim} numbers, not {np.shape(memory_KM)}."
             )
         self._note(label.document for label in labels if label.chunk == 0)
-        self._rows.append(as_rows(memory_KM, labels, self.meta.dtype))
+        self._rows.append(as_rows(memory_KM, labels, self.meta.form, numbers_K, corrections))
         self._waiting += len(labels)
         if self._waiting >= self._most:
             self._flush()
@@ -114,7 +119,7 @@ def making(out: Path, meta: Meta) -> Iterator[BankWriter]:
         writer = BankWriter(folder, meta, name=out)
         yield writer
         writer.commit()
-        write_json(folder / META, to_dict(meta))
+        write_json(folder / META, meta.told())
 
 
 @contextmanager
@@ -149,7 +154,7 @@ def remove_documents(path: Path, names: Sequence[str]) -> Bank:
 
 
 def compact_bank(path: Path, keep_days: float = 0.0) -> Bank:
-    """Join small files, free what was removed, and file the memories by their angles where they are many (not int8).
+    """Join small files, free what was removed, and file many memories by their angles (of fp32 and fp16 alone).
 
     Args:
         path: the bank.
@@ -161,5 +166,5 @@ def compact_bank(path: Path, keep_days: float = 0.0) -> Bank:
     """
     with held(path):
         bank = Bank.open(path)
-        compact(bank.table, timedelta(days=keep_days), len(bank) > SCANNED and bank.meta.dtype != "int8")
+        compact(bank.table, timedelta(days=keep_days), len(bank) > SCANNED and bank.meta.indexed)
         return Bank.open(path)

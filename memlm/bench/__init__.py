@@ -10,6 +10,7 @@ BENCHMARKS = {
     "step": "training and encoding at the paper's sizes, as a share of a GPU's matrix rate",
     "encode": "tokens a second into memories, for each kind of encoder",
     "bank": "a million memories opened, appended to, read and searched, against the format of before",
+    "kept": "what a memory costs and what comes back of it, by type and number of its numbers, beside other forms",
     "memory": "what a context costs to read, to go on from and to train on, memories against all tokens",
     "far": "facts, quotations and next tokens among thousands of memories, and what such a context costs",
     "attention": "attention of chunks that read memories, by groups and in one kernel, against one mask",

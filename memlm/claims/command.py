@@ -30,30 +30,34 @@ def make_claims(config: Claims) -> dict[str, Any]:
     """
     from memlm.claims.symbols import prepare_symbols
     from memlm.data.prepare import Prepare, prepare
-    from memlm.report.claims_page import write_claims
+    from memlm.report.claims_page import figures_of, write_claims
 
     begun = time.perf_counter()
     jobs, device = config.jobs or cores(), device_of(config.device)
-    prepare(Prepare(source=config.source, out=config.out / "data"))
-    if "C7" in config.asked:
-        prepare_symbols(config.out / "symbols")
-    tasks, alone = tasks_of(config)
-    do_all(tasks, min(jobs, max(1, len(tasks))))
-    do_all(alone, 1)
+    figures = [figures_of(folder) for folder in config.join]
+    left = {one for one in config.asked if not any(one in joined.names for joined in figures)}
+    if left:
+        prepare(Prepare(source=config.source, out=config.out / "data"))
+        if "C7" in left:
+            prepare_symbols(config.out / "symbols")
+        tasks, alone = tasks_of(config, left)
+        do_all(tasks, min(jobs, max(1, len(tasks))))
+        do_all(alone, 1)
+        figures.append(figures_of(config.out))
     minutes = (time.perf_counter() - begun) / 60
     told = {"quick": config.quick, "seeds": config.seeds, "source": config.source, "minutes": round(minutes, 1)}
     told |= {"asked": list(config.asked), "scale": config.scale, "jobs": jobs, "device": str(device)}
-    return write_claims(config.out, told)
+    return write_claims(config.out, told | {"joined": len(config.join)}, figures)
 
 
-def tasks_of(config: Claims) -> tuple[dict[str, Task], dict[str, Task]]:
-    """All tasks by name, in an order in which they could be done one after the other; and those that run alone."""
+def tasks_of(config: Claims, left: set[str]) -> tuple[dict[str, Task], dict[str, Task]]:
+    """Tasks of what is left by name, in an order in which they could be done one by one; and those that run alone."""
     tasks: dict[str, Task] = {}
     alone: dict[str, Task] = {}
     for stage_name, stage in STAGES.items():
-        if not stage.needed_by & set(config.asked):
+        if not stage.needed_by & left:
             continue
-        for seed in range(1 if stage.one_seed else config.seeds):
+        for seed in config.every_seed[:1] if stage.one_seed else config.every_seed:
             work = Work(config, seed)
             named = stage.runs(work)
             task_of = {name: f"train {name}, seed {seed}" for name in named}
@@ -73,13 +77,13 @@ def _starts(run: Run) -> set[Path]:
 
 def _train(config: Claims, stage: str, name: str, seed: int) -> None:
     work, made = Work(config, seed), STAGES[stage]
-    ui.say(f"{name}, seed {seed + 1} of {config.seeds}")
+    ui.say(f"{name}, seed {seed}")
     work.train(name, made.runs(work)[name], made.data(work))
 
 
 def _figures(config: Claims, stage: str, seed: int) -> None:
     made: Stage = STAGES[stage]
-    ui.say(f"figures of {stage}, seed {seed + 1} of {1 if made.one_seed else config.seeds}")
+    ui.say(f"figures of {stage}, seed {seed}")
     work = Work(config, seed)
     with restored():  # a worker may train next
         settle(work.device)

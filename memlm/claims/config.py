@@ -49,10 +49,12 @@ class Claims(Checked):
     source: str = "gutenberg"  # a named corpus, a file or a folder
     quick: bool = False  # smaller budgets, meant for ten minutes on two cores in the place of an hour
     seeds: Count = 3  # of all models; with fewer than three nothing is decided
+    first_seed: Natural = 0  # where they begin: some machines can share the seeds of a claim
     only: str | None = None  # some claims and experiments, as C4,C7,E10; all if not given
     scale: Positive = 1.0  # of every training budget; less only shows that it works
     device: Device = "auto"
     jobs: Natural = 0  # processes at once; 0: one a core
+    join: tuple[Path, ...] = ()  # folders of memlm claims from elsewhere: what they have figures of is not made again
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +68,11 @@ class Claims(Checked):
         if self.only is not None:
             return tuple(one.strip() for one in self.only.split(","))
         return CLAIMS + tuple(one for one in EXPERIMENTS if not self.quick or one in ("E10", "E11"))
+
+    @property
+    def every_seed(self) -> range:
+        """The seeds of all models."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def budget(self) -> Budget:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memlm.bank.kept import rounded
 from memlm.claims.work import Work
 from memlm.loading import load_model
 from memlm.measure.controls import origin
@@ -22,7 +23,7 @@ from memlm.train.held_out import evaluate
 
 Rows = Iterator[dict[str, Any]]
 PART = "test"
-FORMS = {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4, "int3": 3}
+FORMS = "fp32", "bf16", "int8", "fp8", "int4", "int3"
 
 
 def _row(work: Work, experiment: str, case: str, figure: str, value: float, unit: str, model: str) -> dict[str, Any]:
@@ -42,15 +43,14 @@ def _embed(work: Work, encoder: Encoder, tokens_NT: np.ndarray) -> np.ndarray:
 
 
 def stored(memories_NM: np.ndarray, form: str) -> np.ndarray:
-    """Memories as they come back from a store of so many bits a number: integers have one scale a memory."""
+    """Memories as they come back from a store of this form; `fp8` (e4m3) and `int3` have one scale a memory."""
+    if form not in ("fp8", "int3"):
+        return rounded(memories_NM, form)[0]
     memory = torch.from_numpy(np.array(memories_NM, np.float32))
-    if form == "fp32":
-        return memory.numpy()
-    if form == "bf16":
-        return memory.bfloat16().float().numpy()
-    most = 2 ** (FORMS[form] - 1) - 1
+    most = 448.0 if form == "fp8" else 3.0
     scale_N1 = (memory.abs().amax(1, keepdim=True) / most).clamp(min=1e-12)
-    return ((memory / scale_N1).round() * scale_N1).numpy()
+    told = memory / scale_N1
+    return ((told.to(torch.float8_e4m3fn).float() if form == "fp8" else told.round()) * scale_N1).numpy()
 
 
 def codes(work: Work, names: dict[str, str]) -> Rows:

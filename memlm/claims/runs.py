@@ -16,30 +16,34 @@ from memlm.readers.config import VectorReader
 from memlm.train.config import Curriculum, TrainConfig
 from memlm.train.table import Run
 
-AUTOENCODER, SAME = "slots-16", "mixer-16"
+AUTOENCODER = "slots-16"
 _SHORT = 100  # steps of the causal encoder that is trained ...
 _LONGER = (1, 3, 10)  # ... so many times as long
 _LAYERS = (1, 4)  # beside the two that all have
 
 
 def retention() -> dict[str, Run]:
-    """C1, C2, C4: autoencoders and causal encoders of 16 tokens; one of the paper's encoder, and what E3 asks."""
-    paper = cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder)
-    twin = AutoencoderShape(
-        chunk_tokens=16, memory_dim=256, memory_norm=False, encoder=paper.stack, decoder=paper.stack
-    )
-    autoencoder = presets.memory_curriculum().stages["autoencoder"]
-    runs: dict[str, Run] = {
-        AUTOENCODER: autoencoder,
-        SAME: TrainConfig(model=twin, steps=350, batch=64, optim=MUON),
-    }
-    return runs | {f"causal-16-x{times}": causal(paper.stack, _SHORT * times) for times in _LONGER}
+    """C1, C2: an autoencoder and causal encoders of 16 tokens, and what E3 asks of these."""
+    longer: dict[str, Run] = {f"causal-16-x{times}": causal(_paper().stack, _SHORT * times) for times in _LONGER}
+    return {AUTOENCODER: presets.memory_curriculum().stages["autoencoder"], **longer}
+
+
+def paper() -> dict[str, Run]:
+    """C4: the paper's memory model on next tokens alone, and an autoencoder of the same encoder."""
+    stack = _paper().stack
+    twin = AutoencoderShape(chunk_tokens=16, memory_dim=256, memory_norm=False, encoder=stack, decoder=stack)
+    same = TrainConfig(model=twin, steps=350, batch=64, optim=MUON)
+    return {"mixer-16": same, "memory-vector": presets.memory_vector()}
+
+
+def _paper() -> EncoderShape:
+    """The encoder of the paper's memory model."""
+    return cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder)
 
 
 def layers() -> dict[str, Run]:
     """E3: the causal encoder of other depths."""
-    stack = cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder).stack
-    return {f"causal-16-{n}-layer": causal(replace(stack, layers=n), _SHORT) for n in _LAYERS}
+    return {f"causal-16-{n}-layer": causal(replace(_paper().stack, layers=n), _SHORT) for n in _LAYERS}
 
 
 def causal(stack: StackConfig, steps: int, *, batch: int = 64, tokens: int = 16) -> TrainConfig:
@@ -55,12 +59,11 @@ def long(*, others: bool) -> dict[str, Run]:
 
 
 def memory(autoencoder: Path) -> dict[str, Run]:
-    """C4 to C6: the paper's on next tokens alone; ours by curriculum, on next tokens alone, and directly."""
+    """C5, C6: ours by curriculum, on next tokens alone, and directly."""
     stages = presets.memory_curriculum().stages
     read = replace(stages["read"], start=autoencoder)
     last = replace(stages["combined"], start=autoencoder, shrink_perturb=0.0)
     return {
-        "memory-vector": presets.memory_vector(),
         "memory-curriculum": Curriculum(stages={"read": read, "combined": stages["combined"]}),
         "memory-causal": replace(last, objective="causal"),
         "memory-direct": replace(last, steps=last.steps + read.steps),

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memlm import presets
 from memlm.claims import runs
 from memlm.claims.work import Work
 from memlm.train.table import Run
@@ -21,11 +20,6 @@ class Stage(NamedTuple):
     data: Callable[[Work], Path] = lambda work: work.config.out / "data"
     one_seed: bool = False  # dear, and shown of one
     alone: bool = False  # a benchmark, which nothing may run beside
-
-
-def retention(work: Work) -> dict[str, Run]:
-    """With the memory model of the paper's encoder, whose embeddings are looked at too."""
-    return runs.retention() | {"memory-vector": presets.memory_vector()}
 
 
 def layers(work: Work) -> dict[str, Run]:
@@ -48,13 +42,23 @@ def design(work: Work) -> dict[str, Run]:
     return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder(runs.AUTOENCODER))}
 
 
+def _retention(work: Work) -> None:
+    """Without twins, which no rule reads and which take half of the time."""
+    work.measure("retention", runs.retention(), controls=False)
+
+
+def _paper(work: Work) -> None:
+    """With twins, which stand beside the memory model, and what it gets from its memories."""
+    work.measure("paper", runs.paper(), access=True)
+
+
 def _layers(work: Work) -> None:
     if named := layers(work):
         work.measure("layers", named, controls=False)
 
 
 def _long(work: Work) -> None:
-    """In a quick one its own decoder is asked; without twins, which no rule reads and which take half of the time."""
+    """In a quick one by one family of probes; without twins."""
     everything = work.config.budget.everything
     changes: dict[str, Any] = {} if everything else {"families": ("slots",), "train_chunks": (1024, 4096)}
     work.measure("long", long(work), controls=False, **changes)
@@ -125,8 +129,9 @@ _CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-ra
 _STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
 STAGES: dict[str, Stage] = {
     "symbols": Stage({"C7"}, _SYMBOLS, _symbols, _symbols_data),
-    "retention": Stage({"C1", "C2", "C4"}, retention, lambda work: work.measure("retention", retention(work))),
-    "memory": Stage({"C4", "C5", "C6"}, memory, _access),
+    "retention": Stage({"C1", "C2"}, lambda _: runs.retention(), _retention),
+    "paper": Stage({"C4"}, lambda _: runs.paper(), _paper),
+    "memory": Stage({"C5", "C6"}, memory, _access),
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
     "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),

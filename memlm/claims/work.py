@@ -46,15 +46,19 @@ class Work(NamedTuple):
         scale = self.config.budget.scale * self.config.scale
         train_table({self.folder(name).name: run}, self.config.out, data=data, seed=self.seed, scale=scale)
 
-    def measure(self, name: str, models: Iterable[str], *, controls: bool = True, **changes: Any) -> None:
-        """Measure what the embeddings of runs hold, into a folder; `changes` are of the probe."""
+    def measure(
+        self, name: str, models: Iterable[str], *, controls: bool = True, access: bool = False, **changes: Any
+    ) -> None:
+        """Measure what the embeddings of runs hold, and access if asked, into a folder; `changes` are of the probe."""
         from memlm.measure.run import measure
 
         wanted = MeasureConfig(
             probe=self.probe(**changes),
             chunks=self.config.budget.chunks,
             controls=controls,
-            access=False,
+            access=access,
+            access_examples=self.config.budget.examples,
+            free_running=0,
             attribution=0,
             seed=self.seed,
             device=self.config.device,

@@ -161,7 +161,7 @@ def _search(call: Search) -> tuple[dict[str, Any], str]:
 
 def _passages(model: Any, bank: "Bank", hits: "list[Hit]") -> list[str | None]:
     """What memories hold; None where the model decodes none, and of a blank copy, which is good of many alone."""
-    from memlm.bank.recall import own_decoder
+    from memlm.bank.decoder import own_decoder
     from memlm.bank.search import as_texts
 
     try:

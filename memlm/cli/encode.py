@@ -14,7 +14,7 @@ import tyro
 
 from memlm.cli.parsing import parse
 from memlm.errors import UsageError
-from memlm.ranges import Checked, Count
+from memlm.ranges import Checked, Count, ShareAbove
 from memlm.tokens.pieces import PIECE, Document, cut_pieces
 
 if TYPE_CHECKING:
@@ -29,11 +29,17 @@ class Call(Checked):
     files: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="FILE...", help="files or folders as memlm prepare reads them; - is the standard input"),
+        tyro.conf.arg(
+            metavar="FILE...",
+            help="files or folders as memlm prepare reads them, gutenberg:carroll-alice; - is the standard input",
+        ),
     ]
     out: Path  # the bank's folder
     append: bool = False  # add to the bank that is there
-    dtype: Literal["fp32", "fp16", "int8"] | None = None  # of the numbers on disk; fp32, or the bank's own
+    dtype: Literal["fp32", "bf16", "fp16", "int8", "int4"] | None = None  # of the numbers on disk; fp32, or the bank's
+    numbers: Count | None = None  # keep the first so many of each memory, of a model trained for it (slots-nested)
+    accuracy: ShareAbove | None = None  # keep as few numbers of each as tell this share of its tokens right
+    lossless: bool = False  # keep what the decoder gets wrong, so that recall gives back the very text
     fill: Literal["pad", "repeat"] | None = None  # a last chunk after its document: itself again (default), or padding
     column: str = "text"  # the column or key that holds the text (JSONL, Parquet)
     batch: Count = 256  # chunks encoded at once
@@ -55,13 +61,15 @@ def main(argv: list[str]) -> None:
     if call.json:
         print(json.dumps(told, ensure_ascii=False))
         return
-    new, T, M = told["encoded"], told["chunk_tokens"], told["memory_dim"]
+    new, T, M = told["encoded"], told["chunk_tokens"], told["numbers"] or told["memory_dim"]
+    more = f"; the bank now holds {told['documents']:,} documents, {told['chunks']:,} memories" if before else ""
+    form = f"{told['dtype']}, lossless" if told["lossless"] else told["dtype"]
     print(
         f"{call.out}: {new['documents']:,} documents, {new['tokens']:,} tokens ({new['bytes']:,} bytes of text) in "
-        f"{new['chunks']:,} memories of {T} tokens in {M} numbers; {new['tokens_per_second']:,.0f} tokens/s\n"
-        f"{told['numbers_per_token']:.2f} numbers a token, {told['bytes_per_text_byte']:.2f} bytes ({told['dtype']}) "
-        "for a byte of text"
-        + (f"; the bank now holds {told['documents']:,} documents, {told['chunks']:,} memories" if before else "")
+        f"{new['chunks']:,} memories of {T} tokens in {'up to ' if told['accuracy'] else ''}{M} numbers; "
+        f"{new['tokens_per_second']:,.0f} tokens/s\n"
+        f"{told['numbers_per_token']:.2f} numbers a token, {told['bytes_per_text_byte']:.2f} bytes ({form}) for a byte "
+        f"of text{more}"
     )
 
 
@@ -75,7 +83,7 @@ def _here(call: Call) -> tuple["Bank", int, float]:
     model = OwnModel(call.model, *open_model(call.model, call.device))
     began = time.perf_counter()
     noted = (names.append(document.name) or document for document in documents)
-    bank = model.encode_documents(noted, call.out, **_how(call))
+    bank = model.encode_documents(noted, call.out, append=call.append, batch=call.batch, **_keeping(call))
     return bank, len(bank.documents) - len(names), time.perf_counter() - began
 
 
@@ -83,19 +91,21 @@ def _by_workers(call: Call) -> tuple["Bank", int, float]:
     """The same on a Ray cluster."""
     from memlm.bank.bank import Bank
     from memlm.bank.cluster import encode_on_cluster
+    from memlm.bank.kept import Keeping
     from memlm.data.sources import open_source
 
     if "-" in call.files:
         raise UsageError("the standard input cannot be shared among workers: name files, or leave --engine ray out.")
     sources = [open_source(file, column=call.column) for file in call.files]
     before, began = len(Bank.open(call.out).documents) if call.append else 0, time.perf_counter()
-    more = {"column": call.column, "device": call.device, "workers": call.workers}
-    bank = encode_on_cluster(call.model, sources, call.out, **_how(call), **more)
+    how = {name: getattr(call, name) for name in ("append", "batch", "column", "device", "workers")}
+    bank = encode_on_cluster(call.model, sources, call.out, keeping=Keeping(**_keeping(call)), **how)
     return bank, before, time.perf_counter() - began
 
 
-def _how(call: Call) -> dict[str, Any]:
-    return {"dtype": call.dtype, "fill": call.fill, "append": call.append, "batch": call.batch}
+def _keeping(call: Call) -> dict[str, Any]:
+    told = {name: getattr(call, name) for name in ("dtype", "numbers", "accuracy", "fill")}
+    return told | {"lossless": call.lossless or None}
 
 
 def _documents(call: Call) -> Iterator[Document]:
@@ -147,10 +157,9 @@ def _told(bank: Any, before: int, seconds: float) -> dict[str, Any]:
         "tokens": bank.tokens,
         "chunk_tokens": bank.meta.chunk_tokens,
         "memory_dim": bank.meta.memory_dim,
-        "dtype": bank.meta.dtype,
-        "fill": bank.meta.fill,
+        **vars(bank.meta.keeping),
         "memory_bytes": bank.memory_bytes,
-        "numbers_per_token": len(bank) * bank.meta.memory_dim / max(1, bank.tokens),
+        "numbers_per_token": bank.stored_numbers / max(1, bank.tokens),
         "bytes_per_text_byte": bank.memory_bytes / max(1, sum(entry.bytes for entry in bank.documents)),
         "encoded": {
             "names": [entry.name for entry in new],

@@ -42,13 +42,20 @@ class Source:
 def open_source(source: str, *, column: str = "text", split: str = "train", subset: str | None = None) -> Source:
     """Open a file or folder of text, Markdown, JSONL, CSV or Parquet, a named corpus, or a Hugging Face data set.
 
-    Write `./NAME` for a folder that is called as a corpus; a data set is `owner/name`, of which `split` and `subset`
-    are read. `column` holds the text of what has columns. UsageError where there is nothing of that name, or a file of
-    a kind that is not read; WorkError where a named corpus could not be downloaded.
+    `CORPUS:DOCUMENT` is one document of a named corpus. Write `./NAME` for a folder that is called as a corpus; a data
+    set is `owner/name`, of which `split` and `subset` are read. `column` holds the text of what has columns. UsageError
+    where there is nothing of that name, or a file of a kind that is not read; WorkError where a named corpus could not
+    be downloaded.
     """
     if source in CORPORA:
         corpus = CORPORA[source]
         return _files(source, corpus.folder(), column, corpus.held)
+    named, _, title = source.partition(":")
+    if named in CORPORA:
+        books, _ = _walk(CORPORA[named].folder())
+        if title not in books:
+            raise UsageError(f"{named} has no document {title!r}; there are {', '.join(books)}.")
+        return _files(source, books[title], column)
     path = Path(source)
     if source.startswith("~"):
         with suppress(RuntimeError):  # there is no such user, or the user has no home

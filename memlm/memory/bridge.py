@@ -65,3 +65,25 @@ class NoisySlotsBridge(SlotsBridge):
         """[B, M] -> [B, T, D]."""
         noise_BM = self.NOISE * noise_like(memory_BM) if self.training else torch.zeros_like(memory_BM)
         return super().forward(memory_BM + noise_BM)
+
+
+class NestedSlotsBridge(SlotsBridge):
+    """`SlotsBridge` for memories whose first numbers are memories by themselves.
+
+    While it is trained, each memory is cut to a quarter or a half of its numbers, or to none; a shorter memory is
+    one with zeros in the place of the rest ([Kusupati et al. 2022](https://arxiv.org/abs/2205.13147) score all lengths
+    of every example instead).
+    """
+
+    def __init__(self, tokens: int, memory_dim: int, width: int):
+        super().__init__(tokens, memory_dim, width)
+        self.sizes = tuple(sorted({max(1, memory_dim // 4), max(1, memory_dim // 2), memory_dim}))
+
+    def forward(self, memory_BM: Tensor) -> Tensor:
+        """[B, M] -> [B, T, D]."""
+        if self.training:
+            drawn_B1 = torch.special.ndtr(noise_like(memory_BM[:, :1])) * len(self.sizes)  # between 0 and 3
+            size_B1 = torch.tensor(self.sizes, device=memory_BM.device)[drawn_B1.long().clamp(max=len(self.sizes) - 1)]
+            place_M = torch.arange(memory_BM.shape[1], device=memory_BM.device)
+            memory_BM = memory_BM * (place_M < size_B1).to(memory_BM.dtype)
+        return super().forward(memory_BM)

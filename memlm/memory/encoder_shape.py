@@ -18,6 +18,7 @@ BRIDGES = {  # which take a memory apart again
     "unroll": "memlm.memory.bridge:Unroll",
     "slots": "memlm.memory.bridge:SlotsBridge",
     "slots-noise": "memlm.memory.bridge:NoisySlotsBridge",
+    "slots-nested": "memlm.memory.bridge:NestedSlotsBridge",
 }
 
 

@@ -27,6 +27,11 @@ class Autoencoder(TextMemory, shape=AutoencoderShape):
         return self.decoder(memory_BM)
 
     @property
+    def memory_sizes(self) -> tuple[int, ...]:
+        """As of `TextMemory`."""
+        return getattr(self.decoder.bridge, "sizes", (self.memory_dim,))
+
+    @property
     def recall(self):  # noqa: D102  as of `TextMemory`
         return self.decode
 

@@ -35,6 +35,7 @@ class ModelShape(Kinds):
         model: "module:class" of the model, imported when one is built.
         trained_as: what tables call the training that its encoder had.
         meets: which needs of objectives any model of the kind meets (objectives/names.py).
+        calibrated: whether its training ends with how far its decoder of memories can be trusted.
         on_grid: whether windows lie on the grid of chunks, so that a chunk's memory can be kept and read from disk.
     """
 
@@ -42,6 +43,7 @@ class ModelShape(Kinds):
     model: ClassVar[str]
     trained_as: ClassVar[str]
     meets: ClassVar[frozenset[str]]
+    calibrated: ClassVar[bool] = False
     on_grid: ClassVar[bool] = False
 
     @property

@@ -33,6 +33,7 @@ class ShapeConfig(PreTrainedConfig, Generic[S]):
     vocab_size: int = 1024
     shape: dict[str, Any] | None = None
     trained_chunks: int | None = None  # of the longest examples that it was trained on; None: it is not known
+    confidence: dict[str, Any] | None = None  # how far its decoder can be trusted (bank/confidence.py)
 
     @classmethod
     def of(cls, shape: S, vocab_size: int) -> "ShapeConfig[S]":
@@ -218,6 +219,11 @@ class TextMemory(PreTrainedModel):
     def recalling(self) -> ChunkDecoder | None:
         """What tells the words of memories, if these are all that it reads of them."""
         return None
+
+    @property
+    def memory_sizes(self) -> tuple[int, ...]:
+        """How many first numbers of a memory are a memory by themselves, rising; the last is all of them."""
+        return (self.memory_dim,)
 
     @property
     def forms_memories(self) -> bool:

@@ -29,6 +29,7 @@ class AutoencoderShape(ModelShape):
     model: ClassVar[str] = "memlm.models.autoencoder:Autoencoder"
     trained_as: ClassVar[str] = "autoencoder"
     meets: ClassVar[frozenset[str]] = frozenset({"itself"})
+    calibrated: ClassVar[bool] = True
 
     chunk_tokens: Count = 64  # pyright: ignore[reportIncompatibleMethodOverride]  T
     memory_dim: Count = 256  # pyright: ignore[reportIncompatibleMethodOverride]  M, the numbers that are stored

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memlm.report.claims_read import READERS, Reading
 from memlm.report.compared import Setting
+from memlm.report.lineage import unseeded
 from memlm.report.rules import RULES, Clause, Finding, Rule, judge, verdict
 from memlm.report.runs import Run, Runs
 from memlm.report.text import UNITS, Told, plural
@@ -24,6 +25,7 @@ class Judged(NamedTuple):
     findings: list[Finding]
     runs: list[Run]  # behind it
     holds: bool | None
+    made_on: list[str]  # machines and commits of its runs and of what was measured of them
 
     @property
     def name(self) -> str:
@@ -36,11 +38,33 @@ class Judged(NamedTuple):
         return VERDICTS[self.holds]
 
     @property
+    def by_clause(self) -> list[tuple[Clause, list[Finding]]]:
+        """Findings of a clause together, in the rule's order."""
+        clauses = {one.clause: [f for f in self.findings if f.clause == one.clause] for one in self.findings}
+        return list(clauses.items())
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds its figures are of."""
+        counts = sorted({len(one.values) for one in self.findings if one.values})
+        return " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]]))) + f" seed{'s' * (counts != [1])}"
+
+    @property
     def behind(self) -> list[str]:
-        """Names of its runs and the commits that made them."""
-        commits = sorted({str(c)[:12] for run in self.runs if (c := run.environment.get("commit"))})
-        names = sorted({run.name for run in self.runs})
-        return [*names, *(f"commit {commit}" for commit in commits)]
+        """Names of its runs, those of one config together with their seeds."""
+        named: dict[str, set[int]] = {}
+        for run in self.runs:
+            seed = run.config.get("seed")
+            seeds = named.setdefault(run.name if seed is None else unseeded(run.name), set())
+            seeds |= {seed} if seed is not None else set()
+        return [f"{name}{_seeds(sorted(seeds))}" for name, seeds in sorted(named.items())]
+
+
+def _seeds(seeds: list[int]) -> str:
+    """[0, 1, 2] -> ` (seeds 0 to 2)`."""
+    whole = len(seeds) > 2 and seeds == [*range(seeds[0], seeds[-1] + 1)]
+    told = f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+    return f" ({plural(len(seeds), 'seed').split()[-1]} {told})" if seeds else ""
 
 
 def claims(runs: Runs, settings: list[Setting]) -> list[Judged]:
@@ -50,11 +74,11 @@ def claims(runs: Runs, settings: list[Setting]) -> list[Judged]:
 
 
 def _judged(rule: Rule, runs: Runs, settings: list[Setting]) -> list[Judged]:
-    found = [_by(rule, reading) for reading in READERS[rule.name](runs, settings)]
-    return found or [Judged(rule, rule.claim, "The runs that would decide it are not all here.", [], [], None)]
+    found = [_by(rule, reading, runs) for reading in READERS[rule.name](runs, settings)]
+    return found or [Judged(rule, rule.claim, "The runs that would decide it are not all here.", [], [], None, [])]
 
 
-def _by(rule: Rule, reading: Reading) -> Judged:
+def _by(rule: Rule, reading: Reading, runs: Runs) -> Judged:
     """A reading judged clause by clause; a clause without figures is open."""
     findings = [
         judge(clause, values, of)
@@ -68,7 +92,19 @@ def _by(rule: Rule, reading: Reading) -> Judged:
         one.clause.figure: Told(one.mean or 0, one.interval) for one in told
     }  # of several, the worst for the claim
     title = rule.title.format(**means) if all(c.figure in means for c in rule.clauses) else rule.claim
-    return Judged(rule, title, reading.says, findings, reading.runs, verdict(findings))
+    return Judged(rule, title, reading.says, findings, reading.runs, verdict(findings), _made_on(reading.runs, runs))
+
+
+def _made_on(behind: list[Run], runs: Runs) -> list[str]:
+    """Where and by which code: of runs, and of rows about them."""
+    names = {name for run in behind for name in (run.name, run.path.name)}
+    measured = (*runs.measurement, *runs.access, *runs.experiment)
+    rows = [row for run in measured for row in run.rows if names & {row.get("model"), row.get("twin_of")}]
+    commits: dict[str, set[str]] = {}
+    for one in [*(run.environment for run in behind), *rows]:
+        if {"machine", "commit"} <= one.keys():
+            commits.setdefault(str(one["machine"]), set()).add(str(one["commit"])[:12])
+    return [f"{machine} (commit{'s' * (len(by) > 1)} {', '.join(sorted(by))})" for machine, by in commits.items()]
 
 
 def clause_of(clause: Clause, of: str) -> str:

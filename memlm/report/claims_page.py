@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from memlm.errors import UsageError
 from memlm.files import write_json, write_text
 from memlm.protocol import PROTOCOL
 from memlm.provenance import commit, machine
@@ -10,7 +11,7 @@ from memlm.report import claims
 from memlm.report.compared import settings_of
 from memlm.report.held import held_by
 from memlm.report.reading import read_runs, shown
-from memlm.report.rules import BySeed, t_interval
+from memlm.report.rules import RULES, BySeed, t_interval
 from memlm.report.runs import Runs
 from memlm.report.text import UNITS, Told, number, plural, templates
 
@@ -24,7 +25,8 @@ TITLES = {
 }
 _ABOUT = {
     "E9": "Padding is not among them: memories that are not there have no entries here.",
-    "E11": "Integers have one scale a memory. Noise in training: Gaussian, a quarter of a memory’s deviation.",
+    "E11": "int4 as banks keep it, with a scale for 32 numbers; int8, fp8 (e4m3) and int3 with one a memory. Noise in "
+    "training: Gaussian, a quarter of a memory’s deviation.",
     "E14": "As a share of their entropy; the last letter tells less than 1 % of any older token.",
 }
 
@@ -32,32 +34,66 @@ _ABOUT = {
 class Table(NamedTuple):
     """An experiment: what is varied by row, figures by column."""
 
+    name: str
     title: str
     about: str
     columns: list[str]
     rows: list[list[str]]
 
 
-def write_claims(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
-    """Judge all that is in a folder, and write `claims.md` and `claims.json` into it.
+class Figures(NamedTuple):
+    """What a folder decides and shows."""
+
+    claims: list[claims.Judged]
+    tables: list[Table]
+
+    @property
+    def names(self) -> set[str]:
+        """The claims and experiments that it has figures of."""
+        return {one.name.split()[0] for one in self.claims if one.findings} | {table.name for table in self.tables}
+
+
+def figures_of(folder: Path) -> Figures:
+    """Judge what is in a folder: training runs, measurements, benchmarks and experiments, one level down.
+
+    Raises:
+        UsageError: there is nothing of the kind, or it is of another protocol.
+    """
+    with shown([folder]):
+        runs = read_runs([folder])
+        for row in (row for run in (*runs.measurement, *runs.access, *runs.experiment) for row in run.rows):
+            if (protocol := row.get("protocol") or 1) != PROTOCOL:
+                raise UsageError(
+                    f"{folder} holds figures of protocol {protocol}, this is protocol {PROTOCOL}: leave it out."
+                )
+        return Figures(claims.claims(runs, settings_of(runs)), tables_of(runs))
+
+
+def write_claims(folder: Path, told: dict[str, Any], figures: list[Figures]) -> dict[str, Any]:
+    """Write `claims.md` and `claims.json` into a folder.
 
     Args:
-        folder: training runs, measurements, benchmarks and experiments, one level down.
-        told: how it was made: quick, seeds, source, minutes, asked, scale.
+        folder: where they go.
+        told: how it was made: quick, seeds, source, minutes, asked, scale, joined.
+        figures: of every folder; what several have is told by the first.
 
     Returns:
         what claims.json tells, and `page`.
     """
-    with shown([folder]):
-        runs = read_runs([folder])
-        judged = [one for one in claims.claims(runs, settings_of(runs)) if one.name.split()[0] in told["asked"]]
-        tables = tables_of(runs)
+    judged: list[claims.Judged] = []
+    tables: dict[str, Table] = {}
+    for one in figures:
+        known = {claim.rule for claim in judged if claim.findings}
+        fresh = [c for c in one.claims if c.rule not in known and c.name.split()[0] in told["asked"]]
+        judged = [c for c in judged if c.findings or c.rule not in {f.rule for f in fresh}] + fresh
+        tables = {table.name: table for table in one.tables} | tables
+    judged.sort(key=lambda claim: RULES.index(claim.rule))
+    shown_tables = [tables[name] for name in TITLES if name in tables]
     told = told | {"protocol": PROTOCOL, "commit": commit(), "machine": machine("cpu")}
     env = templates(escape=False)
-    env.globals.update({"clause_of": claims.clause_of, "limit_of": claims.limit_of, "VERDICTS": claims.VERDICTS})
-    env.globals.update({"figure_said": claims.figure_said})
-    page = env.get_template("claims.md.j2").render(claims=judged, tables=tables, told=told)
-    data = told | {"claims": [_as_json(one) for one in judged], "experiments": [_table_json(t) for t in tables]}
+    env.globals.update({name: getattr(claims, name) for name in ("clause_of", "limit_of", "figure_said", "VERDICTS")})
+    page = env.get_template("claims.md.j2").render(claims=judged, tables=shown_tables, told=told)
+    data = told | {"claims": [_as_json(one) for one in judged], "experiments": [_table_json(t) for t in shown_tables]}
     write_json(folder / "claims.json", data)
     write_text(folder / "claims.md", page)
     return data | {"page": str(folder / "claims.md")}
@@ -90,7 +126,7 @@ def _table(name: str, cases: dict[str, dict[str, tuple[str, BySeed]]]) -> Table:
     rows = [[case, *(_cell(*figures[c]) if c in figures else "–" for c in columns)] for case, figures in cases.items()]
     seeds = {len(values) for figures in cases.values() for _, values in figures.values()}
     of = " to ".join(map(str, sorted({min(seeds), max(seeds)}))) + (" seed" if seeds == {1} else " seeds")
-    return Table(TITLES[name], " ".join([_ABOUT.get(name, ""), f"Part test, {of}."]).strip(), columns, rows)
+    return Table(name, TITLES[name], " ".join([_ABOUT.get(name, ""), f"Part test, {of}."]).strip(), columns, rows)
 
 
 def _cell(unit: str, values: BySeed) -> str:
@@ -114,7 +150,7 @@ def _as_json(one: claims.Judged) -> dict[str, Any]:
         for f in one.findings
     ]
     told = {"claim": one.name, "title": one.title, "verdict": one.verdict, "says": one.says, "clauses": findings}
-    return told | {"runs": one.behind, "history": list(one.rule.history)}
+    return told | {"runs": one.behind, "made_on": one.made_on, "history": list(one.rule.history)}
 
 
 def _table_json(table: Table) -> dict[str, Any]:

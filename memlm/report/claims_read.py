@@ -61,8 +61,8 @@ def _c1_scale(runs: Runs, settings: list[Setting]) -> Read:
         lengths: dict[str, list[Held]] = {}
         for one in group:
             if one.training == "causal" and one.runs:
-                same = {key: value for key, value in one.config.items() if key not in (*_LENGTH, "seed")}
-                lengths.setdefault(json.dumps(same, sort_keys=True), []).append(one)
+                same = json.dumps(lineage.settings(one.runs[0], *_LENGTH), sort_keys=True)
+                lengths.setdefault(same, []).append(one)
         for some in lengths.values():
             some.sort(key=lambda one: one.config["steps"])
             first, last = some[0], some[-1]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 from memlm.errors import UsageError
 from memlm.objectives.names import parse
@@ -10,6 +11,14 @@ from memlm.report.text import figure_of
 
 BASELINES = ("none", "full")  # what is called a reader and reads no memories
 CLOSE = 0.05  # budgets that differ by no more than this share are told as equal
+_HOW = (
+    "seed",
+    "start",
+    "device",
+    "parallel",
+    "trackers",
+    "keep",
+)  # a run was made, which says nothing of what it learns
 # What objectives teach, in the order in which they are shown.
 LEARNS = {"autoencode": "recall", "noise": "recall of random tokens", "causal": "next token", "copy": "copy"}
 LEARNS |= {"blank": "blank copy", "recall": "key-value recall"}
@@ -75,8 +84,14 @@ def last_stage(run: Run) -> str:
 
 
 def recipe(chain: tuple[Run, ...]) -> str:
-    """All that decides a run but the seed, its start's recipe included: equal for seeds of one config."""
+    """All that decides a run but the seed, its start's recipe included: equal for seeds of one config on any device."""
     if not chain:
         return ""
-    config = {key: value for key, value in chain[0].config.items() if key not in ("seed", "start")}
-    return json.dumps([config, recipe(chain[1:]) or unseeded(str(chain[0].config.get("start")))], sort_keys=True)
+    told = [settings(chain[0]), recipe(chain[1:]) or unseeded(str(chain[0].config.get("start")))]
+    return json.dumps(told, sort_keys=True)
+
+
+def settings(run: Run, *but: str) -> dict[str, Any]:
+    """Its config without how and where it was computed, the seed and what it started from; data by their hash."""
+    config = {key: value for key, value in run.config.items() if key not in (*_HOW, *but)}
+    return config | {"data": run.environment.get("data") or config.get("data")}

@@ -22,6 +22,7 @@ class Clause(NamedTuple):
     limit: float
     most: bool  # at most the limit, else at least
     unit: str = "share"  # one of text.UNITS
+    by: str = ""  # of several figures, what tells them apart
 
 
 class Rule(NamedTuple):
@@ -89,6 +90,7 @@ RULES = (
                 "share of the autoencoder’s; of every encoder, at each chunk length, by each family of probes",
                 0.5,
                 True,
+                by="encoder, tokens, family",
             ),
         ),
         (_BEFORE,),
@@ -104,6 +106,7 @@ RULES = (
                 "tenth as long, by each family of probes",
                 1.25,
                 True,
+                by="family",
             ),
         ),
         (_BEFORE,),
@@ -167,7 +170,7 @@ RULES = (
         "A curriculum over a frozen encoder is ahead at equal steps",
         "A curriculum over a frozen encoder, beside direct training after as many decoder steps",
         (
-            Clause("ahead", "points more of what is asked from memory", 0.01, False, "points"),
+            Clause("ahead", "points more of what is asked from memory", 0.01, False, "points", by="asked for"),
             Clause("price", "causal loss above direct training’s", 0.02, True, "more"),
         ),
         (
@@ -186,6 +189,7 @@ RULES = (
                 "usable bits of older tokens, as a share of their entropy, causal encoder, by each family",
                 0.1,
                 True,
+                by="family",
             ),
             Clause(
                 "autoencoder",

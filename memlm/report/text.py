@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -127,6 +128,7 @@ UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure
 }
 
 
+@cache  # what is read once is compiled once
 def templates(*, escape: bool) -> Environment:
     """The templates, with what writes numbers and words; pages escape what is not ours, Markdown does that itself."""
     env = Environment(loader=PackageLoader("memlm.report"), autoescape=escape, undefined=StrictUndefined)

@@ -135,9 +135,8 @@ class Server:
             checked_texts(of)
         if body.document is not None:
             of = await self._document(body.document)
-        asked = Recall(
-            cast(Any, of), body.keep, body.bits, body.noise, body.seed, body.tokens, self.serving.max_memories
-        )
+        how = {name: getattr(body, name) for name in ("keep", "bits", "noise", "seed", "check", "tokens")}
+        asked = Recall(cast(Any, of), most=self.serving.max_memories, **how)
         told = await self._done((work.recall, served.name), partial(work.recall, served), asked)
         return as_json({"model": served.name, **told})
 

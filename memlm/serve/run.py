@@ -13,6 +13,8 @@ from memlm.serve.app import Server
 from memlm.serve.config import Serving
 from memlm.ui import say
 
+KEEP_ALIVE = 75  # seconds; longer than clients and proxies keep a connection, so that none asks over one just closed
+
 
 def run(serving: Serving) -> None:
     """Listen and answer until SIGINT or SIGTERM.
@@ -26,7 +28,13 @@ def run(serving: Serving) -> None:
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through it again and again would take time, and be put off
         grace = max(1, round(serving.grace))
-        config = uvicorn.Config(server.app, log_level="warning", access_log=False, timeout_graceful_shutdown=grace)
+        config = uvicorn.Config(
+            server.app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=grace,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
         host, port = listening.getsockname()[:2]
         where = f"[{host}]" if ":" in host else host
         say(f"serving {', '.join(server.models)} at http://{where}:{port} (Ctrl-C ends it)")

@@ -142,6 +142,7 @@ class RecallBody(Body):
     bits: Annotated[int, Field(ge=1, le=16)] | None = None  # of a number
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0  # its deviation, as a multiple of the memory's mean square root
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of the noise
+    check: bool = False  # encode again what was recalled, and try other tokens where that is not the memory
     tokens: bool = False  # tell each chunk's vector and each token's certainty
 
 

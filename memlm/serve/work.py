@@ -9,8 +9,10 @@ import torch
 
 from memlm.api import Model, load
 from memlm.bank.bank import Bank
+from memlm.bank.check import as_kept, tell
+from memlm.bank.decoder import own_decoder
+from memlm.bank.kept import correct
 from memlm.bank.memories import Memories
-from memlm.bank.recall import own_decoder
 from memlm.bank.search import as_texts
 from memlm.errors import UsageError
 from memlm.precision import computing
@@ -109,6 +111,7 @@ class Recall(NamedTuple):
     bits: int | None
     noise: float
     seed: int
+    check: bool
     tokens: bool
     most: int
 
@@ -125,34 +128,49 @@ def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
     for some, one in zip(memories, asked, strict=True):
         if len(some) > one.most:
             raise UsageError(f"these are {len(some):,} memories of {one.most:,}: ask for less.")
-    changed = [changed_vectors(own.checked(some).vectors, one) for some, one in zip(memories, asked, strict=True)]
-    ids_KT, sure_KT = _decoded(own, np.concatenate(changed))
+    changed = [changed_memories(own.checked(some), one) for some, one in zip(memories, asked, strict=True)]
+    ids_KT, sure_KT = _decoded(own, np.concatenate([some.vectors for some in changed]))
     answers, first = [], 0
-    for some, one, vectors_KM in zip(memories, asked, changed, strict=True):
+    for some, one in zip(changed, asked, strict=True):
         rows, first = slice(first, first + len(some)), first + len(some)
+        agrees: list[bool] = []
+        if one.check:
+            with computing(own.model.device):
+                found = tell(own.model, some.vectors, some.chunks[:, 2], as_kept(some), search=True)
+            ids_KT[rows], sure_KT[rows], agrees = found.ids, 1 / (1 + np.exp(-found.sure)), found.agrees.tolist()
+        elif some.kept is not None and some.kept.corrections is not None:
+            ids_KT[rows] = correct(ids_KT[rows], some.kept.corrections)
         chunks = [ids[:n] for ids, n in zip(ids_KT[rows].tolist(), some.chunks[:, 2].tolist(), strict=True)]
         whole = [[i for ids in chunks[some.span(n)] for i in ids] for n in range(len(some.texts))]
         told: dict[str, Any] = {"texts": ["".join(served.pieces(ids)) for ids in whole]}
         if one.tokens:
             true = served.ids(one.of) if isinstance(one.of, str) else None
-            told["chunks"] = _tokens(served, chunks, sure_KT[rows], vectors_KM, true, some.origin.chunk_tokens)
+            told["chunks"] = _tokens(served, chunks, sure_KT[rows], some.vectors, true, some.origin.chunk_tokens)
+            for chunk, agreeing in zip(told["chunks"], agrees, strict=False):
+                chunk["agrees"] = agreeing
+        elif one.check:
+            told["agrees"] = agrees
         answers.append(told)
     return answers
 
 
-def changed_vectors(vectors_KM: np.ndarray, how: Recall) -> np.ndarray:
+def changed_memories(memories: Memories, how: Recall) -> Memories:
     """Memories with less in them: noise, then fewer bits (one scale a memory), then fewer numbers."""
-    vectors_KM, rms_K1 = vectors_KM.copy(), np.sqrt((vectors_KM**2).mean(1, keepdims=True))
+    if not how.noise and how.bits is None and how.keep is None:
+        return memories
+    vectors_KM, kept = memories.vectors.copy(), replace(as_kept(memories), dtype="fp32", steps=None)
+    rms_K1 = np.sqrt((vectors_KM**2).mean(1, keepdims=True))
     if how.noise:
         vectors_KM += how.noise * rms_K1 * np.random.default_rng(how.seed).standard_normal(vectors_KM.shape, np.float32)
     if how.bits == 1:
         vectors_KM = np.sign(vectors_KM) * np.abs(vectors_KM).mean(1, keepdims=True)
     elif how.bits is not None and len(vectors_KM):
         scale_K1 = np.maximum(np.abs(vectors_KM).max(1, keepdims=True) / (2 ** (how.bits - 1) - 1), 1e-12)
-        vectors_KM = np.round(vectors_KM / scale_K1) * scale_K1
+        vectors_KM, kept = np.round(vectors_KM / scale_K1) * scale_K1, replace(kept, dtype="int8", steps=scale_K1)
     if how.keep is not None:
         vectors_KM[:, how.keep :] = 0
-    return vectors_KM
+        kept = replace(kept, numbers=np.minimum(kept.numbers, how.keep))
+    return replace(memories, vectors=vectors_KM, kept=kept)
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from memlm import ui
+from memlm.bank.confidence import CHUNKS, calibrate
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
@@ -225,6 +226,9 @@ def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Rank
             kept = build_model(config.model, corpus.vocab_size, config.seed)
             kept.load_state_dict(weights)
         kept.config.trained_chunks = config.context + config.model.window_tokens // T
+        if config.model.calibrated:
+            with computing(accelerator.device):
+                kept.config.confidence = calibrate(kept.eval(), corpus.chunks("tune", T, limit=CHUNKS)[0])
         save_model(kept, tokenizer, out / "model")
         write_last(out / "summary.json", last, ("config.json", "environment.json", "metrics.jsonl"))
         trackers.finish(out / "config.json", out / "model")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memlm.bank.bank import Bank
 from memlm.bank.chunks import batches, read_chunks
 from memlm.bank.encode import encode_documents
+from memlm.bank.kept import Keeping
 from memlm.errors import UsageError, WorkError
 from memlm.loading import build_model
 from memlm.models.shapes import CausalShape, RecurrentShape
@@ -39,7 +40,9 @@ def test_any_texts_come_back_whatever_the_batch(texts, batch, fill):
 
     with tempfile.TemporaryDirectory() as place:
         documents = [(str(i), text) for i, text in enumerate(texts)]
-        bank = encode_documents(autoencoder(), tokenizer(), documents, Path(place) / "bank", fill=fill, batch=batch)
+        bank = encode_documents(
+            autoencoder(), tokenizer(), documents, Path(place) / "bank", keeping=Keeping(fill=fill), batch=batch
+        )
         assert recalled(bank, autoencoder()) == dict(documents)
         assert len(bank) == sum(-(-entry.tokens // T) for entry in bank.documents)
 
@@ -108,7 +111,7 @@ def test_a_document_is_never_held_whole(tmp_path, monkeypatch):
 
 
 def test_half_precision_takes_half_the_room(made, model, tmp_path):
-    bank = encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "half", dtype="fp16")
+    bank = encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "half", keeping=Keeping(dtype="fp16"))
     assert bank.memory_bytes * 2 == Bank.open(made).memory_bytes
     assert bank.memories().dtype == torch.float32
     assert recalled(bank, model) == TEXTS
@@ -120,7 +123,7 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path, dtype, size):
     with torch.no_grad():
         model.encoder.readout.project.bias.fill_(size)
     with pytest.raises(UsageError, match=f"that {dtype} cannot"):
-        encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank", dtype=dtype)
+        encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank", keeping=Keeping(dtype=dtype))
     assert not list(tmp_path.iterdir())
 
 
@@ -141,11 +144,11 @@ def test_appending_refuses_what_does_not_belong_and_changes_nothing(bank, model)
         (model, tokenizer(299), [("new", "a")], {}, "another tokenizer"),
         (model, tokenizer(), [("new", "a"), ("sea", "a")], {}, "two documents 'sea'"),
         (model, tokenizer(), [("new", "a")], {"dtype": "fp16"}, "made with dtype fp32"),
-        (model, tokenizer(), [("new", "a")], {"fill": "pad"}, "and fill repeat"),
+        (model, tokenizer(), [("new", "a")], {"fill": "pad"}, "made with fill repeat"),
     ]
     for encoder, tok, documents, options, said in refused:
         with pytest.raises(UsageError, match=said):
-            encode_documents(encoder, tok, documents, bank, append=True, **options)
+            encode_documents(encoder, tok, documents, bank, append=True, keeping=Keeping(**options))
     assert files(bank) == before
     with pytest.raises(UsageError, match="exists already"):
         encode_documents(model, tokenizer(), [("new", "a")], bank)
@@ -250,7 +253,7 @@ def test_what_is_read_of_a_damaged_table_is_right(bank):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 99, "memlm": "9.9"}, r"of format 99, written by memlm 9\.9; memlm .* reads format 2"),
+        ({"format": 99, "memlm": "9.9"}, r"of format 99, written by memlm 9\.9; memlm .* reads format 3"),
         ({"encoder": "0" * 64}, "is damaged"),
         ({"chunk_tokens": "8"}, "is damaged"),
         ({"chunk_tokens": 0}, "is damaged"),

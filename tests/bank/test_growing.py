@@ -11,7 +11,8 @@ from memlm.bank import writing
 from memlm.bank.bank import Bank
 from memlm.bank.convert import convert_bank
 from memlm.bank.encode import encode_documents
-from memlm.bank.table import Label, as_memories, as_rows
+from memlm.bank.kept import Keeping
+from memlm.bank.table import Form, Label, as_memories, as_rows
 from memlm.bank.writing import adding, compact_bank, remove_documents
 from memlm.errors import UsageError
 
@@ -116,13 +117,17 @@ def test_a_name_that_is_there_is_refused_before_anything_is_committed(bank, mode
 
 
 def test_int8_is_within_half_a_step_and_takes_a_quarter_of_the_room(made, model, tmp_path):
-    bank, exact = encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank", dtype="int8"), Bank.open(made)
+    bank, exact = (
+        encode_documents(model, tokenizer(), TEXTS.items(), tmp_path / "bank", keeping=Keeping(dtype="int8")),
+        Bank.open(made),
+    )
     error = (bank.memories() - exact.memories()).abs().amax(1)
     assert (error <= exact.memories().abs().amax(1) / 254 * 1.001).all()
     assert bank.memory_bytes == len(bank) * (T * 32 + 4)
     assert recalled(bank, model) == TEXTS
-    zero = as_rows(np.zeros((1, 4), np.float32), [Label("x", 0, 1)], "int8")
-    assert as_memories(zero).tolist() == [[0, 0, 0, 0]]
+    form = Form("int8", 4, 4)
+    zero = as_rows(np.zeros((1, 4), np.float32), [Label("x", 0, 1)], form)
+    assert as_memories(zero, form).tolist() == [[0, 0, 0, 0]]
 
 
 def test_an_old_bank_is_converted_and_otherwise_not_read(tmp_path):

@@ -7,6 +7,7 @@ from banks import TEXTS, T, memory_model, tokenizer
 
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents
+from memlm.bank.kept import Keeping
 from memlm.bank.recall import Recalled, find_originals, recall, recall_text
 from memlm.errors import UsageError
 from memlm.loading import build_model
@@ -28,7 +29,7 @@ def test_a_memory_model_recalls_as_in_its_blank_copy(model, tmp_path):
     reader = memory_model(model, chunks=6)  # a copy repeats three chunks
     ids = torch.randint(2, 300, (2, 3 * T), generator=torch.Generator().manual_seed(0))
     text = "".join(tokenizer().decode(row.tolist()) for row in ids)
-    bank = encode_documents(reader, tokenizer(), [("some", text)], tmp_path / "bank", fill="pad")
+    bank = encode_documents(reader, tokenizer(), [("some", text)], tmp_path / "bank", keeping=Keeping(fill="pad"))
     tokens = tokenizer().encode(text, add_special_tokens=False).ids
     padded_GN = torch.tensor(tokens + [0] * (-len(tokens) % (3 * T))).unflatten(0, (-1, 3 * T))
     blank = Copy(blank=True)(padded_GN, T)

@@ -13,7 +13,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import BENCHMARKS, encode, memory, parallel, peak, slots, tokenise
+from memlm.bench import BENCHMARKS, encode, far, memory, parallel, peak, slots, tokenise
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most, plan
 from memlm.bench.mixer import PlainMixing
@@ -119,6 +119,8 @@ def run(name, options, **more):
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "ROUNDS", (1, 1))
+    monkeypatch.setattr(far, "WRITTEN", 4)
+    monkeypatch.setattr(far, "STEPS", (2, 8))
     report, text = run(name, options)
     assert text.startswith(f"# {name}\n\n{report.claim}\n\n- command: `memlm bench {name}`\n- machine: ")
     assert re.search(r"^- commit: \S+\n- setting: \S", text, re.M)

@@ -31,7 +31,7 @@ def test_options_follow_of_the_preset_and_the_action_that_are_named():
 
 def test_values_follow_options_that_have_choices():
     assert candidates(["train", "slots", "--device"], "") == ["auto", "cpu", "cuda"]
-    assert candidates(["encode", "m", "f", "--dtype"], "") == ["fp32", "fp16", "int8"]
+    assert candidates(["encode", "m", "f", "--dtype"], "") == ["fp32", "bf16", "fp16", "int8", "int4"]
     assert candidates(["train", "slots", "--out"], "") == []
     assert candidates(["train", "slots", "--json"], "") == []
 

@@ -27,6 +27,7 @@ FIGURES = {"cross_entropy", "entropy_ratio", "token_accuracy", "exact_match", "u
 def test_the_whole_story(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "CONTEXTS", (32, 64))
     monkeypatch.setattr(memory, "run", partial(memory.run, chunk_tokens=4, stack=TINY))
+    monkeypatch.setattr(page, "png", lambda chart: b"")  # each figure is drawn once, into the page
     source, out = write_documents(tmp_path / "text", count=3, words=3000), tmp_path / "demo"
     argv = ["demo", "--source", str(source), "--out", str(out), "--scale", "0.002", "--json"]
     assert main(argv) == 0

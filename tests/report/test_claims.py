@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from made_up_access import rows_of, write_access, write_benchmark, write_curriculum, write_experiments, write_memory_run
-from made_up_runs import result, write_run
+from made_up_runs import ENVIRONMENT, result, write_run
 from test_report_memory import section
 from test_report_page import page_of
 
+from memlm.cli import main
+from memlm.protocol import PROTOCOL
 from memlm.report.claims import Judged, claims
 from memlm.report.compared import settings_of
 from memlm.report.page import write_report
@@ -63,6 +65,17 @@ def write_held(folder: Path, *pairs) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     report = {"results": [row for row, _ in pairs], "curves": [point for _, curve in pairs for point in curve]}
     (folder / "results.json").write_text(json.dumps(report | {"samples": [], "config": {}, "environment": {}}))
+
+
+def e14_row(case: str, training: str, seed: int, value: float, family="linear") -> dict:
+    told = {"experiment": "E14", "case": case, "training": training, "seed": seed, "unit": "share", "part": "test"}
+    told |= {"figure": f"older tokens, {family}", "value": value + 0.001 * seed, "model": f"{case}-seed{seed}"}
+    return told | {"protocol": PROTOCOL}
+
+
+def write_e14(folder: Path, *rows: dict) -> None:
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text(json.dumps({"results": rows}))
 
 
 @pytest.mark.parametrize(
@@ -222,21 +235,14 @@ def test_c6_asks_for_a_lead_at_equal_steps_and_has_its_clause_on_causal_loss(tmp
 
 @pytest.mark.parametrize(("causal", "kept", "holds"), [(0.01, 0.98, True), (0.3, 0.98, False), (0.01, 0.5, False)])
 def test_c7_asks_each_causal_encoder_of_older_tokens(tmp_path, causal, kept, holds):
-    def row(case, training, seed, value, family="linear"):
-        told = {"experiment": "E14", "case": case, "training": training, "seed": seed, "unit": "share", "part": "test"}
-        return told | {
-            "figure": f"older tokens, {family}",
-            "value": value + 0.001 * seed,
-            "model": f"{case}-seed{seed}",
-        }
-
     for seed in range(SEEDS):
-        rows = [row("lm", "causal", seed, causal), row("auto", "autoencoder", seed, kept)]
+        rows = [e14_row("lm", "causal", seed, causal), e14_row("auto", "autoencoder", seed, kept)]
         # A family that tells less: the causal clause is asked of it too, and it refutes no autoencoder.
-        rows += [row("lm", "causal", seed, causal / 2, "unroll"), row("auto", "autoencoder", seed, 0.1, "unroll")]
-        folder = tmp_path / f"e14-seed{seed}"
-        folder.mkdir()
-        (folder / "experiment.json").write_text(json.dumps({"results": [*rows, row("lm", "untrained", seed, 0.5)]}))
+        rows += [
+            e14_row("lm", "causal", seed, causal / 2, "unroll"),
+            e14_row("auto", "autoencoder", seed, 0.1, "unroll"),
+        ]
+        write_e14(tmp_path / f"e14-seed{seed}", *rows, e14_row("lm", "untrained", seed, 0.5))
     one = only(tmp_path, "C7")
     assert one.holds is holds
     assert one.says.startswith("lm on the source")
@@ -244,13 +250,60 @@ def test_c7_asks_each_causal_encoder_of_older_tokens(tmp_path, causal, kept, hol
     assert f"keeps {100 * (causal + 0.001):.2f}" in one.title  # the family that speaks most against the claim
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_tells_clauses_limits_runs_and_history(tmp_path):
     write_experiments(tmp_path, SEEDS)
     words = section(page_of(tmp_path), "What the paper claims, and what these runs say")
     assert "C4 Causal training alone" in words
     assert "asked: at most +2.0\u202f%" in words
-    assert "curriculum-seed0/combined" in words
+    assert "curriculum/combined (seeds 0 to 2)" in words
     assert "taken out when its results were known" in words
     assert "C7 Prediction does not need memory The runs that would decide it are not all here." in words
     told = write_report([tmp_path], tmp_path / "p.html")["claims"]
     assert {claim["claim"] for claim in told} == BY_NAME.keys()
+
+
+def test_figures_of_several_folders_are_joined_without_making_any(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("memlm.data.prepare.prepare", None)
+    for seed in range(SEEDS):
+        write_e14(
+            tmp_path / "a" / f"e14-seed{seed}",
+            e14_row("lm", "causal", seed, 0.01),
+            e14_row("x", "autoencoder", seed, 1),
+        )
+        write_e14(tmp_path / "later" / f"e14-seed{seed}", e14_row("lm", "causal", seed, 0.9))
+        write_benchmark(tmp_path / "b" / f"cost-seed{seed}")
+    argv = ["claims", "--out", str(tmp_path / "page"), "--only", "C3,C7", "--json", "--join"]
+    assert main([*argv, *(str(tmp_path / name) for name in ("a", "later", "b"))]) == 0
+    told = {claim["claim"]: claim for claim in json.loads(capsys.readouterr().out)["claims"]}
+    assert told["C7"]["verdict"] == "holds"  # what several have is told by the first
+    assert told["C3"]["made_on"] == [f"{ENVIRONMENT['machine']} (commit {ENVIRONMENT['commit']})"]
+    assert "joined" in (tmp_path / "page" / "claims.md").read_text()
+
+
+def test_figures_of_another_protocol_are_not_joined(tmp_path, capsys):
+    write_e14(tmp_path / "old" / "e14", e14_row("lm", "causal", 0, 0.01) | {"protocol": PROTOCOL - 1})
+    argv = ["claims", "--out", str(tmp_path / "page"), "--only", "C7", "--join", str(tmp_path / "old")]
+    assert main(argv) == 2
+    assert f"protocol {PROTOCOL - 1}" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
+def test_seeds_of_one_config_are_together_wherever_they_were_trained(tmp_path):
+    for seed, device, data in ((0, "cpu", "here/data"), (1, "cuda", "there/data"), (2, "auto", "data")):
+        folder = tmp_path / f"lm-seed{seed}"
+        write_trained(folder, LANGUAGE_MODEL, seed=seed, objective="causal")
+        config = (
+            json.loads((folder / "config.json").read_text())
+            | {"device": device, "data": data}
+            | ({"parallel": "ddp"} if seed else {})
+        )
+        (folder / "config.json").write_text(json.dumps(config))
+        write_trained(tmp_path / f"auto-seed{seed}", SAME | {"kind": "autoencoder", "encoder": STACK}, seed=seed)
+        pairs = [
+            held_row(f"auto-seed{seed}", "autoencoder", 8.0, seed),
+            held_row(f"lm-seed{seed}", "causal", 3.0, seed),
+        ]
+        write_held(tmp_path / f"m-seed{seed}", *pairs)
+    assert {len(found.values) for found in only(tmp_path, "C1").findings} == {SEEDS}
+    assert only(tmp_path, "C1").behind == ["auto (seeds 0 to 2)", "lm (seeds 0 to 2)"]

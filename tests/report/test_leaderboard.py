@@ -148,6 +148,7 @@ def test_a_folder_without_results_is_refused_in_one_sentence(demo, tmp_path):
     assert main(["leaderboard", str(tmp_path / "empty")]) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_ranks_too(demo, tmp_path):
     words = section(page_of(demo), "Ranking")
     assert words.index("64 tokens, a fresh decoder for each") < words.index("64 tokens, own decoders")

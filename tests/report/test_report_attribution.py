@@ -90,6 +90,7 @@ def test_the_table_and_the_figure_show_the_rows(page, tmp_path):
     assert [path.rpartition("/")[2] for path in done["figures"]] == ["loss-saved.png"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_are_one_model_and_equal_names_are_told_apart(tmp_path):
     write_attribution(tmp_path / "a", "it-seed0", "it-seed1")
     words = section(page_of(tmp_path / "a"), TITLE)
@@ -102,6 +103,7 @@ def test_seeds_are_one_model_and_equal_names_are_told_apart(tmp_path):
     assert "c/it" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_stands_beside_access_and_says_nothing_without_figures(tmp_path):
     write_access(tmp_path / "m", rows_of("one"))
     page = page_of(write_attribution(tmp_path / "m", "one"))

@@ -82,6 +82,7 @@ def test_other_probes_are_not_joined_and_seeds_are_their_mean(tmp_path):
     assert bits_along(groups[1], "chunk_tokens", "tokens").lines == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_draws_them_and_tells_what_needs_no_probe(folders):
     report = make_report(read_runs(folders))
     drawn = {chart.name: draw(chart) for chart in report["charts"]["measurement"] if chart.kind.startswith("bits")}

@@ -59,6 +59,7 @@ def test_every_row_is_told_with_interval_difference_and_memories(tmp_path):
     assert ENVIRONMENT["commit"] in section(page, "Where the numbers come from")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_stands_beside_runs_and_is_counted(tmp_path):
     write_evaluation(tmp_path / "asked")
     write_run(tmp_path / "trained")
@@ -68,6 +69,7 @@ def test_an_evaluation_stands_beside_runs_and_is_counted(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[], {}, {"results": []}, {"results": [{"task": "x"}]}, {"results": 3}])
+@pytest.mark.usefixtures("undrawn")
 def test_what_others_call_eval_json_is_no_evaluation(content, tmp_path):
     write_run(tmp_path / "trained")
     (tmp_path / "trained" / "eval.json").write_text(json.dumps(content))

@@ -57,6 +57,7 @@ def test_the_page_is_whole_and_alone(page):
     assert "something &lt;new&gt;" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_table_shows_the_numbers_of_the_rows_and_names_chance(tmp_path):
     page = page_of(
         write_access(tmp_path / "m", rows_of("one", loss=3.456, gain=0.0789, copy=0.91, blank=0.8, alone=0.2))
@@ -73,6 +74,7 @@ def test_the_table_shows_the_numbers_of_the_rows_and_names_chance(tmp_path):
 
 
 @pytest.mark.parametrize("told", [{"symbols": "trained"}, {}])
+@pytest.mark.usefixtures("undrawn")
 def test_look_ups_of_trained_symbols_stand_beside_and_decide_nothing(told, tmp_path):
     """What rows of an earlier version leave untold are symbols that were trained."""
 
@@ -108,6 +110,7 @@ def test_the_same_seed_twice_is_no_second_seed(tmp_path):
     assert [model.name for model in models] == ["a", "b"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_chunks_of_another_length_are_another_table(tmp_path):
     short, long = rows_of("short"), [one | {"chunk_tokens": 64} for one in rows_of("long")]
     page = page_of(write_access(tmp_path / "m", short, long))
@@ -115,6 +118,7 @@ def test_chunks_of_another_length_are_another_table(tmp_path):
     assert page.count("<svg") == 6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_not_asked_has_no_column_and_says_why(tmp_path):
     rows = [one for one in rows_of("odd") if one["task"] in ("causal", "copy")]
     empty = dict.fromkeys(("mode", "metric", "memory", "value", "value_ci", "examples", "chunks"))
@@ -145,6 +149,7 @@ def test_a_curriculum_is_known_by_its_name_its_stages_and_what_they_started_from
     assert [unseeded(name) for name in ("a-seed1/x", "seed3/x", "x_seed12", "seed")] == ["a/x", "x", "x", "seed"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_curves_of_combined_objectives_and_stages_are_all_there(tmp_path):
     write_curriculum(tmp_path / "curriculum")
     page = page_of(tmp_path / "curriculum")
@@ -157,6 +162,7 @@ def test_curves_of_combined_objectives_and_stages_are_all_there(tmp_path):
     assert page.count('class="part"') == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_benchmark_is_a_table_figures_and_ratios(tmp_path):
     write_benchmark(tmp_path / "bench")
     for path in (tmp_path, tmp_path / "bench", tmp_path / "bench" / "memory.json"):
@@ -172,6 +178,7 @@ def test_a_benchmark_is_a_table_figures_and_ratios(tmp_path):
     assert "1.50" in section(page_of(tmp_path), "Efficiency")  # columns it does not know are shown as they are
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_pieces_leave_no_empty_sections(tmp_path):
     page = page_of(write_access(tmp_path / "m", [row("a", "copy", "chunk_match", "own", 0.5)]))
     assert "Access to memory" not in page
@@ -223,6 +230,7 @@ def test_seeds_share_a_colour_and_a_curriculum_has_its_last_stages(report):
     assert len({series[name] for name in ("causal", "together", "direct", "curriculum", "no-memory")}) == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_untrained_twin_belongs_to_the_model_that_it_was_measured_after(tmp_path):
     rows = [result(*ROWS[0]), result("mine", "slots", "memory-model", "fresh", 0.2, 0.0, 4.0), result(*ROWS[7])]
     write_measurement(tmp_path / "m", ROWS[:1])

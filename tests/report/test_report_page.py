@@ -140,6 +140,7 @@ def test_the_same_runs_give_the_same_page(tmp_path):
     assert page_of(folder) == page_of(folder)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_runs_alone_give_a_smaller_page(tmp_path):
     write_run(tmp_path / "one")
     page = page_of(write_run(tmp_path / "two", finished=False), tmp_path / "one", tmp_path / "one")
@@ -156,6 +157,7 @@ def test_a_run_before_its_first_evaluation_is_only_listed(tmp_path):
     assert "young" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_measurement_without_samples_has_no_passages(tmp_path):
     page = page_of(write_measurement(tmp_path / "m", samples=False))
     assert "See for yourself" not in page
@@ -177,6 +179,7 @@ def test_rows_without_figures_and_no_numbers_are_dashes(tmp_path):
     assert (tmp_path / "p.html").read_text() == page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_measurements_stand_under_their_names(tmp_path):
     short, long = (
         write_measurement(tmp_path / "a/m", ROWS[:9]),

@@ -56,6 +56,8 @@ def test_a_text_is_recalled_as_it_is_typed_and_lost_as_numbers_are_taken(page):
     assert re.match("was “.+”; .+ % sure", page.locator(".chunk mark").first.get_attribute("title"))
     page.get_by_role("button", name="Whole vectors again").click()
     told(page, "100.0 % right")
+    page.get_by_label("Check: encode again").check()
+    api.expect(chunks.first).to_contain_text("all right; it encodes to this vector")
     page.get_by_label("Bits a number").press("Home")  # which the perfect one can spare
     api.expect(page.locator(".chunk figcaption").first).to_have_text("auto: 256 numbers, 32 bytes")
     told(page, "100.0 % right")

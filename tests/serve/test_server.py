@@ -131,7 +131,7 @@ def test_no_request_that_is_made_up_is_a_5xx(listening):
     fields = {
         EMBED: ["input", "encoding_format", "dimensions", "user"],
         GO_ON: ["prompt", "max_tokens", "temperature", "stop", "stream", "stream_options", "seed", "memories", "bank"],
-        "/recall": ["text", "memories", "document", "keep", "bits", "noise", "seed", "tokens"],
+        "/recall": ["text", "memories", "document", "keep", "bits", "noise", "seed", "check", "tokens"],
         "/search": ["text", "k", "by"],
     }
     statuses = set()
@@ -156,6 +156,11 @@ def test_tokens_are_marked_and_lost_as_numbers_are(listening):
     assert all(of[0] for of in right)  # 32 numbers of a token each
     assert not all(map(all, right))
     assert listening.ask("/recall", {**asked, "bits": 8})[1]["texts"] == [TEXT]
+    for less, agrees in (({}, True), ({"bits": 8}, True), ({"noise": 0.2}, False)):  # no text encodes to noise
+        checked = listening.ask("/recall", {**asked, **less, "check": True})[1]
+        assert {chunk["agrees"] for chunk in checked["chunks"]} == {agrees}
+        assert checked["texts"] == [TEXT]
+    assert listening.ask("/recall", {"model": "auto", "text": TEXT, "check": True})[1]["agrees"] == [True] * 3
     noisy = [listening.ask("/recall", {**asked, "noise": 4, "seed": seed})[1] for seed in (0, 0, 1)]
     assert noisy[0] == noisy[1] != noisy[2]
 
