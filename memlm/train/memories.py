@@ -14,6 +14,7 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ def stream_memories(
         recalling = None
     if recalling is not None:
         origin["words_by"] = fingerprint(recalling, "")
+    if ranks.world > 1 and config.parallel == "fsdp":  # which takes weights apart that made-up chunks need whole
+        encoder, recalling = deepcopy((encoder, recalling))
 
     @torch.no_grad()
     def encode(ids_BT: Tensor) -> Tensor:
