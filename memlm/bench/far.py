@@ -8,7 +8,7 @@ on.)
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -26,6 +26,7 @@ from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
+from memlm.data.sampler import ChunkSampler
 from memlm.decoding.cached import Prompt
 from memlm.loading import build_model, load_model
 from memlm.measure.intervals import ratio
@@ -41,9 +42,10 @@ from memlm.objectives.symbols import symbols
 from memlm.objectives.text import Same
 from memlm.readers.config import NoReader
 from memlm.report.figures import SERIES, STYLE
-from memlm.train.config import Curriculum
+from memlm.train.config import Curriculum, TrainConfig
 from memlm.train.curriculum import train_curriculum
 from memlm.train.loop import train
+from memlm.train.memories import stream_memories
 from memlm.train.start import freeze
 
 SEEDS = (0, 1, 2)
@@ -54,14 +56,14 @@ FULL_CHUNKS = 4  # of the plain transformer's training examples: as many tokens 
 ASKING, PREDICTED = 16, 8  # chunks of questions after a context, and of next tokens
 EXAMPLES = 24  # contexts of a length, at most
 _MOST = 0.6  # of a book, that a context takes at most
-STEPS = (4, 1024)  # memories before a training step that is timed
+STEPS = (4, 64, 256, 1024)  # memories before a training step that is timed
 WRITTEN = 64  # tokens after a context, whose time is taken
 
 Questions = dict[str, Callable[[int], Objective]]  # V -> what is asked
 QUESTIONS: Questions = {
-    "facts": lambda V: Facts(V, (2, False), 0, "unseen"),
-    "facts-3": lambda V: Facts(V, (3, False), 0, "unseen"),
-    "facts-changed": lambda V: Facts(V, (3, True), 0, "unseen"),
+    "facts": lambda V: Facts(V, (2, False), 0, "unseen", CONTEXTS[-1]),
+    "facts-3": lambda V: Facts(V, (3, False), 0, "unseen", CONTEXTS[-1]),
+    "facts-changed": lambda V: Facts(V, (3, True), 0, "unseen", CONTEXTS[-1]),
     "quote": lambda V: Quote(V, seed=0),
 }
 
@@ -89,7 +91,11 @@ def run(
     sides = _trained(options, plan, seeds)
     found, first = sides["memory"], cast(MemoryModel, sides["memory"].models[0])
     rows = [*_questions(found, corpus, contexts), *_next_tokens(sides, corpus, contexts)]
-    served, ratios = _cost(first, plan.stages[plan.last].frozen, cost, corpus)
+    served, ratios = _cost(first, cost, corpus)
+    steps = _steps(first, replace(plan.stages[plan.last], data=options.data), corpus)
+    short, *_, long = steps
+    ratios[f"training step after {long} memories / after {short} (asked, at most 2)"] = steps[long] / steps[short]
+    served["a training step"] = ", ".join(f"after {K} memories {s:.3f} s" for K, s in steps.items())
     nats = {row[1:5]: row[5] for row in rows if row[0] == "causal"}
     for (text, _, memory, chunks), value in nats.items():
         if memory == "memory":
@@ -265,15 +271,11 @@ def _row(
     return task, text, metric, memory, chunks, figure["value"], figure["value_ci"], trained, len(parts_B2), asked
 
 
-def _cost(
-    model: MemoryModel, frozen: tuple[str, ...], cost: Sequence[int], corpus: Corpus
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """What contexts cost to read, to keep and to go on from, and a training step; and the ratios that were asked."""
+def _cost(model: MemoryModel, cost: Sequence[int], corpus: Corpus) -> tuple[dict[str, Any], dict[str, float]]:
+    """What contexts cost to read, to keep and to go on from; and the ratios that were asked."""
     T, V, shape = model.chunk_tokens, corpus.vocab_size, cast(MemoryShape, model.config.read_shape())
     full = cast(Generative, build_model(FullContextShape(chunk_tokens=T, decoder=shape.decoder), V, 0).eval())
-    stream_N = torch.from_numpy(
-        np.resize(np.asarray(corpus.train.tokens), max(*cost, (STEPS[-1] + PREDICTED) * T)).astype(np.int64)
-    )
+    stream_N = torch.from_numpy(np.resize(np.asarray(corpus.train.tokens), max(cost)).astype(np.int64))
     told: dict[str, Any] = {}
     times: dict[tuple[str, int], tuple[float, float, int]] = {}
     for tokens in cost:
@@ -296,17 +298,34 @@ def _cost(
     names = ("time to read", "time per token", "bytes kept")
     for what, ours, theirs in zip(names, times["memory", both], times["full", both], strict=True):
         ratios[f"{what}, {both:,} tokens, full context / memory"] = theirs / ours
-    steps = {}
-    for K in STEPS:
-        objective = build_objective("causal", V)
-        batch = objective(stream_N[None, : (K + PREDICTED) * T].expand(2, -1), T, K).inputs()
-        trained = cast(MemoryModel, build_model(shape, V, 0)).train()
-        freeze(trained, frozen, fresh_embedding=False)
-
-        def step(trained: MemoryModel = trained, batch: dict[str, Any] = batch) -> None:
-            trained(**batch).loss.backward()
-
-        steps[K] = median(in_turn({"step": step}, rounds=3, warm_up=1)["step"])
-    told["a training step of 2 x 8 chunks"] = ", ".join(f"after {K:,} memories {s:.3f} s" for K, s in steps.items())
-    ratios["training step after 1,024 memories / after 4 (asked, at most 2)"] = steps[STEPS[1]] / steps[STEPS[0]]
     return told, ratios
+
+
+def _steps(model: MemoryModel, stage: TrainConfig, corpus: Corpus) -> dict[str, float]:
+    """Seconds of a step of a stage after so many memories each, what is kept of them on disk and the batch included."""
+    T, V, config = model.chunk_tokens, corpus.vocab_size, replace(stage, context=0, cache_memories="on")
+    trained = cast(MemoryModel, build_model(stage.model, V, 0).train())
+    trained.load_state_dict(model.state_dict())
+    freeze(trained, stage.frozen, fresh_embedding=False)
+    objective = build_objective(stage.objective, V)
+
+    def step_after(K: int) -> Callable[[], None]:
+        window, numbers = K * T + stage.model.window_tokens, count()
+        sampler = ChunkSampler(corpus.train.tokens, window, stage.batch, 0, align=T)
+
+        def batch_at(number: int) -> Batch:
+            return objective(torch.from_numpy(sampler.batch_at(number)), T, K)
+
+        memories = stream_memories(config, trained, corpus, window, batch_at(0))
+        assert memories is not None  # since they are asked to be kept
+
+        def step() -> None:
+            batch = batch_at(number := next(numbers))
+            known = memories.of(sampler.starts_at(number), batch)
+            cast(Any, trained(**batch.inputs(), own_memories=known).loss).backward()
+
+        return step
+
+    room = len(corpus.train.tokens) // stage.batch - stage.model.window_tokens
+    times = in_turn({f"{K:,}": step_after(K) for K in STEPS if room >= K * T}, rounds=5)
+    return {name: median(seconds) for name, seconds in times.items()}

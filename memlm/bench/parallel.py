@@ -27,7 +27,6 @@ from memlm.models.model import Generative, chunked
 from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.nn.loss import token_loss
-from memlm.nn.vocabulary import PAD
 from memlm.objectives.registry import build_objective
 from memlm.readers.config import ReaderConfig, SoftReader, VectorReader
 from memlm.readers.placing import packed
@@ -153,9 +152,7 @@ def compare_kept(model: MemoryModel, window: int, batch: int, stream: int, secon
         memory_NM = keep_memories(
             model.encoder, text_N.reshape(-1, T), model.memory_dim, Path(scratch), origin, device, "frozen encoder"
         )
-        with torch.no_grad():
-            blank_M = model.encoder(torch.full((1, T), PAD, device=device))[0]
-        memories = StreamMemories(memory_NM, blank_M, T, window // T)
+        memories = StreamMemories(memory_NM, lambda ids_BT: model.encoder(ids_BT.to(device)).cpu(), T, window // T)
 
         def loss_of(side: str) -> Callable[[], Tensor]:
             steps = count()

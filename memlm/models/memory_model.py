@@ -110,13 +110,15 @@ class ReadsMemories(ChunkModel):
             logp_BCT = logp_of(logits_BNV, ids_BCT.flatten(1)).unflatten(1, (C, T))
             queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
-        def teach(labels_BN: Tensor) -> Tensor:
-            whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
-            return self.reader.lesson(logits_BNV, h_BNW, kept, queries, whole_BN)[:, : labels_BN.shape[1]]
-
-        lesson = teach if any(p.requires_grad for p in self.reader.parameters()) else None
         mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
-        return Predicted(mixed.logits, memory_BKM, lesson, mixed.opened, mixed.shares)
+        teach = mixed.lesson
+
+        def lesson(labels_BN: Tensor) -> Tensor:
+            assert teach is not None
+            whole_BN = F.pad(labels_BN, (0, C * T - labels_BN.shape[1]), value=IGNORED)
+            return teach(whole_BN)[:, : labels_BN.shape[1]]
+
+        return Predicted(mixed.logits, memory_BKM, None if teach is None else lesson, mixed.opened, mixed.shares)
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: memories, and the chunk that is written."""
@@ -142,6 +144,10 @@ class ReadsMemories(ChunkModel):
     @property
     def recall(self):  # noqa: D102  as of `TextMemory`
         return self.reader.recall if self.reader.config.recalls else None
+
+    @property
+    def recalling(self):  # noqa: D102  as of `TextMemory`
+        return self.reader.recalling
 
     @property
     def reads_given_memories(self) -> bool:

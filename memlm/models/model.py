@@ -16,6 +16,7 @@ from memlm.decoding.generate import generate
 from memlm.errors import UsageError
 from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel, register
 from memlm.legacy import modern_shape
+from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import fingerprint
 from memlm.models.kind import ModelShape
 from memlm.nn.loss import token_loss, weighted
@@ -136,7 +137,8 @@ class TextMemory(PreTrainedModel):
             own_rows: so many rows at the beginning are an autoencoder's: each chunk is told from its own memory alone.
             remembered: so many chunks at the beginning are read and not predicted: logits begin after them.
             memories: of what comes before the text [B, K, M].
-            own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already.
+            own_memories: of the text's own chunks but the last [B, C - 1, M], where they are known already; or the
+                words that the model's `recalling` part tells of them [B, C - 1, T], if it has one.
             read: False leaves all memories unread: what the model does without them.
 
         Raises:
@@ -211,6 +213,11 @@ class TextMemory(PreTrainedModel):
     @property
     def recall(self) -> Callable[[Tensor], Tensor] | None:
         """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; None: the model cannot tell."""
+        return None
+
+    @property
+    def recalling(self) -> ChunkDecoder | None:
+        """What tells the words of memories, if these are all that it reads of them."""
         return None
 
     @property

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from memlm.nn.loss import IGNORED, mean_of
 
+BLANK, MADE = -1, -2  # chunks of padding, and chunks that are made up
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -20,7 +22,8 @@ class Batch:
         labels: at each place the token to be predicted there [B, N], unshifted; -100: nothing is scored.
         marks: bool [B, C], chunks that shall be answered from memory; None: there are none.
         weights: what each label counts [B, N], normalised already; None: the mean over what is scored.
-        sources: which chunk of its window each chunk repeats [B, C], -1 for blanks. None: chunks that no window has.
+        sources: which chunk of its window each chunk repeats [B, C], `BLANK` or `MADE` of what no window has. None: it
+            is not known of any.
         windows: which window each row is of [B]; None: row b is of window b.
         own_rows: so many rows at the beginning are told chunk by chunk from their own memories alone.
         remembered: so many chunks at the beginning are read and not predicted.

@@ -14,16 +14,17 @@ from torch.nn import functional as F
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import PAD
-from memlm.objectives.batch import Batch, Objective
+from memlm.objectives.batch import MADE, Batch, Objective, same_chunks
 from memlm.objectives.noise import seeded_by
 from memlm.objectives.symbols import Symbols, symbols
 
 VALUE = 2  # tokens of a value
+TELLING = 128  # chunks of an example that tell a fact, in training: of a longer context the others are read from disk
 KINDS = ((2, False), (2, False), (3, False), (3, True))  # tokens of a key, and whether one of them is asked otherwise
 
 
 class Facts(Objective):
-    """Every remembered chunk tells a fact; the others ask `T // (key + value)` each; values are scored.
+    """Remembered chunks tell a fact each; the others ask `T // (key + value)` each; values are scored.
 
     Without chunks that are only remembered all but the last one tell.
 
@@ -32,6 +33,7 @@ class Facts(Objective):
         kind: tokens of a key, and whether one of them is changed in the question; None: drawn for each batch.
         seed: of what is drawn; None: the windows themselves seed it.
         which: symbols that keys and values are of; None: those of training.
+        telling: chunks that tell a fact, at most; drawn where there are more.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Facts(Objective):
         kind: tuple[int, bool] | None = None,
         seed: int | None = None,
         which: Symbols | None = None,
+        telling: int = TELLING,
     ):
-        self.symbols_S, self.kind, self.seed = symbols(vocab_size, which), kind, seed
+        self.symbols_S, self.kind, self.seed, self.telling = symbols(vocab_size, which), kind, seed, telling
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """As `__call__` without chunks that are only remembered."""
@@ -56,16 +59,20 @@ class Facts(Objective):
         size = length + VALUE
         if size > T or C <= K or K < 1:
             raise UsageError(f"facts need two chunks at least, of {size} tokens or more: change the model's chunks.")
-        each, rows = T // size, len(tokens_BW)
-        fact_BKF = torch.stack([self._facts(K, length, generator) for _ in range(rows)])
-        place_BK = torch.randint(T - size + 1, (rows, K), generator=generator) + T * torch.arange(K)
-        place_BKF = place_BK[..., None] + torch.arange(size)
+        each, rows, k = T // size, len(tokens_BW), min(K, self.telling)
+        fact_BkF = torch.stack([self._facts(k, length, generator) for _ in range(rows)])
+        chunk_Bk = torch.arange(K).expand(rows, -1)
+        if k < K:
+            chunk_Bk = torch.rand(rows, K, generator=generator).topk(k)[1].sort()[0]
+        place_Bk = torch.randint(T - size + 1, (rows, k), generator=generator) + T * chunk_Bk
+        place_BkF = place_Bk[..., None] + torch.arange(size)
         device = tokens_BW.device
-        told_Bf = self.symbols_S[fact_BKF].flatten(1)
-        told_Bn = tokens_BW[:, : K * T].scatter(1, place_BKF.flatten(1).to(device), told_Bf.to(device))
+        told_Bf = self.symbols_S[fact_BkF].flatten(1)
+        told_Bn = tokens_BW[:, : K * T].scatter(1, place_BkF.flatten(1).to(device), told_Bf.to(device))
+        source_BK = same_chunks(rows, K, device).scatter(1, chunk_Bk.to(device), MADE)
 
-        asked_BA = torch.stack([_some(K, each * (C - K), generator) for _ in range(rows)])
-        question_BAF = fact_BKF.gather(1, asked_BA[..., None].expand(-1, -1, size))
+        asked_BA = torch.stack([_some(k, each * (C - K), generator) for _ in range(rows)])
+        question_BAF = fact_BkF.gather(1, asked_BA[..., None].expand(-1, -1, size))
         answer_BAF = self.symbols_S[question_BAF]
         answer_BAF[..., :length] = IGNORED
         if changed:
@@ -74,8 +81,9 @@ class Facts(Objective):
             other_BA1 = (question_BAF.gather(2, at_BA1) + other) % len(self.symbols_S)
             question_BAF = question_BAF.scatter(2, at_BA1, other_BA1)
         question_BAF = self.symbols_S[question_BAF]
-        holder_BAF = asked_BA[..., None].expand_as(answer_BAF)
-        return _asked(told_Bn, question_BAF, answer_BAF, holder_BAF, each, T, remembered)
+        holder_BAF = chunk_Bk.gather(1, asked_BA)[..., None].expand_as(answer_BAF)
+        batch = _asked(told_Bn, question_BAF, answer_BAF, holder_BAF, each, T, remembered)
+        return replace(batch, sources=F.pad(source_BK, (0, C - K), value=MADE))
 
     def _facts(self, count: int, length: int, generator: torch.Generator) -> Tensor:
         """Facts [count, length + VALUE], as places among the symbols; their keys all differ."""
@@ -119,9 +127,11 @@ class Quote(Objective):
         answer_BAS = passage_BAS.clone()
         answer_BAS[..., : self.told] = IGNORED
         batch = _asked(text_Bn, passage_BAS, answer_BAS, place_BAS // T, 1, each * T, remembered)
+        sources = F.pad(same_chunks(rows, K, tokens_BW.device), (0, C - K), value=MADE)
         rest = (0, tokens_BW.shape[1] - batch.labels.shape[1])  # less than a passage has room in
         filled = {"input_ids": PAD, "labels": IGNORED, "holders": -1}
-        return replace(batch, **{name: F.pad(getattr(batch, name), rest, value=fill) for name, fill in filled.items()})
+        padded = {name: F.pad(getattr(batch, name), rest, value=fill) for name, fill in filled.items()}
+        return replace(batch, sources=sources, **padded)
 
 
 def _asked(

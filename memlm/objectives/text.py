@@ -6,7 +6,7 @@ from torch import Tensor
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import PAD
-from memlm.objectives.batch import Batch, Objective, same_chunks
+from memlm.objectives.batch import BLANK, Batch, Objective, same_chunks
 
 
 class Same(Objective):
@@ -44,7 +44,7 @@ class Copy(Objective):
         again_BW = torch.full_like(tokens_BW, PAD) if self.blank else tokens_BW
         labels = torch.cat([torch.full_like(tokens_BW, IGNORED), tokens_BW], 1)
         first_BC = same_chunks(rows, half // chunk_tokens, tokens_BW.device)
-        second_BC = torch.full_like(first_BC, -1) if self.blank else first_BC
+        second_BC = torch.full_like(first_BC, BLANK) if self.blank else first_BC
         marks = torch.cat([torch.zeros_like(first_BC), torch.ones_like(first_BC)], 1).bool()
         return Batch(torch.cat([tokens_BW, again_BW], 1), labels, marks, sources=torch.cat([first_BC, second_BC], 1))
 

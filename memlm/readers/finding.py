@@ -4,9 +4,9 @@ A place p of a memory scores s q.k_p + `PAIR` [its second word agrees], and coun
 query's; a memory scores as its best place. Opened are the newest `LAST`, the best `top - EARLIER`, and of the rest the
 best by the queries of one and two words ago, one and two places on; what is left goes to the newest.
 
-`open_all` looks at every place, for batches and gradients; `PlaceIndex` files places by the word before them, then by
-the one before that, so that a look reads one list of a thousandth of the places, from disk where they are many. Both
-open the same memories, but for what 4 bits of a key round away.
+Places are filed by the word before them, so that a look reads one list of a thousandth of the places: `open_all` does
+it for a batch; `PlaceIndex` keeps lists, by the word before that one too, on disk where they are many. Both open the
+same memories, but for what 4 bits of a key round away.
 
 Suffixes as in readers/pointer.py.
 """
@@ -30,47 +30,104 @@ LAST = 2  # newest memories, which are always open
 PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
 FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
 UNIT = 14  # 4 bits of a key: its numbers up to a half, in so many parts of one; as much is found as with 32 (LOG.md)
+HASH = 0x9E3779B97F4A7C15 - 2**64  # odd; equal sums of words times its powers are equal words
 _SORTED = 2**20  # places whose keys are put in order at a time
 
 
 @torch.no_grad()
 def open_all(
-    look: Callable[[int], Tensor], recent_BQn: Tensor, words_BKT: Tensor, queries: Queries, top: int
-) -> Tensor:
-    """Numbers of the memories that are opened [B, Q, k].
+    query_of: Callable[[Tensor], Tensor],
+    recent_BQn: Tensor,
+    words_BKT: Tensor,
+    key_BPd: Tensor,
+    queries: Queries,
+    words: int,
+    top: int,
+) -> tuple[Tensor, Tensor]:
+    """Numbers of the memories that are opened [B, Q, k], and s q.k of their places [B, Q, k T], seen or not.
 
     Args:
-        look: how many words ago -> s q.k of every place [B, Q, P], `FAR` where it is not seen.
+        query_of: words before predictions [N, n], the nearest first -> what places are looked for by, times s [N, d].
         recent_BQn: the words before each prediction, the nearest first.
-        words_BKT: of the memories.
+        words_BKT: of the memories; no place is found where there is none.
+        key_BPd: of their places.
         queries: what each sees.
+        words: so many of them make a query.
         top: memories that are opened beside the newest.
     """
-    K, many = words_BKT.shape[1], top + LAST
-    number_K = torch.arange(K, device=words_BKT.device)
-    if many >= K:
-        return number_K.expand(*recent_BQn.shape[:2], K)
-    age_RQK, unseen_RQK = queries.before[..., None] - 1 - number_K, ~queries.sees(K)
-    newest_RQK = (FAR - age_RQK).double()  # what fills places that no memory is found for
-    best_BQK = torch.maximum(_best(look(0), recent_BQn, words_BKT), newest_RQK)
-    best_BQK = best_BQK.masked_fill(age_RQK < LAST, math.inf).masked_fill(unseen_RQK, -math.inf)
-    own_BQk = best_BQK.topk(many - EARLIER, -1)[1]
-    best_BQK = newest_RQK.expand_as(best_BQK)
-    for ago in range(1, LOOKS):
-        best_BQK = torch.maximum(best_BQK, _best(look(ago), recent_BQn, words_BKT, ago) - ago)
-    best_BQK = best_BQK.masked_fill(unseen_RQK, -math.inf)  # a look of words ago sees a place beyond what is seen
-    return best_BQK.scatter(-1, own_BQk, math.inf).topk(many, -1)[1]
+    B, K = words_BKT.shape[:2]
+    unseen_RQK = ~queries.sees(K)
+    newest_RQK = torch.arange(K, device=words_BKT.device) >= queries.before[..., None] - LAST
+    parts = [
+        _open(query_of, *of_row, words, top)
+        for of_row in zip(
+            recent_BQn, words_BKT, key_BPd, newest_RQK.expand(B, -1, -1), unseen_RQK.expand(B, -1, -1), strict=True
+        )
+    ]
+    number_Bk, near_BJ = zip(*parts, strict=True)
+    return torch.stack(number_Bk), torch.stack(near_BJ)
 
 
-def _best(score_BQP: Tensor, recent_BQn: Tensor, words_BKT: Tensor, ago: int = 0) -> Tensor:
-    """The best place of each memory [B, Q, K] that is after the same word, `ago` places on."""
-    flat_BP = F.pad(words_BKT.flatten(1), (2, 0))
-    first_BQP = recent_BQn[..., ago, None] == flat_BP[:, None, 1:-1]
-    second_BQP = recent_BQn[..., ago + 1, None] == flat_BP[:, None, :-2]
-    score_BQP = (score_BQP + PAIR * second_BQP).masked_fill(~first_BQP | (score_BQP < FAR / 2), -math.inf)
-    score_BQP = F.pad(score_BQP, (ago, 0), value=-math.inf)[..., : score_BQP.shape[-1]]
-    best_BQK = score_BQP.unflatten(-1, words_BKT.shape[1:]).amax(-1)
-    return ranked(best_BQK, torch.arange(best_BQK.shape[-1], device=best_BQK.device))
+def _open(
+    query_of: Callable[[Tensor], Tensor],
+    recent_Qn: Tensor,
+    words_KT: Tensor,
+    key_Pd: Tensor,
+    newest_QK: Tensor,
+    unseen_QK: Tensor,
+    words: int,
+    top: int,
+) -> tuple[Tensor, Tensor]:
+    """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once."""
+    (K, T), many, number_K = words_KT.shape, top + LAST, torch.arange(len(words_KT), device=words_KT.device)
+    look_Xn = recent_Qn.unfold(-1, words, 1)[:, :LOOKS].flatten(0, 1)
+    code_X = (look_Xn * HASH ** torch.arange(words, device=look_Xn.device)).sum(-1)  # modulo 2^64
+    code_U, look_X = code_X.unique(return_inverse=True)
+    looks_Un = torch.empty_like(look_Xn[: len(code_U)]).index_copy_(0, look_X, look_Xn)
+    look_QL = look_X.view(len(recent_Qn), -1)
+    score_UP = query_of(looks_Un) @ key_Pd.mT
+    number_Qk = number_K.expand(len(recent_Qn), K)
+    if many < K:
+        best = _best(score_UP, looks_Un, words_KT)
+        best_QK = best[0][look_QL[:, 0]].masked_fill_(newest_QK, math.inf).masked_fill_(unseen_QK, -math.inf)
+        own_Qk = best_QK.topk(many - EARLIER, -1)[1]
+        best_QK = best[1][look_QL[:, 1]]  # taken apart, since few of many are found faster
+        for ago in range(2, LOOKS):
+            best_QK = torch.maximum(best_QK, best[ago][look_QL[:, ago]])
+        best_QK = best_QK.masked_fill_(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
+        number_Qk = torch.cat([own_Qk, best_QK.topk(EARLIER, -1)[1]], -1)
+    return number_Qk, score_UP[look_QL[:, :1], places(number_Qk, T)]
+
+
+def _best(score_UP: Tensor, looks_Un: Tensor, words_KT: Tensor) -> list[Tensor]:
+    """The best place of each memory [U, K] after the same word, for looks of no, one and two words ago.
+
+    Found in lists: the places in the order of the words before them. Of memories without any the newer is better.
+    """
+    (K, T), words_P, U = words_KT.shape, words_KT.flatten(), len(looks_Un)
+    first_P, second_P = F.pad(words_P, (1, 0))[:-1], F.pad(words_P, (2, 0))[:-2]
+    first_P, order_P = first_P.masked_fill(words_P == 0, -1).sort()
+    first_U = looks_Un[:, 0].contiguous()
+    start_U, end_U = (torch.searchsorted(first_P, first_U, right=right) for right in (False, True))
+    count_U = end_U - start_U
+    look_N = torch.arange(U, device=words_P.device).repeat_interleave(count_U)
+    shift_U = start_U - count_U.cumsum(0) + count_U
+    place_N = order_P[torch.arange(len(look_N), device=words_P.device) + shift_U[look_N]]
+    score_N = score_UP[look_N, place_N] + PAIR * (second_P[place_N] == looks_Un[look_N, 1])
+    newer_K = FAR - K + torch.arange(K + 1, device=words_P.device).double()
+    best = []
+    for ago in range(LOOKS):
+        number_N = (place_N + ago) // T  # K: beyond the last
+        best_X = newer_K.repeat(U).scatter_reduce_(
+            0, look_N * (K + 1) + number_N, ranked(score_N - ago, number_N), "amax"
+        )
+        best.append(best_X.view(U, K + 1)[:, :K])
+    return best
+
+
+def places(number_BQk: Tensor, T: int) -> Tensor:
+    """The places of memories [..., k T]."""
+    return (number_BQk[..., None] * T + torch.arange(T, device=number_BQk.device)).flatten(-2)
 
 
 def ranked(score: Tensor, number: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ memories, J = k T opened places, H heads.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -32,8 +33,9 @@ from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, taken
+from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
+from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
@@ -46,12 +48,12 @@ WordsAt = Callable[[Tensor], Tensor]  # places [B, ...] -> the words that stand 
 
 @dataclass(frozen=True)
 class Opened:
-    """Memories that are open for each query: their numbers, the words of their places and those before each, and s q.k,
-    `FAR` where nothing is to be seen."""
+    """Memories that are open for each query: their numbers, the words of their places, which of the `MATCH` words
+    before each agree (bit i: the i-th), and s q.k, `FAR` where nothing is to be seen."""
 
     number_BQk: Tensor
     words_BQJ: Tensor
-    before_BQJm: Tensor
+    agree_BQJ: Tensor
     near_BQJ: Tensor
 
     @property
@@ -91,6 +93,11 @@ class Pointer(Reader):
         self.lesson_gate = nn.Linear(W + 2, 1)
         self._begin()
 
+    @property
+    def recalling(self) -> ChunkDecoder:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The autoencoder's decoder."""
+        return self.text
+
     @torch.no_grad()
     def _begin(self) -> None:
         """Queries as keys, nearer words count more, the longest match first; and nothing is copied."""
@@ -115,9 +122,11 @@ class Pointer(Reader):
 
     @torch.no_grad()
     def words(self, memory_BKM: Tensor) -> Tensor:
-        """What memories recall [B, K, T], the likeliest token of every place."""
+        """What memories recall [B, K, T], the likeliest token of every place; words, if they are given, stay."""
+        if not memory_BKM.is_floating_point():
+            return memory_BKM  # words already
         parts = memory_BKM.flatten(0, 1).split(1024)
-        return torch.cat([self.text(part).argmax(-1) for part in parts]).unflatten(0, memory_BKM.shape[:2])
+        return torch.cat([self.text.words(part) for part in parts]).unflatten(0, memory_BKM.shape[:2])
 
     def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
         """Words [B, K, T], and the key of every place [B, K, T, d]."""
@@ -129,7 +138,8 @@ class Pointer(Reader):
         earlier_Bn = before[0].flatten(1)[:, -WORDS:] if before else flat_BP[:, :0]
         flat_BP = torch.cat([flat_BP.new_zeros(len(flat_BP), WORDS - earlier_Bn.shape[1]), earlier_Bn, flat_BP], 1)
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
-        return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and before_BPn.shape[1] <= EXACT):
+            return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
 
     def index(self, kept: Kept, newest_BwM: Tensor) -> PlaceIndex | None:
         """The places of one sequence's memories in lists, where there are many."""
@@ -164,50 +174,33 @@ class Pointer(Reader):
         self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
     ) -> Mixed:
         """Log-probabilities of the mixture; the model's own logits, to the bit, where no memory is seen."""
-        (B, Q), P = logits_BQV.shape[:2], kept[0][0].numel()
+        Q, P = logits_BQV.shape[1], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
-        at_once = 1 if index is not None else max(1, SCORES // (B * P))
+        at_once = 1 if index is not None else max(1, SCORES // P)
         if self.training or at_once >= Q:
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
-        return Mixed(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+        logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
+        return Mixed(logits_BQV, opened_BQk, share_BQk)
 
     def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
         kept = self._without_hidden(kept, queries)
         words_at = _words_at(kept, index)
         recent_BQn = self._recent(words_at, T, queries)
-        opened = self._opened(recent_BQn, words_at, kept, queries, index)
+        opened, scores = self._opened(recent_BQn, words_at, kept, queries, index)
         nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, logp_BQV, queries)
         p_BQV = (nothing_BQ[..., None] + logp_BQV).exp()
         share_BQJ = share_BQHJ.exp().sum(2).to(p_BQV)
         p_BQV = p_BQV.scatter_add(-1, opened.words_BQJ, share_BQJ)
         mixed_BQV = p_BQV.clamp_min(torch.finfo(p_BQV.dtype).tiny).log()
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
-        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1))
-
-    def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
-        """-log p of labels by the scores of all places alone, with a gate of their own [B, Q].
-
-        It teaches keys where to look, in plain text too: what is opened is no function that has a gradient.
-        """
-        if not kept[0].shape[1]:
-            return logits_BQV.new_zeros(labels_BQ.shape)
-        label_BQ1 = labels_BQ.clamp(min=0)[..., None]
-        own_BQ = logits_BQV.log_softmax(-1).gather(-1, label_BQ1)[..., 0]
-        kept = self._without_hidden(kept, queries)
-        recent_BQn = self._recent(_words_at(kept), kept[0].shape[2], queries)
-        score_BQP = self._scores(recent_BQn, kept, queries)
-        lse_BQ1 = score_BQP.logsumexp(-1, keepdim=True)
-        best_BQ1 = score_BQP.amax(-1, keepdim=True) / self._sharpness()
-        none_BQ1 = best_BQ1 < -1  # no memory is seen
-        told = torch.cat([h_BQW, 4 * best_BQ1, lse_BQ1 / 8], -1).masked_fill(none_BQ1, 0)
-        gate_BQ = self.lesson_gate(told)[..., 0].masked_fill(none_BQ1[..., 0], FAR)
-        share_BQP = (score_BQP - lse_BQ1).masked_fill(kept[0].flatten(1)[:, None] != label_BQ1, -math.inf)
-        copied_BQ = F.pad(share_BQP, (0, 1), value=-60.0).logsumexp(-1)
-        return -torch.logaddexp(F.logsigmoid(-gate_BQ) + own_BQ, F.logsigmoid(gate_BQ) + copied_BQ)
+        lesson = None
+        if scores is not None:
+            lesson = partial(scores.lesson, self.lesson_gate, self._sharpness(), logp_BQV, h_BQW)
+        return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]."""
@@ -228,60 +221,83 @@ class Pointer(Reader):
         earlier_BQn = words_at(at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1))
         return torch.where(own_RQn, queries.recent, earlier_BQn)
 
-    def _scores(self, recent_BQn: Tensor, kept: Kept, queries: Queries, ago: int = 0) -> Tensor:
-        """s q.k of every place [B, Q, P], the query without the nearest `ago` words; `FAR` where it is not seen."""
-        T, key_BPd = kept[0].shape[2], kept[1].flatten(1, 2)
-        score_BQP = self._unit(recent_BQn[..., ago:], self.query) @ key_BPd.mT * self._sharpness()
-        seen_RQP = queries.sees(kept[0].shape[1]).repeat_interleave(T, -1)
-        return score_BQP.masked_fill(~(seen_RQP & (kept[0].flatten(1) > 0)[:, None]), FAR)
-
     def _opened(
         self, recent_BQn: Tensor, words_at: WordsAt, kept: Kept, queries: Queries, index: PlaceIndex | None
-    ) -> Opened:
+    ) -> tuple[Opened, Scores | None]:
+        """What is open for each query, and while keys are taught the scores of places that stand for all."""
         T, device = kept[0].shape[2], recent_BQn.device
         if index is None:
-            score_BQP = self._scores(recent_BQn, kept, queries)
-
-            def look(ago: int) -> Tensor:
-                return self._scores(recent_BQn, kept, queries, ago) if ago else score_BQP
-
-            number_BQk = open_all(look, recent_BQn, kept[0], queries, self.top)
-            place_BQJ = _places(number_BQk, T)
-            near_BQJ = score_BQP.gather(2, place_BQJ)
+            key_BPd = kept[1].flatten(1, 2)
+            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, kept[0], key_BPd, queries, WORDS, self.top)
         else:
             query_1Ld = self._queries(recent_BQn[0, 0])[None]
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
             query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
             number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
-            place_BQJ = _places(number_BQk, T)
-            before_1Jn = words_at(place_BQJ[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
+            before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
-        words_BQJ = words_at(place_BQJ)
-        before_BQJm = words_at(place_BQJ[..., None] - torch.arange(1, MATCH + 1, device=device))
-        return Opened(number_BQk, words_BQJ, before_BQJm, near_BQJ.masked_fill(words_BQJ == 0, FAR))
+        words_BQkM = words_at(number_BQk[..., None] * T + torch.arange(-MATCH, T, device=device))
+        words_BQkT, recent_BQ11m = words_BQkM[..., MATCH:], recent_BQn[..., None, None, :]
+        agree_BQkT = torch.zeros_like(words_BQkT, dtype=torch.uint8)
+        for i in range(MATCH):
+            same = (words_BQkM[..., MATCH - 1 - i :][..., :T] == recent_BQ11m[..., i]) & (recent_BQ11m[..., i] > 0)
+            agree_BQkT |= same.to(torch.uint8) << i
+        seen_BQk = number_BQk < queries.before[..., None]
+        if queries.hidden is not None:
+            seen_BQk = seen_BQk & (number_BQk != queries.hidden)
+        unseen_BQJ = (~seen_BQk[..., None] | (words_BQkT == 0)).flatten(2)
+        near_BQJ, scores, words_BQJ = near_BQJ.masked_fill(unseen_BQJ, FAR), None, words_BQkT.flatten(2)
+        if index is None and torch.is_grad_enabled() and self.key.weight.requires_grad:
+            place_BQJ = places(number_BQk, T)
+            near_BQJ, scores = self._taught(near_BQJ, place_BQJ, unseen_BQJ, recent_BQn, words_at, kept, queries)
+        return Opened(number_BQk, words_BQJ, agree_BQkT.flatten(2).long(), near_BQJ), scores
+
+    def _taught(
+        self,
+        near_BQJ: Tensor,
+        place_BQJ: Tensor,
+        unseen_BQJ: Tensor,
+        recent_BQn: Tensor,
+        words_at: WordsAt,
+        kept: Kept,
+        queries: Queries,
+    ) -> tuple[Tensor, Scores]:
+        """s q.k of opened places with a gradient, of the best alone where places are many; and what stands for all."""
+        query_BQd, words_BP, ago_n = self._query_of(recent_BQn), kept[0].flatten(1), torch.arange(1, WORDS + 1)
+        if words_BP.shape[1] <= EXACT:
+            seen_BQP = queries.sees(kept[0].shape[1]).repeat_interleave(kept[0].shape[2], -1) & (words_BP > 0)[:, None]
+            score_BQP = (query_BQd @ kept[1].flatten(1, 2).mT).masked_fill(~seen_BQP, FAR)
+            return score_BQP.gather(2, place_BQJ), Scores(score_BQP, words_BP[:, None])
+        best_BQg = near_BQJ.topk(min(GRADED, near_BQJ.shape[-1]), -1)[1]
+        place_BQg, place_Bn = place_BQJ.gather(2, best_BQg), sample(kept[0])
+        place_BX = torch.cat([place_BQg.flatten(1), place_Bn], 1)
+        key_BXd = self._unit(words_at(place_BX[..., None] - ago_n.to(place_BX.device)), self.key)
+        key_BQgd = key_BXd[:, : -place_Bn.shape[1]].unflatten(1, best_BQg.shape[1:])
+        near_BQg = (key_BQgd @ query_BQd[..., None])[..., 0].masked_fill(unseen_BQJ.gather(2, best_BQg), FAR)
+        score_BQn = query_BQd @ key_BXd[:, -place_Bn.shape[1] :].mT
+        scores = with_sample(near_BQg, place_BQg, score_BQn, place_Bn, kept[0], queries)
+        return near_BQJ.scatter(2, best_BQg, near_BQg), scores
 
     def _shares(
         self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
     ) -> tuple[Tensor, Tensor]:
         """Log share of nothing [B, Q], and of each opened place in each head [B, Q, H, J]."""
-        words_BQJ, near_BQJ, before_BQJm = opened.words_BQJ, opened.near_BQJ, opened.before_BQJm
+        words_BQJ, near_BQJ, agree_BQJ = opened.words_BQJ, opened.near_BQJ, opened.agree_BQJ
         T = words_BQJ.shape[-1] // opened.number_BQk.shape[-1]
         assert queries.logp is not None
         seen_BQJ = opened.seen_BQJ
         none_BQ1 = ~seen_BQJ.any(-1, keepdim=True)
-        recent_BQ1m = recent_BQn[..., None, :MATCH]
-        agree_BQJm = (before_BQJm == recent_BQ1m) & (recent_BQ1m > 0)
-        agree_BQJn = agree_BQJm[..., :WORDS]
-        pattern_BQJ = (agree_BQJn * 2 ** torch.arange(WORDS, device=words_BQJ.device)).sum(-1)
-        length_BQJ = agree_BQJm.int().cumprod(-1).sum(-1)
+        bit_Xm = _bits(words_BQJ.device)  # of every way to agree
         rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
         scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
         age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(min=0).float().log1p()
 
         score_BQHJ = near_BQJ[:, :, None] * (STEP * self.head_scale)[:, None] * scale_BQH1.exp()
-        table_HBQJ = self.pattern[:, pattern_BQJ] + self.length[:, length_BQJ]
-        score_BQHJ = score_BQHJ + STEP * table_HBQJ.permute(1, 2, 0, 3)
-        score_BQHJ = score_BQHJ + torch.einsum("hbqn,bqjn->bqhj", rare_HBQn, agree_BQJn.to(logp_BQV.dtype))
+        number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)
+        table_HX = STEP * (self.pattern[:, number_X % 2**WORDS] + self.length[:, length_X])
+        table_BQHX = table_HX + torch.einsum("hbqn,xn->bqhx", rare_HBQn, bit_Xm[:, :WORDS].to(rare_HBQn.dtype))
+        agree_BQHJ = agree_BQJ[:, :, None].expand(-1, -1, len(table_HX), -1)
+        score_BQHJ = score_BQHJ + table_BQHX.gather(-1, agree_BQHJ)
         likely_BQ1J = logp_BQV.gather(-1, words_BQJ)[:, :, None]
         score_BQHJ = score_BQHJ + (STEP * self.likely[:, None] + likely_BQH1) * likely_BQ1J
         aged_BQ1J = age_BQk.repeat_interleave(T, -1)[:, :, None]
@@ -291,7 +307,8 @@ class Pointer(Reader):
         lse_BQH, (best_BQH, at_BQH) = score_BQHJ.logsumexp(-1), score_BQHJ.max(-1)
         said_BQH = words_BQJ.gather(-1, at_BQH)
         same_BQHJ = score_BQHJ.masked_fill(words_BQJ[:, :, None] != said_BQH[..., None], FAR)
-        agree_BQHn = agree_BQJn.gather(2, at_BQH[..., None].expand(-1, -1, -1, WORDS)).to(logp_BQV.dtype)
+        best_agree_BQH = agree_BQJ.gather(2, at_BQH)
+        agree_BQHn = bit_Xm[best_agree_BQH, :WORDS].to(logp_BQV.dtype)
         entropy_BQ1 = -(logp_BQV.exp() * logp_BQV).sum(-1, keepdim=True)
         features = [
             h_BQW,
@@ -305,7 +322,7 @@ class Pointer(Reader):
             near_BQJ.gather(2, at_BQH) / self._sharpness(),
             same_BQHJ.logsumexp(-1) - lse_BQH,
             (rare_HBQn.permute(1, 2, 0, 3) * agree_BQHn).sum(-1),
-            length_BQJ.gather(2, at_BQH) / 8,
+            length_X[best_agree_BQH] / 8,
             age_BQk.gather(2, at_BQH // T) / 4,
             queries.logp[..., :WORDS] / 4,
         ]
@@ -319,6 +336,11 @@ class Pointer(Reader):
         """What places are looked for by, of no, one and two words ago [L, d], times s."""
         recent_1Ln = torch.stack([recent_n[ago : ago + WORDS] for ago in range(LOOKS)])[None]
         return self._unit(recent_1Ln, self.query)[0] * self._sharpness()
+
+    def _query_of(self, recent_BQn: Tensor) -> Tensor:
+        """What places are looked for by before words [..., n], times s [..., d]."""
+        recent_BNn = recent_BQn.flatten(0, -3) if recent_BQn.ndim > 2 else recent_BQn[None]
+        return self._unit(recent_BNn, self.query).view(*recent_BQn.shape[:-1], -1) * self._sharpness()
 
     def _sharpness(self) -> Tensor:
         """What a cosine is multiplied by."""
@@ -351,6 +373,7 @@ def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
     return at
 
 
-def _places(number_BQk: Tensor, T: int) -> Tensor:
-    """The places of memories [B, Q, k T]."""
-    return (number_BQk[..., None] * T + torch.arange(T, device=number_BQk.device)).flatten(2)
+def _bits(device: torch.device) -> Tensor:
+    """The bits of every number of `MATCH` bits, the lowest first: bool [2^m, m]."""
+    number_X = torch.arange(2**MATCH, device=device)
+    return (number_X[:, None] >> torch.arange(MATCH, device=device)) % 2 > 0

@@ -8,7 +8,7 @@ A reader does any of the four; the model, the forms of its sequence and its cach
 by name. A new reader is a subclass in a file of its own and a config in `readers/config.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.named import named
 from memlm.nn.stack import Residual
 from memlm.nn.vocabulary import PAD
@@ -53,7 +54,7 @@ class Queries:
         recent: the `Reader.recent` tokens of its chunk before each, the nearest first, padded [B, Q, n].
         hidden: index of a memory that none sees; positions do not change.
         logp: of the recent tokens, the log-probability that the decoder alone gave each, 0 where there is none
-            [B, Q, n]; for `mix` and `lesson`, of readers that are told.
+            [B, Q, n]; for `mix`, of readers that are told.
     """
 
     before: Tensor
@@ -82,11 +83,13 @@ class Mixed(NamedTuple):
         logits: [B, Q, V].
         opened: numbers of the memories that were looked into [B, Q, k], if the reader chooses.
         shares: how much of the probability comes from each [B, Q, k].
+        lesson: labels [B, Q] -> what training minimises beside their loss: nats [B, Q], weighed as it weighs them.
     """
 
     logits: Tensor
     opened: Tensor | None = None
     shares: Tensor | None = None
+    lesson: Callable[[Tensor], Tensor] | None = None
 
 
 class Reader(nn.Module):
@@ -97,6 +100,8 @@ class Reader(nn.Module):
         recent: how many tokens before a place its queries are told.
         told_logp: whether they are told how probable these were.
         files: whether it files memories: `index`, and `index_words` and `words` for those of a bank.
+        recalling: the part that tells which words a memory holds, of a reader that reads nothing else of memories, and
+            can be given words [B, K, T] in their place; None: it reads memories.
         window: how many of the newest memories have entries, made anew for each chunk; None: all have. A reader of a
             window gives no residuals.
     """
@@ -105,6 +110,7 @@ class Reader(nn.Module):
     recent = 0
     told_logp = False
     files = False
+    recalling: ChunkDecoder | None = None
     window: int | None = None
 
     def __init__(self, config: ReaderConfig, sizes: Sizes):
@@ -142,10 +148,6 @@ class Reader(nn.Module):
     def mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: Any = None) -> Mixed:
         """The prediction [B, Q, V] with what memories say of it; unchanged by default."""
         return Mixed(logits_BQV)
-
-    def lesson(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
-        """What training minimises beside the loss: nats of each label [B, Q], weighed as the loss weighs them."""
-        return logits_BQV.new_zeros(labels_BQ.shape)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """Memories [B, M] -> logits [B, T, V] of the tokens that they hold; of readers whose config `recalls`."""

@@ -1,14 +1,16 @@
 """What is opened among many memories: the same by lists as by a look at every place; and what the mixture is."""
 
+from itertools import product
+
 import pytest
 import torch
 from memory_models import ENCODERS, POINTWISE, TRANSFORMER, M, T, build, ids
 
 from memlm.decoding.cached import Prompt
 from memlm.models.shapes import MemoryShape
-from memlm.readers import pointer
+from memlm.readers import pointer, scores
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, unpacked
+from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, places, unpacked
 from memlm.readers.reader import Queries
 
 READER = PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=6, gate=8, window=2)
@@ -20,28 +22,102 @@ def few_words(K: int, seed: int, vocab: int = 5) -> torch.Tensor:
     return torch.randint(0, vocab, (K, T), generator=torch.Generator().manual_seed(seed))
 
 
+def by_every_place(reader, words_KT, key_Pd, recent_n, before, hidden=None) -> set[int]:
+    """What is opened for one prediction, by a look at every place: the rule as it is told, word for word."""
+    K, flat = len(words_KT), [0, 0, *words_KT.flatten().tolist()]
+    seen = [m for m in range(K) if m < before and m != hidden]
+    best = [{m: -1e4 - before + m for m in seen} for _ in range(2)]  # by no words ago, and by earlier ones
+    for ago in range(3):
+        query_d = reader._query_of(recent_n[ago : ago + 4][None])[0]
+        for p, score in enumerate((key_Pd @ query_d).tolist()):
+            first, second, here, number = flat[p + 1], flat[p], flat[p + 2], (p + ago) // T
+            if here and first == recent_n[ago] and number in best[ago > 0]:
+                score += 5 * (second == int(recent_n[ago + 1])) - ago
+                ranked = round(64 * score) / 64 + number / 2**32
+                best[ago > 0][number] = max(best[ago > 0][number], ranked)
+    opened = {m for m in seen if m >= before - 2}
+    for ranks, many in zip(best, (reader.top - 2, reader.top + 2), strict=True):
+        for number in sorted(ranks, key=ranks.__getitem__, reverse=True):
+            if len(opened) < many:
+                opened.add(number)
+    return opened
+
+
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_a_batch_opens_what_the_rule_says(hidden):
+    reader, K = build(SHAPE).reader, 20
+    words = torch.stack([few_words(K, seed, vocab) for seed, vocab in ((1, 5), (2, 3), (3, 40))])
+    if hidden is not None:
+        words[:, hidden] = 0
+    kept = reader.keep_words(words)
+    before = torch.tensor([0, 3, 9, 15, 20, 20])
+    recent = torch.stack([few_words(12, seed, vocab).view(6, -1) for seed, vocab in ((4, 5), (5, 3), (6, 40))])
+    queries = Queries(before[None], torch.zeros(1, 6, dtype=torch.long), recent, hidden)
+    args = reader._query_of, recent, words, kept[1].flatten(1, 2), queries, 4, reader.top
+    number_BQk, near_BQJ = open_all(*args)
+    for b, q in product(range(3), range(6)):
+        seen = [m for m in number_BQk[b, q].tolist() if m < before[q] and m != hidden]
+        expected = by_every_place(reader, words[b], kept[1][b].flatten(0, 1), recent[b, q], int(before[q]), hidden)
+        assert len(set(number_BQk[b, q].tolist())) == reader.top + 2
+        assert set(seen) == expected, (b, q)
+    query_BQd, place_BQJ = reader._query_of(recent), places(number_BQk, T)
+    score_BQP = query_BQd @ kept[1].flatten(1, 2).mT
+    torch.testing.assert_close(near_BQJ, score_BQP.gather(2, place_BQJ))
+
+
 @pytest.mark.parametrize("tail", [0, 1, 7])
-def test_lists_open_what_a_look_at_every_place_opens(tail, tmp_path):
+def test_lists_open_what_the_rule_says(tail, tmp_path):
     reader, K = build(SHAPE).reader, 40
     for seed in range(20):
         words = few_words(K, seed)
-        words_1KT, key_1KTd = reader.keep_words(words[None])
-        key_1KTd = unpacked(packed(key_1KTd))
-        recent_11n = few_words(4, seed + 100).flatten()[None, None, : reader.recent]
-        queries = Queries(torch.tensor([[K]]), torch.tensor([[0]]), recent_11n)
-
-        def look(ago, words=words_1KT, keys=key_1KTd, recent=recent_11n, queries=queries):
-            return reader._scores(recent[..., : ago + 4], (words, keys), queries, ago)
-
-        expected = open_all(look, recent_11n, words_1KT, queries, reader.top)[0, 0]
+        key_Pd = unpacked(packed(reader.keep_words(words[None])[1][0].flatten(0, 1)))
+        recent_n = few_words(4, seed + 100).flatten()[: reader.recent]
         folder = tmp_path / f"{seed}"
         folder.mkdir()
         reader.index_words(words[: K - tail], torch.zeros(2, M), folder)
-        looks = torch.stack([recent_11n[0, 0, ago : ago + 4] for ago in range(3)])[None]
-        query_Ld = reader._unit(looks, reader.query)[0] * reader._sharpness()
-        rest = Tail(words[K - tail :], key_1KTd[0, K - tail :].flatten(0, 1))
-        found = open_indexed(PlaceIndex.open(folder), rest, query_Ld, recent_11n[0, 0], 4, reader.top)
-        assert sorted(found.tolist()) == sorted(expected.tolist())
+        rest = Tail(words[K - tail :], key_Pd[(K - tail) * T :])
+        found = open_indexed(PlaceIndex.open(folder), rest, reader._queries(recent_n), recent_n, 4, reader.top)
+        assert set(found.tolist()) == by_every_place(reader, words, key_Pd, recent_n, K)
+
+
+def step(model, x) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of a training step."""
+    model.train().zero_grad()
+    loss = model(x, labels=x).loss
+    loss.backward()
+    return loss.detach(), {n: p.grad for n, p in model.reader.named_parameters() if p.grad is not None}
+
+
+def test_a_sample_of_all_places_teaches_what_all_of_them_do(monkeypatch):
+    model, x = build(SHAPE), ids(2, 12 * T)
+    loss, exact = step(model, x)
+    monkeypatch.setattr(pointer, "EXACT", 1)
+    monkeypatch.setattr(pointer, "GRADED", 10**9)
+    monkeypatch.setattr(scores, "SAMPLED", 11 * T)
+    again, grads = step(model, x)
+    torch.testing.assert_close(again, loss)
+    assert grads.keys() == exact.keys()
+    for name, grad in exact.items():
+        torch.testing.assert_close(grads[name], grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sample_stands_for_all_places(monkeypatch):
+    """Of many texts: the sum over all places that a query sees, and that over a sample with what it stands for."""
+    model, K = build(SHAPE), 100
+    monkeypatch.setattr(scores, "SAMPLED", 80)
+    words = torch.stack([few_words(K, seed, 40) for seed in range(100)])
+    queries = Queries(torch.tensor([[K, K // 2]]), torch.zeros(1, 2, dtype=torch.long), words[:, :2, :1])
+    key_BPd = model.reader.keep_words(words)[1].flatten(1, 2)
+    query_BQd = model.reader._query_of(few_words(200, 0, 40).view(100, 2, T)) / 6
+    score_BQP, place_Bn = query_BQd @ key_BPd.mT, scores.sample(words)
+    assert torch.equal(place_Bn * 80 // (K * T), torch.arange(80).expand(100, -1))
+    score_BQP[:, 1, K // 2 * T :] = -1e4
+    score_BQP = score_BQP.masked_fill((words == 0).flatten(1)[:, None], -1e4)
+    best_BQg, place_BQg = score_BQP.topk(5, -1)
+    score_BQn = (query_BQd @ key_BPd.mT).gather(2, place_Bn[:, None].expand(-1, 2, -1))
+    made = scores.with_sample(best_BQg, place_BQg, score_BQn, place_Bn, words, queries)
+    estimate_BQ = (made.score_BQX + made.stands_BQX).logsumexp(-1)
+    torch.testing.assert_close((estimate_BQ - score_BQP.logsumexp(-1)).mean(0), torch.zeros(2), rtol=0, atol=0.02)
 
 
 def test_text_goes_on_from_lists_as_from_every_place(monkeypatch):

@@ -7,7 +7,8 @@ import torch
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED, token_loss
-from memlm.objectives.facts import Facts
+from memlm.objectives.batch import MADE
+from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.names import NAMES, parse
 from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
@@ -101,6 +102,21 @@ def test_facts_are_told_in_every_remembered_chunk_and_asked_for_afterwards(kind)
             assert labels[[first, second]].tolist() == question[length:]
             differing = min(sum(a != b for a, b in zip(w, question, strict=True)) for w in windows)
             assert differing == kind[1]
+
+
+def test_of_a_long_context_some_chunks_tell_facts_and_what_no_window_has_is_named():
+    T, K = 8, 40
+    text = torch.randint(2, V, (4, 44 * T))
+    for batch, most in ((Facts(V, telling=10)(text, T, K), 10), (Quote(V)(text, T, K), 0)):
+        assert batch.sources.shape == (4, 44)
+        assert batch.sources[:, :K].eq(MADE).sum(1).tolist() == [most] * 4
+        assert batch.sources[:, K:].eq(MADE).all()
+        as_it_was = batch.sources == torch.arange(44)
+        assert (as_it_was | batch.sources.eq(MADE)).all()
+        assert (batch.input_ids == text).view(4, 44, T)[as_it_was].all()
+        holders = batch.holders[:, K * T :]
+        if most:
+            assert batch.sources.gather(1, holders.clamp(min=0))[holders >= 0].eq(MADE).all()
 
 
 def test_facts_of_a_context_have_different_keys_of_all_symbols():

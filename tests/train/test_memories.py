@@ -17,7 +17,7 @@ from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.registry import build_objective
-from memlm.readers.config import NoReader
+from memlm.readers.config import NoReader, PointerReader
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
@@ -88,6 +88,31 @@ def test_reading_memories_is_training_with_the_frozen_encoder(config, tmp_path, 
         torch.testing.assert_close(read[name], formed[name], rtol=1e-3, atol=1e-4)
 
 
+POINTER = MemoryShape(
+    chunks=4,
+    encoder=replace(MEMORY.encoder, chunk_tokens=8),
+    reader=PointerReader(unroll=StackConfig(kind="pointwise", width=6, layers=1), window=1),
+    decoder=TRANSFORMER,
+)
+
+
+@pytest.mark.parametrize("objective", ["causal", "causal+0.4*facts+0.1*quote/2"])
+def test_reading_words_is_training_with_the_frozen_autoencoder(config, tmp_path, no_encoding, objective):
+    """Chunks that are made up are encoded as they come; all others are two bytes a token on disk."""
+    config = replace(config, model=POINTER, objective=objective, context=4, frozen=("encoder", "reader.text"))
+    config = replace(config, optim=replace(config.optim, warmup=10))
+    train(replace(config, cache_memories="off"), tmp_path / "formed")
+    no_encoding()
+    train(replace(config, cache_memories="on"), tmp_path / "read")
+    [entry] = entries(config)
+    words_NT = np.load(entry / "memories.npy")
+    assert words_NT.dtype == np.uint16
+    assert words_NT.shape == (len(Corpus.open(config.data).train) // 8, 8)
+    formed, read = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("formed", "read"))
+    for name in formed:
+        torch.testing.assert_close(read[name], formed[name], rtol=1e-3, atol=1e-4)
+
+
 def test_every_memory_read_is_what_the_encoder_gives(config):
     """Windows anywhere in the stream, all objectives with sources: what is read equals what would be formed."""
     corpus = Corpus.open(config.data)
@@ -96,14 +121,13 @@ def test_every_memory_read_is_what_the_encoder_gives(config):
     chunks_NT = corpus.train.tokens[: count * T].reshape(count, T)
     origin, cpu = {"for": "test"}, torch.device("cpu")
     memory_NM = keep_memories(model.encoder, chunks_NT, 12, config.data / "memories", origin, cpu, "it", batch=37)
-    blank_M = model.encode(torch.zeros(1, T, dtype=torch.long))[0].detach()
     for name in ("causal", "copy", "blank", "causal+0.5*blank"):
         objective = build_objective(name, corpus.vocab_size)
         window = objective.window(MEMORY.window_tokens)
         starts_B = np.array([0, T, (count - window // T) * T])
         batch = objective(torch.from_numpy(corpus.train.tokens[starts_B[:, None] + np.arange(window)].astype(int)), T)
-        read = StreamMemories(memory_NM, blank_M, T, window // T).of(starts_B, batch)
         with torch.no_grad():
+            read = StreamMemories(memory_NM, model.encode, T, window // T).of(starts_B, batch)
             formed = model(batch.input_ids).memories
         torch.testing.assert_close(read, formed, rtol=1e-5, atol=1e-6)
 

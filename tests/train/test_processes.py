@@ -47,7 +47,9 @@ CASES = {
     "shares": {"model": MEMORY, "objective": "causal+0.5*blank/2+autoencode/8", "parallel": "fsdp", "accumulate": 2},
     "shares of causal": {"model": CausalShape(chunk_tokens=8, stack=TRANSFORMER), "objective": "causal"}
     | {"parallel": "fsdp", "optim": ADAMW},
-    "shares, frozen": {"model": MEMORY, "objective": "causal", "parallel": "fsdp", **FROZEN},
+    "words": {"model": POINTER, "objective": "causal+0.4*facts", "context": 6, "optim": OptimConfig()}
+    | {"frozen": ("encoder", "reader.text"), "cache_memories": "on"},
+    "shares, frozen": {"model": MEMORY, "objective": "causal+0.4*facts", "parallel": "fsdp", **FROZEN},
 }
 
 
