@@ -4,7 +4,7 @@ The memory of a text is a function of it, and of few texts the same: a memory th
 to, within the rounding that it was stored with, held these tokens. Where it is not, single tokens are exchanged, the
 least certain ones for those that the decoder holds next likeliest; the exchange that brings the two memories nearest
 stays, until they agree or none helps; then more tokens, and more for each, are tried (`STAGES`). Nothing else is known
-of the text.
+of the text. A memory of which the decoder itself expects more to be wrong than are exchanged is left as it is.
 """
 
 from typing import NamedTuple
@@ -44,6 +44,12 @@ class Told(NamedTuple):
         """Whether the tokens encode to the memory: bool [K]."""
         return self.off <= _AGREE
 
+    @property
+    def searchable(self) -> np.ndarray:
+        """Whether there is something to search for that so many exchanges could find: bool [K]."""
+        wrong_KT = 1 / (1 + np.exp(np.clip(np.nan_to_num(self.sure, nan=50.0), -50, 50)))
+        return ~self.agrees & (wrong_KT.sum(1) < ROUNDS)
+
 
 def as_kept(memories: Memories) -> Kept:
     """How memories are kept, or what they are if that is not told."""
@@ -71,17 +77,17 @@ def tell(model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Ke
         log_KT = np.where(true_KT == ids_KT, log_KT, 0)
         ids_KT = true_KT
     apart = _Apart(model, vectors_KM, held_K, kept)
-    off_K = apart(ids_KT)
+    off_K, own_KT = apart(ids_KT), np.arange(ids_KT.shape[1]) < held_K[:, None]
     if search:
         ids_KT, choice_KT = ids_KT.copy(), np.zeros_like(ids_KT)
+        expected_K = np.where(own_KT, -np.expm1(log_KT), 0).sum(1)  # wrong tokens
         for places, choices in STAGES:
-            left = np.flatnonzero(off_K > _AGREE)
+            left = np.flatnonzero((off_K > _AGREE) & (expected_K < ROUNDS))
             for some in np.array_split(left, -(-len(left) // _BATCH)) if len(left) else ():
                 _search(apart, some, ids_KT, off_K, choice_KT, ids_KTC[..., :choices], log_KTC[..., 0], places)
         chosen_KT = np.take_along_axis(log_KTC, choice_KT[..., None], 2)[..., 0]
         log_KT = np.where(choice_KT > 0, chosen_KT, log_KT)
     other_KT = np.log(np.maximum(-np.expm1(np.minimum(log_KT, -1e-12)), 1e-12))
-    own_KT = np.arange(ids_KT.shape[1]) < held_K[:, None]
     return Told(ids_KT, np.where(own_KT, log_KT - other_KT, np.nan), off_K)
 
 

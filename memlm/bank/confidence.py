@@ -26,7 +26,7 @@ from memlm.records import from_dict
 
 CALIBRATED: tuple[Stored, ...] = ("fp32", "int8", "int4")
 _AS = {"bf16": "int8", "fp16": "int8"}  # which are rounded less
-CHUNKS = 512  # of tune, that the functions are fitted on
+CHUNKS = 256  # of tune, that the functions are fitted on
 _MOST = 15.0  # log-odds beyond which nothing is told apart
 
 
@@ -91,13 +91,14 @@ def calibrate(model: TextMemory, tokens_NT: np.ndarray, part: str = "tune", fill
     for size, dtype in product(model.memory_sizes, CALIBRATED):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
         vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
-        for search in (False, True):
-            told = tell(model, vectors_NM, held_N, Kept(dtype, fill, numbers_N, step_NG), search=search)
+        told = tell(model, vectors_NM, held_N, kept := Kept(dtype, fill, numbers_N, step_NG))
+        ways = [told, tell(model, vectors_NM, held_N, kept, search=True)] if told.searchable.any() else [told]
+        for told in ways:
             same_NT, other_N = told.ids == tokens_NT, ~told.agrees
             of_memory, of_token = _features(told)
             memories.append((of_memory[other_N], same_NT.all(1)[other_N]))
             tokens.append((of_token[other_N].reshape(-1, of_token.shape[2]), same_NT[other_N].ravel()))
-        right_A = same_NT.all(1)[told.agrees]
+        right_A = (ways[-1].ids == tokens_NT).all(1)[ways[-1].agrees]
         agreeing[f"{size} {dtype}"] = float(right_A.sum() + 1) / (len(right_A) + 2)  # Laplace's rule: never 1
     memory, token = (_fitted(*map(np.concatenate, zip(*found, strict=True))) for found in (memories, tokens))
     return {"agreeing": agreeing, "memory": memory, "token": token, "part": part, "chunks": len(tokens_NT)}
