@@ -33,6 +33,8 @@ def modern_config(told: Any, where: str) -> Any:
             "stages": {name: modern_config(stage, f"{where}.stages.{name}") for name, stage in stages.items()}
         }
     told = {"context": 0, "parallel": "ddp", **told}
+    if isinstance(told.get("optim"), dict):
+        told["optim"] = {"matrix_block": 0, **told["optim"]}
     if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
         return told
     new = told | {"model": modern_shape(told["model"], f"{where}.model")}

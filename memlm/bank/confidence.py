@@ -1,28 +1,31 @@
 """How likely what memories give back is right: for each memory, and for each of its tokens.
 
-agrees   whether the recalled tokens encode to the memory (bank/check.py); of those that do, hardly any is wrong
+agrees   whether the recalled tokens encode to the memory (bank/check.py); of those that do, hardly any is wrong, unless
+         there are fewer bits than the text has
 off      how far they are from it, of those that do not
 sure     the log-odds that the decoder gives each token
 
-The share of right ones among those that agree, and logistic functions of the rest, are fitted on the part tune when an
-autoencoder is trained: over all of its sizes and over memories as they are and rounded (`CALIBRATED`). They are
-saved in its config.
+The share of right ones among those that agree, for each size and type (`CALIBRATED`), and logistic functions of the
+rest are fitted on the part tune when an autoencoder is trained, with what a search finds and without. They are saved in
+its config.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memlm.bank.check import Told, as_kept, encoded, tell
 from memlm.bank.chunks import Fill
-from memlm.bank.kept import cut, rounded
+from memlm.bank.kept import Stored, cut, rounded
 from memlm.bank.memories import Kept, Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.records import from_dict
 
-CALIBRATED = "fp32", "int8", "int4"
+CALIBRATED: tuple[Stored, ...] = ("fp32", "int8", "int4")
+_AS = {"bf16": "int8", "fp16": "int8"}  # which are rounded less
 CHUNKS = 512  # of tune, that the functions are fitted on
 _MOST = 15.0  # log-odds beyond which nothing is told apart
 
@@ -47,7 +50,7 @@ class Confidence(NamedTuple):
 class Calibration:
     """What turns the signs into probabilities, and what it was fitted on."""
 
-    agreeing: float
+    agreeing: dict[str, float]  # by size and type, as "64 int4"
     memory: tuple[float, ...]
     token: tuple[float, ...]
     part: str
@@ -64,15 +67,19 @@ def confidence(model: TextMemory, memories: Memories, *, search: bool = False) -
         raise UsageError(
             "this model does not tell how far its decoder can be trusted: autoencoders trained from memlm 0.3 on do."
         )
-    return of_told(model, tell(model, memories.vectors, memories.chunks[:, 2], as_kept(memories), search=search))
+    kept = as_kept(memories)
+    return of_told(model, tell(model, memories.vectors, memories.chunks[:, 2], kept, search=search), kept)
 
 
-def of_told(model: TextMemory, told: Told) -> Confidence:
+def of_told(model: TextMemory, told: Told, kept: Kept) -> Confidence:
     """The same of what memories gave back, by a model that has a calibration."""
     known = from_dict(Calibration, model.config.confidence, "confidence")
+    dtype, sizes = _AS.get(kept.dtype, kept.dtype), np.array(model.memory_sizes)
+    size_K = sizes[np.searchsorted(sizes, kept.numbers, "right").clip(1) - 1]  # of one between two the smaller's
+    agreeing_K = np.array([known.agreeing[f"{size} {dtype}"] for size in size_K])
     of_memory, of_token = _features(told)
-    memory_K = np.where(told.agrees, known.agreeing, _logistic(of_memory @ np.array(known.memory)))
-    token_KT = np.where(told.agrees[:, None], known.agreeing, _logistic(of_token @ np.array(known.token)))
+    memory_K = np.where(told.agrees, agreeing_K, _logistic(of_memory @ np.array(known.memory)))
+    token_KT = np.where(told.agrees[:, None], agreeing_K[:, None], _logistic(of_token @ np.array(known.token)))
     return Confidence(told.ids, memory_K, np.where(np.isnan(told.sure), np.nan, token_KT), told.agrees)
 
 
@@ -80,20 +87,20 @@ def calibrate(model: TextMemory, tokens_NT: np.ndarray, part: str = "tune", fill
     """Fit all of it on chunks of a part [N, T]; what a model's config keeps. Sizes and types count alike."""
     tokens_NT = tokens_NT.astype(np.int64)
     held_N, memory_NM = np.full(len(tokens_NT), tokens_NT.shape[1], np.int32), encoded(model, tokens_NT)
-    memories, tokens, agreeing = [], [], []
-    for size in model.memory_sizes:
+    memories, tokens, agreeing = [], [], {}
+    for size, dtype in product(model.memory_sizes, CALIBRATED):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
-        for dtype in CALIBRATED:
-            vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
-            told = tell(model, vectors_NM, held_N, Kept(dtype, fill, numbers_N, step_NG))
+        vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
+        for search in (False, True):
+            told = tell(model, vectors_NM, held_N, Kept(dtype, fill, numbers_N, step_NG), search=search)
             same_NT, other_N = told.ids == tokens_NT, ~told.agrees
-            agreeing += same_NT.all(1)[told.agrees].tolist()
             of_memory, of_token = _features(told)
             memories.append((of_memory[other_N], same_NT.all(1)[other_N]))
             tokens.append((of_token[other_N].reshape(-1, of_token.shape[2]), same_NT[other_N].ravel()))
+        right_A = same_NT.all(1)[told.agrees]
+        agreeing[f"{size} {dtype}"] = float(right_A.sum() + 1) / (len(right_A) + 2)  # Laplace's rule: never 1
     memory, token = (_fitted(*map(np.concatenate, zip(*found, strict=True))) for found in (memories, tokens))
-    share = (sum(agreeing) + 1) / (len(agreeing) + 2)  # Laplace's rule: never 1
-    return {"agreeing": share, "memory": memory, "token": token, "part": part, "chunks": len(tokens_NT)}
+    return {"agreeing": agreeing, "memory": memory, "token": token, "part": part, "chunks": len(tokens_NT)}
 
 
 def _features(told: Told) -> tuple[np.ndarray, np.ndarray]:

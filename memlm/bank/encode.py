@@ -23,6 +23,7 @@ from memlm.errors import UsageError
 from memlm.leftovers import entries
 from memlm.locks import one_writer
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.nn.vocabulary import PAD
 from memlm.provenance import commit
 from memlm.tokens.pieces import Document, cut_pieces
@@ -80,11 +81,11 @@ def encode_into(
     batch: int = 256,
 ) -> None:
     """Encode documents, chunks of all of them together in batches, and write them as rows."""
-    meta, labels = writer.meta, deque[Label]()
+    meta, labels, encoding = writer.meta, deque[Label](), Encoding(model)
     for ids_BT in batches(_labelled(tokenizer, documents, meta, labels), batch):
         own = [labels.popleft() for _ in ids_BT]
         held_B = np.array([label.tokens for label in own])
-        memory_BM, numbers_B, wrong = keep(model, meta.keeping, _encode(model, ids_BT), ids_BT, held_B)
+        memory_BM, numbers_B, wrong = keep(model, meta.keeping, _encode(encoding, ids_BT), ids_BT, held_B)
         writer.add(memory_BM, own, numbers_B, wrong)
 
 
@@ -142,8 +143,9 @@ def encode_texts(
             counted.extend([text.tokens] if last else [])
             yield ids_nT
 
+    encoding = Encoding(model)
     empty_0M, empty_0T = np.empty((0, origin.memory_dim), np.float32), np.empty((0, origin.chunk_tokens), np.int64)
-    made = [(_encode(model, ids_BT), ids_BT) for ids_BT in batches(chunks(), batch)]
+    made = [(_encode(encoding, ids_BT), ids_BT) for ids_BT in batches(chunks(), batch)]
     vectors_KM, ids_KT = (np.concatenate(parts) for parts in zip((empty_0M, empty_0T), *made, strict=True))
     rows = [chunk_rows(number, tokens, origin.chunk_tokens) for number, tokens in enumerate(counted)]
     chunks_K3 = np.concatenate([np.empty((0, 3), np.int32), *rows])
@@ -224,9 +226,9 @@ def _read(
 
 
 @torch.inference_mode()
-def _encode(model: TextMemory, ids_BT: np.ndarray) -> np.ndarray:
+def _encode(encoding: Encoding, ids_BT: np.ndarray) -> np.ndarray:
     """Chunks of token ids [B, T] -> memories in float32 [B, M]."""
-    return model.encode(torch.from_numpy(ids_BT).to(model.device)).float().cpu().numpy()
+    return encoding(torch.from_numpy(ids_BT).to(encoding.model.device)).float().cpu().numpy()
 
 
 def seen_from(bank: Path, model: Path | str) -> str:

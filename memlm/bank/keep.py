@@ -17,8 +17,7 @@ def check_kept(model: TextMemory, keeping: Keeping) -> None:
     sizes, M = model.memory_sizes, model.memory_dim
     if keeping.accuracy is not None and keeping.numbers is not None:
         raise UsageError("name numbers or an accuracy, not both: an accuracy chooses the numbers of each memory.")
-    if keeping.numbers is not None and keeping.numbers not in sizes:
-        raise UsageError(f"memories of this model can be cut to {' or '.join(map(str, sizes))} numbers{_train(sizes)}.")
+    check_size(model, keeping.numbers)
     if keeping.accuracy is not None and len(sizes) == 1:
         raise UsageError(f"memories of this model have {M} numbers each, and an accuracy has no choice{_train(sizes)}.")
     if (keeping.accuracy is not None or keeping.lossless) and own_decoder(model).together > 1:
@@ -26,6 +25,13 @@ def check_kept(model: TextMemory, keeping: Keeping) -> None:
             "this model has no decoder of single memories that could tell what comes back: name an autoencoder, or "
             "leave --accuracy and --lossless out."
         )
+
+
+def check_size(model: TextMemory, numbers: int | None) -> None:
+    """Refuse so many numbers of a memory, where they are no memory by themselves (UsageError)."""
+    sizes = model.memory_sizes
+    if numbers is not None and numbers not in sizes:
+        raise UsageError(f"memories of this model can be cut to {' or '.join(map(str, sizes))} numbers{_train(sizes)}.")
 
 
 def _train(sizes: tuple[int, ...]) -> str:

@@ -151,7 +151,7 @@ def rounded(memory_KM: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray |
 def outside(memory_KM: np.ndarray, kept_KM: np.ndarray, dtype: str, step_KG: np.ndarray | None) -> np.ndarray:
     """How far each number of memories lies outside of what is rounded to the kept ones: 0 for those that were [K, M].
 
-    A thousandth of the memory's mean square root is left to the rounding of machines.
+    A hundredth of the memory's mean square root is left to the rounding of machines, and to compiled encoders.
     """
     apart_KM, half_KM = memory_KM - kept_KM, np.abs(kept_KM) * TYPES[dtype].rounding
     if step_KG is not None:
@@ -160,7 +160,7 @@ def outside(memory_KM: np.ndarray, kept_KM: np.ndarray, dtype: str, step_KG: np.
         if dtype == "int4":  # whose largest values stand for all beyond them
             outward_KM = (np.abs(kept_KM) > 7.4 * step_KM) & (apart_KM * kept_KM > 0)
             half_KM = np.where(outward_KM, np.inf, half_KM)
-    least_K1 = np.sqrt((kept_KM**2).mean(1, keepdims=True)) * 1e-3
+    least_K1 = np.sqrt((kept_KM**2).mean(1, keepdims=True)) * 1e-2
     return np.maximum(np.abs(apart_KM) - half_KM - least_K1, 0)
 
 

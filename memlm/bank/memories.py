@@ -7,9 +7,10 @@ import numpy as np
 
 from memlm.bank.chunks import Fill
 from memlm.bank.digest import tokenizer_sha256
-from memlm.bank.kept import Stored, row_bytes
+from memlm.bank.kept import Stored, cut, row_bytes
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+from memlm.ranges import Count, refuse_outside
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -125,6 +126,18 @@ class Memories:
     def bytes(self) -> int:
         """Bytes that they take on disk, with their corrections and without what is said of them."""
         return self.vectors.nbytes if self.kept is None else self.kept.bytes
+
+    def cut(self, numbers: int) -> "Memories":
+        """The same by their first numbers alone, of a model that was trained for it; without corrections.
+
+        Raises:
+            UsageError: no number at all.
+        """
+        refuse_outside("numbers", Count, numbers)
+        M = self.origin.memory_dim
+        kept = self.kept or Kept("fp32", "repeat", np.full(len(self), M, np.int32))
+        kept = replace(kept, numbers=np.minimum(kept.numbers, numbers), corrections=None)
+        return replace(self, vectors=cut(self.vectors, kept.numbers), kept=kept)
 
     def span(self, number: int) -> slice:
         """Which memories are of a text."""

@@ -53,9 +53,10 @@ def decode_ids(
     for start in range(0, len(memories), batch):
         vectors_BM, some = memories.vectors[start : start + batch], slice(start, start + batch)
         if check is not None:
-            told = tell(model, vectors_BM, memories.chunks[some, 2], as_kept(memories).part(some), search=True)
+            kept = as_kept(memories).part(some)
+            told = tell(model, vectors_BM, memories.chunks[some, 2], kept, search=True)
             check.agrees += told.agrees.tolist()
-            check.right += [] if model.config.confidence is None else of_told(model, told).memories.tolist()
+            check.right += [] if model.config.confidence is None else of_told(model, told, kept).memories.tolist()
             yield told.ids
             continue
         ids_BT = decoded(decode, model, vectors_BM).argmax(-1).cpu().numpy()
@@ -63,9 +64,16 @@ def decode_ids(
 
 
 def recall(
-    bank: Bank, model: TextMemory, document: str | int, batch: int = 256, check: Checked | None = None
+    bank: Bank,
+    model: TextMemory,
+    document: str | int,
+    batch: int = 256,
+    check: Checked | None = None,
+    numbers: int | None = None,
 ) -> Iterator[np.ndarray]:
     """The token ids that a document's memories hold: int64 [n] at a time, some chunks' each, padding left out.
+
+    With `numbers` only the first so many of each memory are read.
 
     Raises:
         UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
@@ -74,7 +82,9 @@ def recall(
     entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
     left = entry.tokens
     for start in range(0, entry.chunks, batch):
-        for ids_nT in decode_ids(bank.part(document, start, start + batch), model, batch, check):
+        memories = bank.part(document, start, start + batch)
+        memories = memories if numbers is None else memories.cut(numbers)
+        for ids_nT in decode_ids(memories, model, batch, check):
             ids_N = ids_nT.flatten()[:left]
             left -= len(ids_N)
             yield ids_N
@@ -105,6 +115,7 @@ def recall_text(
     original: Document | None = None,
     score: "Recalled | None" = None,
     check: Checked | None = None,
+    numbers: int | None = None,
 ) -> Iterator[str]:
     """The text that a document's memories hold, as it is recalled.
 
@@ -116,13 +127,14 @@ def recall_text(
         original: the text that the memories are of, to count in `score` what is right.
         score: counts while the text is taken.
         check: makes the recall check itself, and says of each memory what came of it.
+        numbers: read the first so many of each memory alone, a size that the model was trained for.
 
     Raises:
         UsageError: as `recall`.
     """
     T, text = bank.meta.chunk_tokens, TextStream(tokenizer)
     ids = None if original is None else _OriginalIds(tokenizer, original, T)
-    for ids_N in recall(bank, model, document, check=check):
+    for ids_N in recall(bank, model, document, check=check, numbers=numbers):
         if ids is not None and score is not None:
             score.add(ids_N, ids.take(len(ids_N)), T)
         yield text.feed(ids_N.tolist())

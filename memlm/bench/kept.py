@@ -138,7 +138,7 @@ def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form
             searched = tell(model, vectors_NM, held_N, kept, search=True)
             checked.append(searched.ids == tokens_NT)
             agreeing.append(checked[-1].all(1)[searched.agrees])
-            sure_N, right_N = of_told(model, told).memories, same[-1].all(1)
+            sure_N, right_N = of_told(model, told, kept).memories, same[-1].all(1)
             curves.append(auroc(sure_N, right_N))
             errors.append(100 * calibration_error(sure_N, right_N))
         known = [one for one in curves if one is not None]

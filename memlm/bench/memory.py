@@ -118,11 +118,12 @@ def run(
         **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
         "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
+    context = affordable(served[RECURRENT], seconds)
     for variant, of_all in () if brief else variants.items():
-        two = serve(
-            serving.models_of({name: of_all[name] for name in two}, vocab_size, device), longest, ROUNDS[0], warm_up=1
-        )
-        ratios[f"{what}, {variant}"] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
+        shorter = serving.models_of({name: of_all[name] for name in two}, vocab_size, device)
+        two = serve(shorter, context, ROUNDS[0], warm_up=1)
+        shown = f"prefill of {context:,} tokens, recurrent / memory, {variant}"
+        ratios[shown] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
         raw[variant] = {name: asdict(one) for name, one in two.items()}
     for told, points in (("served", served), ("steps", steps)):
         raw[told] = {name: {n: asdict(one) for n, one in of.items()} for name, of in points.items()}
@@ -185,6 +186,12 @@ def train_all(
         if why:
             yield f"training steps of {name} from {context:,} tokens on ({why})"
             del left[name]
+
+
+def affordable(recurrent: Mapping[int, Served], seconds: float) -> int:
+    """The longest context that chunk after chunk is read in `seconds` where chunks are shorter; else the shortest."""
+    rounds = max(SHORTER) * (1 + ROUNDS[0])
+    return max((n for n, one in recurrent.items() if rounds * median(one.prefill) <= seconds), default=min(recurrent))
 
 
 def forecast(seen: Mapping[int, float], context: int) -> float:

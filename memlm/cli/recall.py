@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from memlm.cli.parsing import parse
+from memlm.ranges import Checked, Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Checked):
     """Recall documents from their memories alone, and print their text.
 
     The text goes to stdout as it is, figures to stderr; several documents are printed with their names above them.
@@ -25,6 +26,7 @@ class Call:
     document: str | None = None  # the document's name; all of them if not given
     against: str | None = None  # the original file or folder: how much of it came back
     column: str = "text"  # the column or key that holds the original text (JSONL, Parquet)
+    numbers: Count | None = None  # read the first so many of each memory, of a model trained for it (slots-nested)
     check: bool = False  # encode again what was recalled, and try other tokens where that is not the memory
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
@@ -35,8 +37,10 @@ def main(argv: list[str]) -> None:
     call = parse(Call, argv, "memlm recall")
     from memlm.bank.bank import Bank
     from memlm.bank.decoder import own_decoder
+    from memlm.bank.keep import check_size
     from memlm.bank.opening import open_maker
-    from memlm.bank.recall import Checked, Recalled, find_originals, recall_text
+    from memlm.bank.recall import Checked as Check
+    from memlm.bank.recall import Recalled, find_originals, recall_text
     from memlm.data.sources import open_source
     from memlm.ui import say
 
@@ -47,14 +51,15 @@ def main(argv: list[str]) -> None:
     originals = None if source is None else find_originals(entries, source, source.name)
     model, tokenizer = open_maker(bank, call.model, call.device)
     by = own_decoder(model).by  # refused before anything is printed
+    check_size(model, call.numbers)
     if by == "blank copy":
         say("a memory model recalls by blank copy: only as well as it was trained to (objective blank)")
 
     rows = []
     for number, entry in zip(numbers, entries, strict=True):
         original, score = (None, None) if originals is None else (originals[entry.sha256], Recalled())
-        check, digest = Checked() if call.check else None, sha256()
-        text = _hashed(recall_text(bank, model, tokenizer, number, original, score, check), digest)
+        check, digest = Check() if call.check else None, sha256()
+        text = _hashed(recall_text(bank, model, tokenizer, number, original, score, check, call.numbers), digest)
         row: dict[str, Any] = {"name": entry.name, "tokens": entry.tokens, "chunks": entry.chunks}
         if call.json:
             row["text"] = "".join(text)
@@ -70,7 +75,7 @@ def main(argv: list[str]) -> None:
                 f"{entry.name}: {row['token_accuracy']:.2%} of {entry.tokens:,} tokens and "
                 f"{row['exact_chunks']:.1%} of {entry.chunks:,} chunks right"
             )
-        if bank.meta.lossless and not row["exact"]:
+        if bank.meta.lossless and call.numbers is None and not row["exact"]:
             say(
                 f"{entry.name}: this is not the very text, although the bank is lossless: decode it on the machine and "
                 "with the versions that encoded it"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 
 Chunk = tuple[int, ...]  # the token ids of one full chunk
 _TOKENS = 2**15  # that are encoded at a time
@@ -20,7 +21,7 @@ class ChunkMemories:
     """
 
     def __init__(self, model: TextMemory):
-        self.model = model
+        self.model, self._encode = model, Encoding(model)
         self._true: dict[tuple[Chunk, ...], dict[Chunk, Tensor]] = {}
 
     @torch.inference_mode()
@@ -32,7 +33,7 @@ class ChunkMemories:
             for ids_KT in (
                 torch.tensor(different).split(max(1, _TOKENS // self.model.chunk_tokens)) if different else ()
             ):
-                memory_KM = self.model.encode(ids_KT.to(self.model.device)).float().cpu()
+                memory_KM = self._encode(ids_KT.to(self.model.device)).float().cpu()
                 known.update(zip(map(tuple, ids_KT.tolist()), memory_KM, strict=True))
         return self._true[different]
 

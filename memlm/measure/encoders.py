@@ -16,6 +16,7 @@ from torch import Tensor
 from memlm.errors import UsageError
 from memlm.loading import build_model, load_model
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.pretrained.hidden import HiddenReader
 
 
@@ -109,6 +110,7 @@ def encoder_of(model: TextMemory, name: str, device: torch.device, *, untrained:
     torch.nn.Module.to(model, device)
     shape, vocab_size = model.config.read_shape(), model.config.vocab_size
     training = "untrained" if untrained else shape.trained_as
+    encoding = Encoding(model)
     kind = shape.encoder_shape.label if model.forms_memories else shape.decoder.kind
 
     def twin(seed: int) -> Encoder:
@@ -120,7 +122,7 @@ def encoder_of(model: TextMemory, name: str, device: torch.device, *, untrained:
         kind=kind,
         training=training,
         identity=model.fingerprint(),
-        encode=lambda ids_BT: [model.encode(ids_BT)],
+        encode=lambda ids_BT: [encoding(ids_BT)],
         kinds=_kinds(model),
         device=device,
         chunk_tokens=model.chunk_tokens,

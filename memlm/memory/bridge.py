@@ -34,9 +34,9 @@ class Unroll(nn.Module):
     def forward(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, D]."""
         e_BD = self.expand(memory_BM)
-        start_T = torch.arange(self.tokens, device=e_BD.device) % e_BD.shape[1]
-        index_TW = (start_T[:, None] + torch.arange(self.window, device=e_BD.device)) % e_BD.shape[1]
-        return self.project(e_BD[:, index_TW])
+        D = e_BD.shape[1]
+        window_BDW = torch.cat([e_BD, e_BD[:, : self.window - 1]], 1).unfold(1, self.window, 1)
+        return self.project(torch.cat([window_BDW] * -(-self.tokens // D), 1)[:, : self.tokens])
 
 
 class SlotsBridge(nn.Module):

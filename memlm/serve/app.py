@@ -61,6 +61,9 @@ class Server:
 
     def __init__(self, serving: Serving, models: dict[str, Served], bank: Bank | None = None):
         self.serving, self.models, self.bank, self.began = serving, models, bank, int(time.time())
+        self.places = {one.model.name: name for name, one in models.items()}
+        if bank is not None:
+            self.places[str(bank.path)] = "the bank"
         self.reader = None if bank is None else work.reader_of(bank, models)
         self.metrics = Metrics()
         self.worker = Worker(serving.batch, serving.queue, self.metrics)
@@ -85,7 +88,9 @@ class Server:
             posted = answer in (self.embed, self.complete, self.recall, self.search)
             app.add_api_route(path, answer, methods=["POST" if posted else "GET"], response_model=None)
         app.add_exception_handler(Refusal, lambda _, error: cast(Refusal, error).response())
-        app.add_exception_handler(MemlmError, lambda _, error: refusal_of(cast(MemlmError, error)).response())
+        app.add_exception_handler(
+            MemlmError, lambda _, error: refusal_of(cast(MemlmError, error), self.places).response()
+        )
         app.add_exception_handler(RequestValidationError, _invalid)
         app.add_exception_handler(HTTPException, _not_there)
         key = os.environ.get("MEMLM_API_KEY", "")
@@ -217,7 +222,7 @@ class Server:
                 yield _event(named | {"choices": [], "usage": counts})
         except (TimeoutError, Refusal, MemlmError) as error:
             refusal = self._late() if isinstance(error, TimeoutError) else error
-            refusal = refusal_of(refusal) if isinstance(refusal, MemlmError) else refusal
+            refusal = refusal_of(refusal, self.places) if isinstance(refusal, MemlmError) else refusal
             yield _event(refusal.told)
         finally:
             job.stop.set()  # also where the client went away
@@ -306,7 +311,9 @@ class Server:
 
 def _texts(name: str, told: Any) -> tuple[str, ...]:
     """A text or a list of texts, as OpenAI has them; not their token ids, which are of another tokenizer."""
-    some = told[0] if isinstance(told, list) and told else told
+    if told == []:
+        raise Refusal(400, f"{name} is an empty list: give at least one text.")
+    some = told[0] if isinstance(told, list) else told
     if isinstance(some, int | list):
         raise Refusal(400, f"{name} must be text, not token ids: those of another tokenizer mean nothing here.")
     if not isinstance(told, str | list):
@@ -332,6 +339,8 @@ def _event(told: dict[str, Any]) -> str:
 async def _invalid(_: Request, error: Exception) -> Response:
     """What pydantic says first, and where."""
     first = cast(RequestValidationError, error).errors()[0]
+    if first["type"] == "json_invalid":
+        return Refusal(400, f"the body is no JSON: {first['ctx']['error']} at character {first['loc'][-1]}.").response()
     where = ".".join(str(part)[:60] for part in first["loc"] if part != "body")
     return Refusal(400, f"{where or 'the body'}: {first['msg']}.", "invalid_value").response()
 

@@ -31,11 +31,15 @@ class Refusal(Exception):
         return as_json(self.told, self.status)
 
 
-def refusal_of(error: MemlmError) -> Refusal:
-    """What our own refusals are over HTTP: a wrong request, or work that failed."""
-    if isinstance(error, UsageError):
-        return Refusal(400, str(error))
-    return Refusal(503, str(error), kind="server_error")
+def refusal_of(error: MemlmError, places: dict[str, str]) -> Refusal:
+    """What our own refusals are over HTTP: a wrong request, or work that failed.
+
+    `places`: where on the server things are, and what clients call them; of a path a sentence tells the latter.
+    """
+    said = str(error)
+    for place in sorted((place for place in places if "/" in place), key=len, reverse=True):
+        said = said.replace(place, places[place])
+    return Refusal(400, said) if isinstance(error, UsageError) else Refusal(503, said, kind="server_error")
 
 
 def as_json(told: Any, status: int = 200) -> Response:

@@ -18,6 +18,7 @@ class OptimConfig(Checked):
     kind: Literal["adamw", "muon"] = "adamw"  # muon: orthogonalised momentum for hidden matrices, AdamW for the rest
     lr: Positive = 2e-3  # AdamW's
     matrix_lr: Positive = 2e-2  # Muon's
+    matrix_block: Natural = 0  # rows (columns of a tall matrix) made orthogonal together by Muon; 0: all. Wide: 128
     beta1: ShareBelow = 0.9
     beta2: ShareBelow = 0.98
     weight_decay: NotNegative = 0.0

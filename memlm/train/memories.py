@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, read_json, sha256_json, write_json, write_sums
 from memlm.memory.encoder import fingerprint
 from memlm.models.model import TextMemory, chunked
+from memlm.nn.compiled import Encoding
 from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import MADE, Batch
 from memlm.precision import computing
@@ -209,9 +211,9 @@ def stream_memories(
         encoder, recalling = deepcopy((encoder, recalling))
 
     @torch.no_grad()
-    def encode(ids_BT: Tensor) -> Tensor:
+    def encode(ids_BT: Tensor, form: Callable[[Tensor], Tensor] = encoder) -> Tensor:
         with computing(device, config.precision):  # of its own: batches are made in another thread
-            memory_BM = encoder(ids_BT.to(device))
+            memory_BM = form(ids_BT.to(device))
             return (memory_BM.float() if recalling is None else recalling.words(memory_BM)).cpu()
 
     numbers, dtype = (
@@ -219,7 +221,7 @@ def stream_memories(
     )
     try:
         memory_NM = keep_memories(
-            encode,
+            partial(encode, form=Encoding(model)),
             stream[: count * T].reshape(count, T),
             numbers,
             config.data / "memories",

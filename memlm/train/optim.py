@@ -43,8 +43,10 @@ def muon(params: Named, config: OptimConfig) -> list[torch.optim.Optimizer]:
     """
     hidden = [(name, p) for name, p in params if _is_hidden_matrix(name, p)]
     rest = [(name, p) for name, p in params if not _is_hidden_matrix(name, p)]
-    matrices = [Muon([p for _, p in hidden], lr=config.matrix_lr, weight_decay=config.weight_decay)] if hidden else []
-    return adamw(rest, config) + matrices
+    if not hidden:
+        return adamw(rest, config)
+    shared = {"weight_decay": config.weight_decay, "block": config.matrix_block}
+    return [*adamw(rest, config), Muon([p for _, p in hidden], lr=config.matrix_lr, **shared)]
 
 
 OPTIMIZERS: dict[str, Callable[[Named, OptimConfig], list[torch.optim.Optimizer]]] = {"adamw": adamw, "muon": muon}

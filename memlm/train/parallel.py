@@ -8,6 +8,7 @@ import warnings
 from contextlib import nullcontext
 from typing import Any, Literal
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -23,7 +24,9 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 class Spread:
-    """The loss of a model that is on its device, in training; of one process it is the model's own.
+    """The loss of a model that is on its device, in training; without a group of processes it is the model's own.
+
+    A group of one, which torchrun makes too, is spread as any other.
 
     Raises:
         UsageError: the model draws dropout, which would depend on how many processes there are.
@@ -32,9 +35,9 @@ class Spread:
     def __init__(self, model: nn.Module, parallel: Parallel, ranks: Ranks):
         self.ranks, self.model = ranks, model.train()
         self.module: nn.Module = _Loss(model)
-        if ranks.world == 1:
+        if not dist.is_initialized():
             return
-        if any(_drops(module) for module in model.modules()):
+        if ranks.world > 1 and any(_drops(module) for module in model.modules()):
             raise UsageError("dropout depends on the number of processes: train this model with one.")
         device = next(model.parameters()).device
         if parallel == "fsdp":

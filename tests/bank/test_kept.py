@@ -1,5 +1,7 @@
 """How memories are kept: rounded, cut and corrected, what comes back is what was checked, and costs what is told."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents, encode_texts
 from memlm.bank.kept import TYPES, Keeping, correct, corrections, outside, pack, rounded, row_bytes
-from memlm.bank.recall import decode_texts
+from memlm.bank.recall import decode_texts, recall
 from memlm.bank.search import nearest
 from memlm.errors import UsageError
 from memlm.files import read_json, write_json
@@ -101,6 +103,14 @@ def test_cut_memories_take_the_room_of_their_size(nested, tmp_path):
     assert not made.memories()[:, 64:].any()
     ids = tokenizer().encode(TEXTS["sea"], add_special_tokens=False).ids
     assert decode_texts(made["sea"], nested, tokenizer())[0].startswith(tokenizer().decode(ids[:2]))
+
+
+def test_how_much_of_a_memory_is_read_can_be_chosen_then(nested, tmp_path):
+    made = encode_documents(nested, tokenizer(), TEXTS.items(), tmp_path / "whole", keeping=Keeping(lossless=True))
+    less = encode_documents(nested, tokenizer(), TEXTS.items(), tmp_path / "less", keeping=Keeping(numbers=64))
+    for name in TEXTS:
+        assert [*chain(*recall(made, nested, name, numbers=64))] == [*chain(*recall(less, nested, name))]
+        assert made[name].cut(64).bytes == less[name].bytes
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "int4"])

@@ -23,10 +23,15 @@ def test_the_gpus_run_is_rehearsed_on_a_cpu(data, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert {row["part"]: row["result"] for row in told["parts"]} == dict.fromkeys(
-        ("step", "tests", "paper-mixer"), "done"
+        ("tests", "tests of kernels", "nccl", "step", "paper-mixer"), "done"
     )
     assert told["runs"]["paper-mixer"]["step"] == 2
-    assert any("share of the bf16 rate" in what for what in told["step"])
+    assert any("share of the bf16 rate" in what for what in told["step"]["ratios"])
+    assert any("encoding, compiled / plain" in what for what in told["step"]["ratios"])
+    assert told["nccl"]["fsdp"]["losses apart"] < 1e-5
+    assert told["nccl"]["fsdp"]["resumed, weights apart"] < 1e-5
+    (mixer,) = told["step"]["measured"].values()
+    assert len(mixer["kernels"]["most"]) == 12
     assert "| step | done |" in (tmp_path / "out" / "gpu.md").read_text()
 
 

@@ -267,3 +267,17 @@ def test_a_model_that_went_away_is_asked_for(place, tmp_path, capsys):
     shutil.copytree(place / "auto", tmp_path / "elsewhere" / "auto")  # moved together, they find each other
     assert main(["recall", str(moved), "--document", "bär"]) == 0
     assert capsys.readouterr().out == BEAR
+
+
+def test_a_small_lossless_bank_gives_the_very_text_and_a_check_says_so(place, capsys):
+    assert main(["encode", "auto", "texts/sea.txt", "--out", "tiny", "--dtype", "int4", "--lossless", "--json"]) == 0
+    encoded = told(capsys)
+    assert (encoded["dtype"], encoded["lossless"], encoded["numbers"]) == ("int4", True, None)
+    for more in ([], ["--check"]):
+        assert main(["recall", "tiny", "--json", *more]) == 0
+        row = told(capsys)["documents"][0]
+        assert row["exact"] is True
+        assert row["text"] == (place / "texts" / "sea.txt").read_text()
+    assert (row["checked"], row["doubtful"]) == (row["chunks"], [])
+    assert main(["recall", "tiny", "--numbers", "7"]) == 2
+    assert "can be cut to 256 numbers" in capsys.readouterr().err

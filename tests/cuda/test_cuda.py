@@ -16,7 +16,7 @@ from memlm.measure.scores import score_chunks
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import MemoryShape
 from memlm.nn.chunks import Chunks
-from memlm.nn.compiled import compile_parts
+from memlm.nn.compiled import compile_parts, compiled_twin
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
 from memlm.precision import computing, exact, restored, settle
@@ -156,6 +156,18 @@ def test_compiled_blocks_learn_what_plain_ones_do_in_a_graph_a_shape(kind, chunk
     torch.testing.assert_close(loss, plain_loss, rtol=1e-2, atol=1e-2)
     for name in plain:
         assert (gradients[name] - plain[name]).norm() <= 0.1 * plain[name].norm() + 1e-3, name
+
+
+@pytest.mark.parametrize("stack", STACKS[::2], ids=lambda c: c.kind)
+def test_encoding_compiled_is_close_to_encoding_as_it_is_written(stack):
+    encoder = EncoderShape(chunk_tokens=64, memory_dim=64, stack=stack)
+    model = build_model(MemoryShape(chunks=4, encoder=encoder, decoder=stack, positions="fixed"), 50, 0).cuda().eval()
+    for p in model.encoder.parameters():
+        torch.nn.init.normal_(p, std=0.05)  # some start as zero
+    x = torch.randint(2, 50, (32, 64), device="cuda")
+    with torch.inference_mode(), computing(x.device):
+        plain, ours = model.encode(x), compiled_twin(model).encode(x)
+    assert (ours - plain).norm() <= 0.02 * plain.norm()
 
 
 def test_a_checkpoint_brings_back_the_devices_generator(tmp_path):

@@ -6,9 +6,9 @@ import torch
 from memlm.loading import build_model
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, MemoryShape
-from memlm.nn import attention
+from memlm.nn import attention, compiled
 from memlm.nn.chunks import Chunks
-from memlm.nn.compiled import compile_parts, uncompiled
+from memlm.nn.compiled import Encoding, compile_parts, pays, uncompiled
 from memlm.nn.config import StackConfig
 
 V, T = 40, 8
@@ -64,3 +64,38 @@ def test_a_graph_a_shape_and_nothing_made_twice(name, monkeypatch):
     model.train()
     step(2, 4 * T)
     assert len(graphs) == 2 * expected
+
+
+@pytest.mark.parametrize("stack", [TRANSFORMER, MIXER], ids=lambda stack: stack.kind)
+def test_encoding_is_compiled_once_for_what_came_often_in_one_shape(stack, monkeypatch):
+    model, graphs = memory_model(stack, stack).eval(), []
+
+    def counted(module, inputs):
+        graphs.append(module)
+        return module
+
+    many, few = (torch.randint(2, V, (rows, T)) for rows in (6, 2))
+    weights = sum(p.numel() for block in model.encoder.stack.blocks for p in block.parameters())
+    monkeypatch.setattr(compiled, "pays", lambda done, device: done >= 4 * weights * many.numel())
+    encode = Encoding(model, counted)
+    with torch.inference_mode():
+        plain = model.encode(many)
+        for _ in range(2):
+            assert torch.equal(encode(many), plain)
+        assert not graphs
+        for _ in range(3):
+            torch.testing.assert_close(encode(many), plain)
+            encode(few[:1])  # a handful, of a shape that is rare
+            model.encode(few), model(torch.cat([many, many], 1))  # whoever else runs the model
+        assert len(graphs) == 1
+    for p in model.parameters():
+        p.data.mul_(0.5)
+    with torch.inference_mode():
+        torch.testing.assert_close(encode(many), model.encode(many))
+    assert len(graphs) == 1
+
+
+def test_a_cpu_and_a_handful_of_chunks_encode_uncompiled():
+    assert pays(compiled.ENCODED, torch.device("cuda"))
+    assert not pays(compiled.ENCODED - 1, torch.device("cuda"))
+    assert not pays(1e30, torch.device("cpu"))

@@ -33,6 +33,18 @@ def test_the_short_form_is_five_newton_schulz_steps():
     torch.testing.assert_close(orthogonalise(gradient), x, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(3, 10, 24), (24, 10)])
+def test_blocks_of_the_shorter_side_have_directions_of_their_own(shape):
+    torch.manual_seed(0)
+    gradient = torch.randn(shape)
+    side = -2 if shape[-2] < shape[-1] else -1
+    by_block = torch.cat([orthogonalise(one) for one in gradient.split(4, side)], side)
+    assert torch.equal(orthogonalise(gradient, 4), by_block)
+    assert not torch.allclose(by_block, orthogonalise(gradient), atol=0.01)
+    for block in (0, 10, 24):
+        assert torch.equal(orthogonalise(gradient, block), orthogonalise(gradient))
+
+
 def test_no_gradient_is_no_direction():
     assert torch.equal(orthogonalise(torch.zeros(4, 6)), torch.zeros(4, 6))
 
