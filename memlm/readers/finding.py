@@ -91,7 +91,7 @@ def _open(
         best = _best(score_UP, looks_Un, words_KT)
         best_QK = best[0][look_QL[:, 0]].masked_fill_(newest_QK, math.inf).masked_fill_(unseen_QK, -math.inf)
         own_Qk = best_QK.topk(many - EARLIER, -1)[1]
-        best_QK = best[1][look_QL[:, 1]]  # taken apart, since few of many are found faster
+        best_QK = best[1][look_QL[:, 1]]  # apart from the own: few of many are found faster
         for ago in range(2, LOOKS):
             best_QK = torch.maximum(best_QK, best[ago][look_QL[:, ago]])
         best_QK = best_QK.masked_fill_(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
