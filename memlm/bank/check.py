@@ -77,18 +77,22 @@ def tell(model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Ke
         log_KT = np.where(true_KT == ids_KT, log_KT, 0)
         ids_KT = true_KT
     apart = _Apart(model, vectors_KM, held_K, kept)
-    off_K, own_KT = apart(ids_KT), np.arange(ids_KT.shape[1]) < held_K[:, None]
-    if search:
-        ids_KT, choice_KT = ids_KT.copy(), np.zeros_like(ids_KT)
-        expected_K = np.where(own_KT, -np.expm1(log_KT), 0).sum(1)  # wrong tokens
-        for places, choices in STAGES:
-            left = np.flatnonzero((off_K > _AGREE) & (expected_K < ROUNDS))
-            for some in np.array_split(left, -(-len(left) // _BATCH)) if len(left) else ():
-                _search(apart, some, ids_KT, off_K, choice_KT, ids_KTC[..., :choices], log_KTC[..., 0], places)
-        chosen_KT = np.take_along_axis(log_KTC, choice_KT[..., None], 2)[..., 0]
-        log_KT = np.where(choice_KT > 0, chosen_KT, log_KT)
-    other_KT = np.log(np.maximum(-np.expm1(np.minimum(log_KT, -1e-12)), 1e-12))
-    return Told(ids_KT, np.where(own_KT, log_KT - other_KT, np.nan), off_K)
+    own_KT = np.arange(ids_KT.shape[1]) < held_K[:, None]
+    told = Told(ids_KT, np.where(own_KT, _log_odds(log_KT), np.nan), apart(ids_KT))
+    if not search or not (worth_K := told.searchable).any():
+        return told
+    ids_KT, off_K, choice_KT = ids_KT.copy(), told.off, np.zeros_like(ids_KT)
+    for places, choices in STAGES:
+        left = np.flatnonzero(worth_K & (off_K > _AGREE))
+        for some in np.array_split(left, -(-len(left) // _BATCH)) if len(left) else ():
+            _search(apart, some, ids_KT, off_K, choice_KT, ids_KTC[..., :choices], log_KTC[..., 0], places)
+    chosen_KT = np.take_along_axis(log_KTC, choice_KT[..., None], 2)[..., 0]
+    log_KT = np.where(choice_KT > 0, chosen_KT, log_KT)
+    return Told(ids_KT, np.where(own_KT, _log_odds(log_KT), np.nan), off_K)
+
+
+def _log_odds(log_KT: np.ndarray) -> np.ndarray:
+    return log_KT - np.log(np.maximum(-np.expm1(np.minimum(log_KT, -1e-12)), 1e-12))
 
 
 class _Apart:
