@@ -4,7 +4,7 @@ The memory of a text is a function of it, and of few texts the same: a memory th
 to, within the rounding that it was stored with, held these tokens. Where it is not, single tokens are exchanged, the
 least certain ones for those that the decoder holds next likeliest; the exchange that brings the two memories nearest
 stays, until they agree or none helps; then more tokens, and more for each, are tried (`STAGES`). Nothing else is known
-of the text. A memory of which the decoder itself expects more to be wrong than are exchanged is left as it is.
+of the text. A memory of which the decoder itself expects a third to be wrong, or more than are exchanged, is left.
 """
 
 from typing import NamedTuple
@@ -46,9 +46,10 @@ class Told(NamedTuple):
 
     @property
     def searchable(self) -> np.ndarray:
-        """Whether there is something to search for that so many exchanges could find: bool [K]."""
+        """Whether there is something to search for, and the decoder itself expects to be right in most: bool [K]."""
         wrong_KT = 1 / (1 + np.exp(np.clip(np.nan_to_num(self.sure, nan=50.0), -50, 50)))
-        return ~self.agrees & (wrong_KT.sum(1) < ROUNDS)
+        few_K = np.minimum(ROUNDS, np.isfinite(self.sure).sum(1) / 3)
+        return ~self.agrees & (wrong_KT.sum(1) < few_K)
 
 
 def as_kept(memories: Memories) -> Kept:

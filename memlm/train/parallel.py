@@ -29,7 +29,7 @@ class Spread:
     A group of one, which torchrun makes too, is spread as any other.
 
     Raises:
-        UsageError: the model draws dropout, which would depend on how many processes there are.
+        UsageError: the model draws dropout, which would depend on how many processes there are, or cannot be divided.
     """
 
     def __init__(self, model: nn.Module, parallel: Parallel, ranks: Ranks):
@@ -43,6 +43,7 @@ class Spread:
         if parallel == "fsdp":
             warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of outputs that nothing here changes in place
             mesh = init_device_mesh(device.type, (ranks.world,))
+            refuse_single_numbers(model)
             for block in [*blocks_of(model), model]:
                 fully_shard(block, mesh=mesh)
         else:  # a part may be idle in a step: a reader that no example asks
@@ -64,6 +65,16 @@ class Spread:
         waits = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
         with waits, shared_by(self.ranks.rank, self.ranks.world, rows):
             return module(**inputs)
+
+
+def refuse_single_numbers(model: nn.Module) -> None:
+    """Refuse a model with a parameter that is a number by itself, as the reader `pointer` has: FSDP divides none.
+
+    Raises:
+        UsageError: it has one.
+    """
+    if single := next((name for name, weight in model.named_parameters() if not weight.dim()), None):
+        raise UsageError(f"FSDP cannot divide {single}, which is a single number: train it with --parallel ddp.")
 
 
 class _Loss(nn.Module):

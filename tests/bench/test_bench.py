@@ -57,6 +57,7 @@ SMALL = {
         "batch": 8,
     },
     "far": {"seeds": (0,), "contexts": (1, 4, 8), "cost": (16, 32)},
+    "kept": {"seeds": 1, "chunks": 6, "scale": 0.001},
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
 }
@@ -107,6 +108,8 @@ def run(name, options, **more):
     if name == "smollm2":
         options = replace(options, data=options.out.parent / "language-model" / "data")
         more = {**small_language_model(options), **more}
+    if name == "kept":
+        more = {"runs": options.out.parent / "kept", **more}
     if name == "far":
         more = {"plan": small_plan(), **more}
     if name == "probe":

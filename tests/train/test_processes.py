@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from banks import autoencoder, memory_model
 from safetensors.torch import load_file
 from texts import write_documents
 from tiny_models import save_tiny
@@ -25,6 +26,7 @@ from memlm.records import to_dict
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
 from memlm.train.loop import train
+from memlm.train.parallel import refuse_single_numbers
 from memlm.train.tracking import read_metrics
 
 POINTWISE = StackConfig(kind="pointwise", width=16, layers=1)
@@ -195,3 +197,9 @@ def test_what_is_not_supported_is_refused_when_the_run_begins(data, tmp_path, mo
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(UsageError, match="asks for DeepSpeed"):
         train(config_of(data, **CASES["noise"]), tmp_path / "run")
+
+
+def test_a_model_that_fsdp_cannot_divide_is_refused():
+    with pytest.raises(UsageError, match=r"cannot divide reader\..*scale.*: train it with --parallel ddp"):
+        refuse_single_numbers(memory_model(autoencoder(), "pointer"))
+    refuse_single_numbers(memory_model(autoencoder(), "soft"))
