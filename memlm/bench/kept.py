@@ -172,7 +172,7 @@ def _others(corpus: Corpus, chunks: int) -> Iterator[tuple[str, float]]:
     try:
         import zstandard  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
-        ui.say("zstandard is not installed: that row is left out")
+        ui.say("zstandard is not installed, so its rows are left out: pip install zstandard")
         return
     train_NT, _ = corpus.chunks("train", 64, 20_000)
     known = [text.encode() for text in corpus.tokenizer.decode_batch(train_NT.tolist())]

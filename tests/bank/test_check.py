@@ -100,3 +100,20 @@ def test_who_cannot_tell_says_so():
     reader = memory_model(model, chunks=4)
     with pytest.raises(UsageError, match="no decoder of single memories"):
         decode_texts(memories, reader, tokenizer(), check=Checked())
+
+
+def test_what_the_decoder_itself_gives_up_is_not_searched(chunks, monkeypatch):
+    from memlm.bank import check
+    from memlm.bank.check import encoded
+
+    model = autoencoder()
+    with torch.no_grad():
+        model.decoder.head.weight.mul_(0.01)  # it tells all tokens, and is sure of none
+        model.decoder.head.weight[:150] = 0
+    vectors, held = encoded(model, chunks), np.full(len(chunks), T)
+    kept = Kept("fp32", "repeat", np.full(len(chunks), T * 32, np.int32))
+    plain = tell(model, vectors, held, kept)
+    assert not plain.agrees.all()
+    assert not plain.searchable.any()
+    monkeypatch.setattr(check, "_search", None)
+    assert tell(model, vectors, held, kept, search=True).ids.tolist() == plain.ids.tolist()
