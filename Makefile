@@ -24,8 +24,9 @@ check: $(READY)  ## lint, format and types
 wheel: $(READY)  ## build the wheel, install it beside what it depends on and nothing else, run the README's Python there
 	$(BIN)/python .ci/wheel.py
 
-docs: build/docs/.ready  ## the site, into build/site; strict: a link to nothing is an error
+docs: $(READY) build/docs/.ready  ## the site, into build/site; strict: a link to nothing is an error; its notebooks, run in brief
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --strict
+	MEMLM_NOTEBOOKS=$(CURDIR)/build/site/tutorials $(BIN)/python -m pytest -q tests/test_docs.py -k tutorial
 
 notebooks: $(READY) build/docs/.ready  ## run the tutorials' notebooks as readers do: the budgets are theirs, a quarter of an hour
 	$(call group,notebooks)

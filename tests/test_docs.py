@@ -1,5 +1,10 @@
-"""Every tutorial runs as it is written, in the order of its blocks, on a small corpus and a sliver of its budgets."""
+"""Every tutorial runs as it is written, in the order of its blocks, on a small corpus and a sliver of its budgets.
 
+`make docs` runs the notebooks that it has made in the same way: MEMLM_NOTEBOOKS names their folder.
+"""
+
+import json
+import os
 import re
 import shlex
 import shutil
@@ -32,7 +37,11 @@ BRIEF = {  # what is added to a call
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """A page's fenced blocks, with their languages."""
+    """A page's fenced blocks, or the cells of the notebook made of it, with their languages."""
+    if folder := os.environ.get("MEMLM_NOTEBOOKS"):
+        cells = json.loads((Path(folder) / f"{page.stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        return [("bash" if cell.startswith("%%bash") else "python", cell.removeprefix("%%bash\n")) for cell in code]
     return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 

@@ -56,11 +56,13 @@ def run(options: Options, *, seeds: int = SEEDS, chunks: int = CHUNKS, scale: fl
         columns=(
             *("model", "kept as", "numbers", "bytes", "characters a byte", "tokens right, %", "95 %"),
             *("chunks right, %", "checked: tokens, %", "checked: chunks, %", "AUROC", "calibration error, points"),
+            *("AUROC of tokens", "calibration error of tokens, points"),
         ),
         setting=(
             f"part test, {chunks:,} chunks at most, {seeds} seeds of the models, data {corpus.hash[:12]} (vocabulary "
             f"{corpus.vocab_size}); bytes and characters of a chunk on average; AUROC and calibration error of whole "
-            "chunks, as they are decoded; slots-nested has three times the batch of those trained for one size alone"
+            "chunks and of tokens, as they are decoded; slots-nested has three times the batch of those trained for "
+            "one size alone"
         ),
         told={"seeds": seeds, "part": "test"},
     )
@@ -90,6 +92,7 @@ def run(options: Options, *, seeds: int = SEEDS, chunks: int = CHUNKS, scale: fl
     if curves := [form.curve for form in told if form.curve is not None]:
         report.ratios["AUROC, the least (at least 0.95)"] = min(curves)
     report.ratios["calibration error of chunks, points, the most (below 2)"] = max(form.error or 0 for form in told)
+    report.ratios["calibration error of tokens, points, the most (below 2)"] = max(f.of_tokens[1] or 0 for f in told)
     agreeing, deceived = (sum(getattr(form, name) for form in told) for name in ("agreeing", "deceived"))
     report.notes.append(
         f"of {agreeing:,} memories that the recalled tokens encode to, {deceived:,} were of other tokens"
@@ -109,8 +112,9 @@ class Form(NamedTuple):
     size: float
     same: list[np.ndarray]
     checked: list[np.ndarray]
-    curve: float | None = None
-    error: float | None = None
+    curve: float | None = None  # AUROC of chunks
+    error: float | None = None  # calibration error of chunks, in points
+    of_tokens: tuple[float | None, float | None] = (None, None)  # the same of tokens
     agreeing: int = 0  # memories that the recalled tokens encode to
     deceived: int = 0  # of these, whose tokens are others
 
@@ -120,7 +124,7 @@ class Form(NamedTuple):
         span = [100 * x for x in share_over_seeds(share_SN, independent(share_SN.mean(0), units_N))]
         shares = [[np.mean(of), np.mean([one.all(1) for one in of])] for of in (self.same, self.checked)]
         (tokens, whole), checked = ([100 * float(x) for x in some] for some in shares)
-        told = ["" if x is None else x for x in (self.curve, self.error)]
+        told = ["" if x is None else x for x in (self.curve, self.error, *self.of_tokens)]
         return (self.kept_as, self.numbers, self.size, characters / self.size, tokens, span, whole, *checked, *told)
 
 
@@ -129,7 +133,7 @@ def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form
     memories, held_N = [encoded(model, tokens_NT) for model in models], np.full(len(tokens_NT), tokens_NT.shape[1])
     for size, dtype in product(models[0].memory_sizes, get_args(Stored)):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
-        same, checked, curves, errors, agreeing = [], [], [], [], []
+        same, checked, agreeing, chunks, tokens = [], [], [], [], []
         for model, memory_NM in zip(models, memories, strict=True):
             vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
             kept = Kept(dtype, "repeat", numbers_N, step_NG)
@@ -138,14 +142,12 @@ def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form
             searched = tell(model, vectors_NM, held_N, kept, search=True)
             checked.append(searched.ids == tokens_NT)
             agreeing.append(checked[-1].all(1)[searched.agrees])
-            sure_N, right_N = of_told(model, told, kept).memories, same[-1].all(1)
-            curves.append(auroc(sure_N, right_N))
-            errors.append(100 * calibration_error(sure_N, right_N))
-        known = [one for one in curves if one is not None]
-        curve = float(np.mean(known)) if known else None
+            sure = of_told(model, told, kept)
+            chunks.append((sure.memories, same[-1].all(1)))
+            tokens.append((sure.tokens.ravel(), same[-1].ravel()))
         right_A = np.concatenate(agreeing)
         seen = len(right_A), int((~right_A).sum())
-        yield Form(dtype, size, row_bytes(dtype, size), same, checked, curve, float(np.mean(errors)), *seen)
+        yield Form(dtype, size, row_bytes(dtype, size), same, checked, *_judged(chunks), _judged(tokens), *seen)
     for kept_as, keeping in LOSSLESS.items():
         if keeping.accuracy and len(models[0].memory_sizes) == 1:
             continue
@@ -158,6 +160,12 @@ def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form
             sizes.append(kept.bytes / len(tokens_NT))
             numbers.append(numbers_N.mean())
         yield Form(kept_as, float(np.mean(numbers)), float(np.mean(sizes)), same, same)
+
+
+def _judged(told: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float | None, float]:
+    """AUROC and calibration error in points of probabilities and what was right, in the mean over seeds."""
+    known = [found for p_N, right_N in told if (found := auroc(p_N, right_N)) is not None]
+    return float(np.mean(known)) if known else None, 100 * float(np.mean([calibration_error(*one) for one in told]))
 
 
 def _others(corpus: Corpus, chunks: int) -> Iterator[tuple[str, float]]:
