@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from memlm.bank.memories import Memories, Origin
 from memlm.bank.opening import open_model
 from memlm.bank.recall import Checked, decode_texts
 from memlm.bank.search import Hit, Metric, by_keys, nearest
+from memlm.continuation import Continuation, Streamer, copied_from
 from memlm.errors import UsageError
 from memlm.loading import is_ours
 from memlm.models.model import Generative
-from memlm.nn.vocabulary import END
 from memlm.precision import Device, computing, device_of, restored
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document, cut_pieces
@@ -156,7 +156,7 @@ class Model(ABC):
 
     def go_on(
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
-    ) -> "Continuation":
+    ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
         raise UsageError(
             f"{self.name} is a model of others: give it memories by a curriculum (memlm train smollm2-curriculum), or "
@@ -291,13 +291,13 @@ class OwnModel(Model):
 
     def go_on(
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
-    ) -> "Continuation":
+    ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
         given, model = self.reading(memories), cast(Generative, self.model)
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         opened: list[Any] = []
-        streamer: Any = None if stream is None else _Streamer(self.tokenizer, stream)
+        streamer: Any = None if stream is None else Streamer(self.tokenizer, stream)
         with computing(model.device):
             out_1L = model.generate(ids_1N.to(model.device), streamer=streamer, opened=opened, **given, **how)
         new = out_1L[0, ids_1N.shape[1] :].tolist()
@@ -344,53 +344,6 @@ class OwnModel(Model):
     def _check(self, bank: Bank) -> None:
         if bank.origin != self.origin:
             bank.check_encoder(self.model, self.tokenizer)
-
-
-class Continuation(NamedTuple):
-    """What follows a prompt: its text and ids, and how many tokens and memories there were before it.
-
-    `copied` tells of each new token from which memories it was copied and to what share of its probability, the most
-    first; memories of the prompt come after those that were given. None: the model's reader does not tell.
-    """
-
-    text: str
-    ids: list[int]
-    prompt_tokens: int
-    memories: int
-    copied: list[list[tuple[int, float]]] | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the text ended by itself, and not by `max_new_tokens`."""
-        return END in self.ids
-
-
-def copied_from(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
-    """What was opened for each token of one text, as plain numbers: what gave a thousandth at least."""
-    if not opened or opened[0] is None:
-        return None
-    found = []
-    for number_1k, share_1k in opened:
-        pairs = zip(number_1k[0].tolist(), share_1k[0].tolist(), strict=True)
-        found.append(
-            sorted((pair for pair in pairs if pair[1] >= 1e-3), key=lambda pair: (-round(pair[1], 3), -pair[0]))
-        )
-    return found
-
-
-class _Streamer:
-    """A streamer of transformers' kind (put, end) that hands on text as soon as its characters are whole."""
-
-    def __init__(self, tokenizer: "Tokenizer", stream: Callable[[str], Any]):
-        self._text, self._stream = TextStream(tokenizer), stream
-
-    def put(self, value: torch.Tensor) -> None:
-        """The prompt's ids [1, N], then every new token's [1]."""
-        self._stream(self._text.feed(value.flatten().tolist()))
-
-    def end(self) -> None:
-        """No more will come."""
-        self._stream(self._text.feed([], last=True))
 
 
 def checked_texts(texts: Texts) -> tuple[str, ...]:

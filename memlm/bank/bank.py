@@ -294,7 +294,9 @@ class Bank:
     def part(self, document: str | int, start: int, stop: int) -> Memories:
         """Some memories of a document, by their numbers in it."""
         number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
-        rows = chunk_rows(0, int(self.documents.tokens[number]), self.meta.chunk_tokens)[start:stop]
+        T = self.meta.chunk_tokens
+        tokens = min(int(self.documents.tokens[number]), stop * T) - start * T
+        rows = chunk_rows(0, max(0, tokens), T) + np.array([0, start, 0], np.int32)
         first = self.span(number).start
         vectors, kept = self._read(slice(first + start, first + start + len(rows)))
         return Memories(vectors, rows, (None,), self.origin, kept)

@@ -78,7 +78,8 @@ def recall(
     Raises:
         UsageError: the model made no such memories or has no decoder of them, or the bank is damaged.
     """
-    batch = -(-batch // own_decoder(model).together) * own_decoder(model).together
+    together = own_decoder(model).together
+    batch = -(-batch // together) * together
     entry = bank.documents[bank.find(document) if isinstance(document, str) else document]
     left = entry.tokens
     for start in range(0, entry.chunks, batch):

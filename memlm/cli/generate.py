@@ -15,8 +15,9 @@ from memlm.ranges import Checked, Count, Natural, Positive, ShareAbove
 from memlm.ui import aligned
 
 if TYPE_CHECKING:
-    from memlm.api import Continuation, OwnModel
+    from memlm.api import OwnModel
     from memlm.bank.bank import Bank
+    from memlm.continuation import Continuation
 
 _SHOWN = 0.05  # of a token's probability, from which on a memory is told
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from memlm.api import copied_from
 from memlm.bank.bank import Bank
 from memlm.bank.memories import Memories
+from memlm.continuation import copied_from
 from memlm.decoding.generate import warpers
 from memlm.huggingface import BaseStreamer
 from memlm.nn.vocabulary import END
