@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from banks import PERFECT, TEXTS, T, autoencoder, memory_model, recalled, tokenizer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -31,6 +31,7 @@ MEMORIES = arrays(
 )
 
 
+@settings(max_examples=40)
 @given(MEMORIES, st.sampled_from(FORMS))
 def test_a_rounded_memory_is_within_its_step_and_rounds_to_itself(memory_KM, dtype):
     again_KM, step_KG = rounded(memory_KM, dtype)
