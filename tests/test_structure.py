@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ ASKED = {
 ROOMS = "models", "readers", "memory", "decoding", "pretrained", "nn"
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """All modules of ours that a file imports, wherever in it."""
     found = set()
