@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memlm.bank.check import Told, as_kept, encoded, tell
+from memlm.bank.check import Told, tell
 from memlm.bank.chunks import Fill
 from memlm.bank.kept import Stored, cut, rounded
 from memlm.bank.memories import Kept, Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.records import from_dict
 
 CALIBRATED: tuple[Stored, ...] = ("fp32", "int8", "int4")
@@ -67,7 +68,7 @@ def confidence(model: TextMemory, memories: Memories, *, search: bool = False) -
         raise UsageError(
             "this model does not tell how far its decoder can be trusted: autoencoders trained from memlm 0.3 on do."
         )
-    kept = as_kept(memories)
+    kept = memories.as_kept
     return of_told(model, tell(model, memories.vectors, memories.chunks[:, 2], kept, search=search), kept)
 
 
@@ -86,7 +87,7 @@ def of_told(model: TextMemory, told: Told, kept: Kept) -> Confidence:
 def calibrate(model: TextMemory, tokens_NT: np.ndarray, part: str = "tune", fill: Fill = "repeat") -> dict[str, Any]:
     """Fit all of it on chunks of a part [N, T]; what a model's config keeps. Sizes and types count alike."""
     tokens_NT = tokens_NT.astype(np.int64)
-    held_N, memory_NM = np.full(len(tokens_NT), tokens_NT.shape[1], np.int32), encoded(model, tokens_NT)
+    held_N, memory_NM = np.full(len(tokens_NT), tokens_NT.shape[1], np.int32), Encoding(model).memories(tokens_NT)
     memories, tokens, agreeing = [], [], {}
     for size, dtype in product(model.memory_sizes, CALIBRATED):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
