@@ -192,9 +192,7 @@ def _autoencoder() -> TrainConfig:
     )
 
 
-def _finding(
-    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], context: int = 256
-) -> Curriculum:
+def _finding(autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int]) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
     Args:
@@ -202,7 +200,6 @@ def _finding(
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
-        context: memories before them, at most.
     """
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
@@ -215,7 +212,7 @@ def _finding(
         base,
         model=replace(shape, chunks=chunks),
         objective="causal+0.4*facts+0.1*quote/4",
-        context=context,
+        context=256,  # memories before them, at most
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
         steps=find_steps,
