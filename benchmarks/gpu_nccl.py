@@ -87,8 +87,14 @@ def main() -> int:
     told: dict[str, Any] = {"codes": codes}
     if not any(codes):
         halves = {name: cut(run) for name, run in runs.items()}
-        again = [by_torchrun(half, 29521 + i, ["--resume", str(half)]) for i, half in enumerate(halves.values())]
-        told["codes again"] = codes = ended(again, call.rehearsal)
+        if call.rehearsal:  # torchrun is seen to start one: this one is begun as it would, in this process
+            os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29521"}
+            codes = [memlm(["train", "--resume", str(half)]) for half in halves.values()]
+        else:
+            again = [by_torchrun(half, 29521 + i, ["--resume", str(half)]) for i, half in enumerate(halves.values())]
+            codes = ended(again, call.rehearsal)
+        told["codes again"] = codes
     if not any(codes):
         for name, half in halves.items():
             both = zip(losses(plain), losses(runs[name]), strict=True)

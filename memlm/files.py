@@ -184,9 +184,9 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_sums(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write SUMS: the SHA-256 of these files of a folder, or of all that are in it."""
-    names = sorted(names if names is not None else (one.name for one in folder.iterdir() if one.is_file()))
+def write_sums(folder: Path) -> None:
+    """Write SUMS: the SHA-256 of all files of a folder."""
+    names = sorted(one.name for one in folder.iterdir() if one.is_file())
     _write_sums(folder, {name: sha256_file(folder / name) for name in names})
 
 

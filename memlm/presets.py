@@ -6,7 +6,7 @@ The small ones take minutes on two CPU cores; the `paper_` ones are the paper's 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderShape
@@ -192,9 +192,7 @@ def _autoencoder() -> TrainConfig:
     )
 
 
-def _finding(
-    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], context: int = 256
-) -> Curriculum:
+def _finding(autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int]) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
     Args:
@@ -202,7 +200,6 @@ def _finding(
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
-        context: memories before them, at most.
     """
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
@@ -215,7 +212,7 @@ def _finding(
         base,
         model=replace(shape, chunks=chunks),
         objective="causal+0.4*facts+0.1*quote/4",
-        context=context,
+        context=256,  # memories before them, at most
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
         steps=find_steps,
@@ -285,33 +282,16 @@ def smollm2_curriculum() -> Curriculum:
 
 RETAINING = "causal+0.5*blank/2+0.25*copy/4+recall"  # what makes a model form memories that it can read
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    "slots": slots,
-    "slots-nested": slots_nested,
-    "mixer": mixer,
-    "mixer-heads": mixer_heads,
-    "transformer": transformer,
-    "causal-mixer": causal_mixer,
-    "causal-transformer": causal_transformer,
-    "paper-mixer": paper_mixer,
-    "paper-transformer": paper_transformer,
-    "memory-vector": memory_vector,
-    "memory-soft": memory_soft,
-    "memory-none": memory_none,
-    "memory-full": memory_full,
-    "memory-oracle": memory_oracle,
-    "memory-recurrent": memory_recurrent,
-    "paper-memory": paper_memory,
-    "smollm2-soft": smollm2_soft,
-    "smollm2-memory": smollm2_memory,
-}
 
-CURRICULA: dict[str, Callable[[], Curriculum]] = {
-    "memory": memory,
-    "memory-64": memory_64,
-    "memory-curriculum": memory_curriculum,
-    "smollm2-curriculum": smollm2_curriculum,
-}
+def _named(*made: Callable[[], Any]) -> dict[str, Any]:
+    return {one.__name__.replace("_", "-"): one for one in made}
+
+
+_OURS = slots, slots_nested, mixer, mixer_heads, transformer, causal_mixer, causal_transformer
+_MEMORY = memory_vector, memory_soft, memory_none, memory_full, memory_oracle, memory_recurrent
+_PAPER, _SMOLLM2 = (paper_mixer, paper_transformer), (smollm2_soft, smollm2_memory)
+PRESETS: dict[str, Callable[[], TrainConfig]] = _named(*_OURS, *_PAPER, *_MEMORY, paper_memory, *_SMOLLM2)
+CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, memory_curriculum, smollm2_curriculum)
 
 
 def preset(name: str) -> TrainConfig:

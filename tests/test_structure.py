@@ -1,7 +1,14 @@
 """The structure that docs/architecture.md draws: imports run one way, and models are not asked what they are."""
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
+
+import pytest
+
+from memlm.bench import BENCHMARKS
+from memlm.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent / "memlm"
 MODULES = {".".join(("memlm", *path.relative_to(ROOT).with_suffix("").parts)): path for path in ROOT.rglob("*.py")}
@@ -23,6 +30,7 @@ ASKED = {
 ROOMS = "models", "readers", "memory", "decoding", "pretrained", "nn"
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """All modules of ours that a file imports, wherever in it."""
     found = set()
@@ -61,6 +69,17 @@ def test_no_rooms_import_in_a_circle():
             room(other) for other in imports_of(path) if other != "memlm.__init__"
         )
     assert circles(graph) == []
+
+
+@pytest.mark.parametrize("place", sorted(path.parent for path in ROOT.glob("*/__init__.py")), ids=lambda p: p.name)
+def test_a_rooms_reading_order_names_its_files_each_after_those_that_it_needs(place):
+    doc = ast.get_docstring(ast.parse((place / "__init__.py").read_text()))
+    order = [quoted or listed for quoted, listed in re.findall(r"`([a-z_0-9]+)`|(\w+)\.py +", doc)]
+    rows = {"bench": BENCHMARKS, "cli": COMMANDS}.get(place.name, {})  # which name theirs as data
+    assert sorted([*order, *rows]) == sorted(path.stem for path in place.glob("*.py") if path.stem != "__init__")
+    for n, name in enumerate(order):
+        later = {f"memlm.{place.name}.{other}" for other in order[n + 1 :]}
+        assert not imports_of(place / f"{name}.py") & later, name
 
 
 def test_models_are_asked_what_they_can_and_not_what_they_are():

@@ -3,21 +3,21 @@
 In reading order:
 
     digest.py    what makes two sets of memories, or two tokenizers, the same
+    chunks.py    documents -> chunks of token ids, in bounded memory
     kept.py      how memories are kept: types, sizes, corrections
     memories.py  Memories: vectors that know their text, chunk and encoder
     table.py     a bank's rows on Lance: versions, checksums
     bank.py      Bank.open(BANK): memories of documents, read when they are asked for
     writing.py   rows -> a new bank, or a bank's next version; documents removed, files joined
-    chunks.py    documents -> chunks of token ids, in bounded memory
     decoder.py   what turns a model's memories back into tokens
     keep.py      which size of a memory tells enough, and what its decoder gets wrong
     encode.py    encode_texts: texts -> Memories; encode_documents: documents -> a bank
+    opening.py   a model with its tokenizer, from a run or a saved folder
     cluster.py   the same by the workers of a Ray cluster
     convert.py   a bank of memlm 0.2 -> one of today
-    search.py    the memories nearest to a vector, or by the keys of a reader
     filing.py    what a reader's keys are, kept beside a bank
+    search.py    the memories nearest to a vector, or by the keys of a reader
     check.py     recall that checks itself: encoded again, and searched where that is another memory
     confidence.py    how likely what came back is right
     recall.py    memories -> token ids and text, and how many of them are right
-    opening.py   a model with its tokenizer, from a run or a saved folder
 """

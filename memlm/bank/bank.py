@@ -221,9 +221,12 @@ class Bank:
             raise UsageError(f"{self.path} holds no document {name!r}; there are {some}{more}.")
         return number
 
+    def _number(self, document: str | int) -> int:
+        return self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
+
     def span(self, document: str | int) -> slice:
         """Which memories are of a document, named or numbered."""
-        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
+        number = self._number(document)
         return slice(int(self.documents.first[number]), int(self.documents.first[number + 1]))
 
     def memories(self, which: str | int | slice | None = None) -> Tensor:
@@ -286,18 +289,14 @@ class Bank:
 
     def __getitem__(self, document: str | int) -> Memories:
         """The memories of one document, named or numbered."""
-        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
-        rows = chunk_rows(0, int(self.documents.tokens[number]), self.meta.chunk_tokens)
-        vectors, kept = self._read(number)
-        return Memories(vectors, rows, (None,), self.origin, kept)
+        return self.part(document, 0, len(self))
 
     def part(self, document: str | int, start: int, stop: int) -> Memories:
         """Some memories of a document, by their numbers in it."""
-        number = self.find(document) if isinstance(document, str) else range(len(self.documents))[document]
-        T = self.meta.chunk_tokens
+        number, T = self._number(document), self.meta.chunk_tokens
         tokens = min(int(self.documents.tokens[number]), stop * T) - start * T
         rows = chunk_rows(0, max(0, tokens), T) + np.array([0, start, 0], np.int32)
-        first = self.span(number).start
+        first = int(self.documents.first[number])
         vectors, kept = self._read(slice(first + start, first + start + len(rows)))
         return Memories(vectors, rows, (None,), self.origin, kept)
 

@@ -10,13 +10,13 @@ of the text. A memory of which the decoder itself expects a third to be wrong, o
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from memlm.bank.decoder import own_decoder
+from memlm.bank.decoder import likeliest, own_decoder
 from memlm.bank.kept import correct, cut, outside
-from memlm.bank.memories import Kept, Memories
+from memlm.bank.memories import Kept
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.nn.vocabulary import PAD
 
 STAGES = (16, 4), (16, 16), (64, 16)  # how many tokens may be exchanged, and for which of so many
@@ -52,12 +52,6 @@ class Told(NamedTuple):
         return ~self.agrees & (wrong_KT.sum(1) < few_K)
 
 
-def as_kept(memories: Memories) -> Kept:
-    """How memories are kept, or what they are if that is not told."""
-    M = memories.origin.memory_dim
-    return memories.kept or Kept("fp32", "repeat", np.full(len(memories), M, np.int32))
-
-
 def tell(model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Kept, *, search: bool = False) -> Told:
     """What memories give back, and whether that is what was encoded.
 
@@ -71,7 +65,9 @@ def tell(model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Ke
     Raises:
         UsageError: the model has no such decoder.
     """
-    ids_KTC, log_KTC = _likeliest(model, vectors_KM)
+    if own_decoder(model).together > 1:
+        raise UsageError("this model has no decoder of single memories: name an autoencoder with the same encoder.")
+    ids_KTC, log_KTC = likeliest(model, vectors_KM, CHOICES)
     ids_KT, log_KT = ids_KTC[..., 0], log_KTC[..., 0]
     if kept.corrections is not None:
         true_KT = correct(ids_KT, kept.corrections)
@@ -100,7 +96,7 @@ class _Apart:
     """How far memories are from what tokens encode to, beyond what rounding explains: a share of their squares."""
 
     def __init__(self, model: TextMemory, vectors_KM: np.ndarray, held_K: np.ndarray, kept: Kept):
-        self.model, self.vectors_KM, self.held_K, self.kept = model, vectors_KM, held_K, kept
+        self.encoding, self.vectors_KM, self.held_K, self.kept = Encoding(model), vectors_KM, held_K, kept
 
     def __call__(self, ids_nT: np.ndarray, which_n: np.ndarray | None = None) -> np.ndarray:
         """Of tokens of all memories, or of the memories of these numbers: [n]."""
@@ -109,7 +105,7 @@ class _Apart:
         place_T = np.arange(ids_nT.shape[1])  # what the encoder read was filled up
         again_nT = np.take_along_axis(ids_nT, place_T % whole_n1, 1)
         again_nT = again_nT if kept.fill == "repeat" else np.where(place_T < whole_n1, ids_nT, PAD)
-        memory_nM = cut(encoded(self.model, again_nT), kept.numbers[which_n])
+        memory_nM = cut(self.encoding.memories(again_nT), kept.numbers[which_n])
         over_nM = outside(memory_nM, vectors_nM, kept.dtype, None if kept.steps is None else kept.steps[which_n])
         return (over_nM**2).sum(1) / np.maximum((vectors_nM**2).sum(1), 1e-30)
 
@@ -143,30 +139,3 @@ def _search(
         left, place_nX = left[more], place_nX[more]
         if not len(left):
             return
-
-
-@torch.inference_mode()
-def encoded(model: TextMemory, tokens_KT: np.ndarray) -> np.ndarray:
-    """Chunks of token ids [K, T] -> memories in float32 [K, M]."""
-    parts = [np.empty((0, model.memory_dim), np.float32)]
-    for start in range(0, len(tokens_KT), _BATCH):
-        ids_BT = torch.from_numpy(tokens_KT[start : start + _BATCH]).to(model.device)
-        parts.append(model.encode(ids_BT).float().cpu().numpy())
-    return np.concatenate(parts)
-
-
-@torch.inference_mode()
-def _likeliest(model: TextMemory, vectors_KM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest tokens of each place and the logs of their probabilities, [K, T, C] each."""
-    decoder = own_decoder(model)
-    if decoder.together > 1:
-        raise UsageError("this model has no decoder of single memories: name an autoencoder with the same encoder.")
-    C = min(CHOICES, model.config.vocab_size)
-    empty = np.empty((0, model.chunk_tokens, C))
-    ids, logs = [empty.astype(np.int64)], [empty]
-    for start in range(0, len(vectors_KM), _BATCH):
-        vectors_BM = torch.from_numpy(vectors_KM[start : start + _BATCH]).to(model.device)
-        best = decoder.decode(vectors_BM).float().log_softmax(-1).topk(C, -1)
-        ids.append(best.indices.cpu().numpy())
-        logs.append(best.values.cpu().numpy())
-    return np.concatenate(ids), np.concatenate(logs)

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memlm.bank.check import Told, as_kept, encoded, tell
-from memlm.bank.chunks import Fill
+from memlm.bank.check import Told, tell
 from memlm.bank.kept import Stored, cut, rounded
 from memlm.bank.memories import Kept, Memories
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.records import from_dict
 
 CALIBRATED: tuple[Stored, ...] = ("fp32", "int8", "int4")
@@ -67,7 +67,7 @@ def confidence(model: TextMemory, memories: Memories, *, search: bool = False) -
         raise UsageError(
             "this model does not tell how far its decoder can be trusted: autoencoders trained from memlm 0.3 on do."
         )
-    kept = as_kept(memories)
+    kept = memories.as_kept
     return of_told(model, tell(model, memories.vectors, memories.chunks[:, 2], kept, search=search), kept)
 
 
@@ -83,15 +83,15 @@ def of_told(model: TextMemory, told: Told, kept: Kept) -> Confidence:
     return Confidence(told.ids, memory_K, np.where(np.isnan(told.sure), np.nan, token_KT), told.agrees)
 
 
-def calibrate(model: TextMemory, tokens_NT: np.ndarray, part: str = "tune", fill: Fill = "repeat") -> dict[str, Any]:
-    """Fit all of it on chunks of a part [N, T]; what a model's config keeps. Sizes and types count alike."""
+def calibrate(model: TextMemory, tokens_NT: np.ndarray) -> dict[str, Any]:
+    """Fit all of it on chunks of the part tune [N, T]; what a model's config keeps. Sizes and types count alike."""
     tokens_NT = tokens_NT.astype(np.int64)
-    held_N, memory_NM = np.full(len(tokens_NT), tokens_NT.shape[1], np.int32), encoded(model, tokens_NT)
+    held_N, memory_NM = np.full(len(tokens_NT), tokens_NT.shape[1], np.int32), Encoding(model).memories(tokens_NT)
     memories, tokens, agreeing = [], [], {}
     for size, dtype in product(model.memory_sizes, CALIBRATED):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
         vectors_NM, step_NG = rounded(cut(memory_NM, numbers_N), dtype)
-        told = tell(model, vectors_NM, held_N, kept := Kept(dtype, fill, numbers_N, step_NG))
+        told = tell(model, vectors_NM, held_N, kept := Kept(dtype, "repeat", numbers_N, step_NG))
         ways = [told, tell(model, vectors_NM, held_N, kept, search=True)] if told.searchable.any() else [told]
         for told in ways:
             same_NT, other_N = told.ids == tokens_NT, ~told.agrees
@@ -101,7 +101,7 @@ def calibrate(model: TextMemory, tokens_NT: np.ndarray, part: str = "tune", fill
         right_A = (ways[-1].ids == tokens_NT).all(1)[ways[-1].agrees]
         agreeing[f"{size} {dtype}"] = float(right_A.sum() + 1) / (len(right_A) + 2)  # Laplace's rule: never 1
     memory, token = (_fitted(*map(np.concatenate, zip(*found, strict=True))) for found in (memories, tokens))
-    return {"agreeing": agreeing, "memory": memory, "token": token, "part": part, "chunks": len(tokens_NT)}
+    return {"agreeing": agreeing, "memory": memory, "token": token, "part": "tune", "chunks": len(tokens_NT)}
 
 
 def _features(told: Told) -> tuple[np.ndarray, np.ndarray]:

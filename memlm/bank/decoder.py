@@ -5,7 +5,7 @@ reads soft tokens; else it recalls as in its blank copy (paper, Objectives), hal
 well only where it was trained to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,6 @@ from memlm.bank.kept import padded
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
 from memlm.nn.vocabulary import PAD
-
-MARGIN = 1e-2  # of logits
 
 
 class Decoder(NamedTuple):
@@ -51,23 +49,24 @@ def own_decoder(model: TextMemory) -> Decoder:
 
 
 @torch.inference_mode()
-def recalled(model: TextMemory, vectors_KM: np.ndarray, batch: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens that memories hold, int64 [K, T], by a decoder of single ones, and of which it is sure, bool [K, T].
-
-    It is sure where no other token is within `MARGIN`, so that another machine's rounding does not change it.
-    """
-    decode, ids, sure = own_decoder(model).decode, [], []
-    for start in range(0, len(vectors_KM), batch):
-        best = decoded(decode, model, vectors_KM[start : start + batch]).topk(2, -1)
-        ids.append(best.indices[..., 0].cpu().numpy())
-        sure.append((best.values[..., 0] - best.values[..., 1] > MARGIN).cpu().numpy())
-    empty_0T = np.empty((0, model.chunk_tokens), np.int64)
-    return np.concatenate(ids or [empty_0T]), np.concatenate(sure or [empty_0T.astype(bool)])
+def decoded(model: TextMemory, vectors_KM: np.ndarray, batch: int = 256) -> Iterator[Tensor]:
+    """Logits of memories, so many at a time [B, T, V]; those that are nested may be cut to any of their sizes."""
+    decode, together, _ = own_decoder(model)
+    whole_KM = torch.from_numpy(np.ascontiguousarray(padded(vectors_KM, model.memory_dim)))
+    for vectors_BM in whole_KM.split(-(-batch // together) * together) if len(whole_KM) else ():
+        yield decode(vectors_BM.to(model.device)).float()
 
 
-def decoded(decode: Callable[[Tensor], Tensor], model: TextMemory, vectors_KM: np.ndarray) -> Tensor:
-    """Logits [K, T, V]; of a model with nested memories these may be cut to any of their sizes."""
-    return decode(torch.from_numpy(np.ascontiguousarray(padded(vectors_KM, model.memory_dim))).to(model.device))
+@torch.inference_mode()
+def likeliest(model: TextMemory, vectors_KM: np.ndarray, most: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """So many of the likeliest tokens at each place of memories, and the logs of their probabilities, [K, T, C]."""
+    empty = torch.empty(0, model.chunk_tokens, C := min(most, model.config.vocab_size))
+    ids, logs = [empty.long()], [empty]
+    for logits_BTV in decoded(model, vectors_KM):
+        best = logits_BTV.topk(C, -1)
+        ids.append(best.indices.cpu())
+        logs.append((best.values - logits_BTV.logsumexp(-1, keepdim=True)).cpu())
+    return torch.cat(ids).numpy(), torch.cat(logs).numpy()
 
 
 def _half(model: TextMemory) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from memlm import __version__, ui
 from memlm.bank.bank import FORMAT, INDEX, META, TABLE, Bank, Meta, chunk_rows
@@ -85,7 +84,7 @@ def encode_into(
     for ids_BT in batches(_labelled(tokenizer, documents, meta, labels), batch):
         own = [labels.popleft() for _ in ids_BT]
         held_B = np.array([label.tokens for label in own])
-        memory_BM, numbers_B, wrong = keep(model, meta.keeping, _encode(encoding, ids_BT), ids_BT, held_B)
+        memory_BM, numbers_B, wrong = keep(model, meta.keeping, encoding.memories(ids_BT), ids_BT, held_B)
         writer.add(memory_BM, own, numbers_B, wrong)
 
 
@@ -145,7 +144,7 @@ def encode_texts(
 
     encoding = Encoding(model)
     empty_0M, empty_0T = np.empty((0, origin.memory_dim), np.float32), np.empty((0, origin.chunk_tokens), np.int64)
-    made = [(_encode(encoding, ids_BT), ids_BT) for ids_BT in batches(chunks(), batch)]
+    made = [(encoding.memories(ids_BT), ids_BT) for ids_BT in batches(chunks(), batch)]
     vectors_KM, ids_KT = (np.concatenate(parts) for parts in zip((empty_0M, empty_0T), *made, strict=True))
     rows = [chunk_rows(number, tokens, origin.chunk_tokens) for number, tokens in enumerate(counted)]
     chunks_K3 = np.concatenate([np.empty((0, 3), np.int32), *rows])
@@ -223,12 +222,6 @@ def _read(
         for ids_nT, text, last in read_chunks(tokenizer, documents, chunk_tokens, fill):
             yield ids_nT, text, last
             bar.advance(task, len(ids_nT))
-
-
-@torch.inference_mode()
-def _encode(encoding: Encoding, ids_BT: np.ndarray) -> np.ndarray:
-    """Chunks of token ids [B, T] -> memories in float32 [B, M]."""
-    return encoding(torch.from_numpy(ids_BT).to(encoding.model.device)).float().cpu().numpy()
 
 
 def seen_from(bank: Path, model: Path | str) -> str:

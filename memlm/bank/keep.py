@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from memlm.bank.decoder import own_decoder, recalled
+from memlm.bank.decoder import likeliest, own_decoder
 from memlm.bank.kept import Keeping, corrections, cut, rounded
 from memlm.errors import UsageError
 from memlm.models.model import TextMemory
+
+MARGIN = 1e-2  # of logits; no token within it: another machine's rounding does not change which is the likeliest
 
 
 def check_kept(model: TextMemory, keeping: Keeping) -> None:
@@ -60,7 +62,7 @@ def keep(
     if keeping.accuracy is not None:
         left = np.flatnonzero(held_K)
         for size in model.memory_sizes[:-1]:
-            found_nT, _ = recalled(model, rounded(memory_KM[left, :size], dtype)[0])
+            found_nT = likeliest(model, rounded(memory_KM[left, :size], dtype)[0])[0][..., 0]
             right_n = ((found_nT == ids_KT[left]) & own_KT[left]).sum(1)
             enough_n = right_n >= keeping.accuracy * held_K[left]
             numbers_K[left[enough_n]] = size
@@ -68,6 +70,7 @@ def keep(
     memory_KM = cut(memory_KM, numbers_K)
     if not keeping.lossless:
         return memory_KM, numbers_K, []
-    found_KT, sure_KT = recalled(model, rounded(memory_KM, dtype)[0])
-    rows = zip(found_KT, ids_KT, sure_KT, held_K.tolist(), strict=True)
+    found_KT2, log_KT2 = likeliest(model, rounded(memory_KM, dtype)[0], 2)
+    sure_KT = log_KT2[..., 0] - log_KT2[..., 1] > MARGIN
+    rows = zip(found_KT2[..., 0], ids_KT, sure_KT, held_K.tolist(), strict=True)
     return memory_KM, numbers_K, [corrections(found[:n], true[:n], sure[:n]) for found, true, sure, n in rows]

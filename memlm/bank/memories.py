@@ -127,6 +127,11 @@ class Memories:
         """Bytes that they take on disk, with their corrections and without what is said of them."""
         return self.vectors.nbytes if self.kept is None else self.kept.bytes
 
+    @property
+    def as_kept(self) -> Kept:
+        """How they are kept, or what they are if that is not told."""
+        return self.kept or Kept("fp32", "repeat", np.full(len(self), self.origin.memory_dim, np.int32))
+
     def cut(self, numbers: int) -> "Memories":
         """The same by their first numbers alone, of a model that was trained for it; without corrections.
 
@@ -134,9 +139,7 @@ class Memories:
             UsageError: no number at all.
         """
         refuse_outside("numbers", Count, numbers)
-        M = self.origin.memory_dim
-        kept = self.kept or Kept("fp32", "repeat", np.full(len(self), M, np.int32))
-        kept = replace(kept, numbers=np.minimum(kept.numbers, numbers), corrections=None)
+        kept = replace(self.as_kept, numbers=np.minimum(self.as_kept.numbers, numbers), corrections=None)
         return replace(self, vectors=cut(self.vectors, kept.numbers), kept=kept)
 
     def span(self, number: int) -> slice:

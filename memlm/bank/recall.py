@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from memlm.bank.bank import Bank, Entry
-from memlm.bank.check import as_kept, tell
+from memlm.bank.check import tell
 from memlm.bank.chunks import DocumentText, read_chunks
 from memlm.bank.confidence import of_told
 from memlm.bank.decoder import decoded, own_decoder
@@ -47,20 +47,20 @@ def decode_ids(
     Raises:
         UsageError: the model has no decoder of memories; or, to check, none of single ones.
     """
-    decode, together, _ = own_decoder(model)
-    batch = -(-batch // together) * together
-    wrong = None if memories.kept is None else memories.kept.corrections
+    wrong, start = None if memories.kept is None else memories.kept.corrections, 0
+    if check is None:
+        for logits_BTV in decoded(model, memories.vectors, batch):
+            ids_BT = logits_BTV.argmax(-1).cpu().numpy()
+            yield ids_BT if wrong is None else correct(ids_BT, wrong[start : start + len(ids_BT)])
+            start += len(ids_BT)
+        return
     for start in range(0, len(memories), batch):
-        vectors_BM, some = memories.vectors[start : start + batch], slice(start, start + batch)
-        if check is not None:
-            kept = as_kept(memories).part(some)
-            told = tell(model, vectors_BM, memories.chunks[some, 2], kept, search=True)
-            check.agrees += told.agrees.tolist()
-            check.right += [] if model.config.confidence is None else of_told(model, told, kept).memories.tolist()
-            yield told.ids
-            continue
-        ids_BT = decoded(decode, model, vectors_BM).argmax(-1).cpu().numpy()
-        yield ids_BT if wrong is None else correct(ids_BT, wrong[some])
+        some = slice(start, start + batch)
+        kept = memories.as_kept.part(some)
+        told = tell(model, memories.vectors[some], memories.chunks[some, 2], kept, search=True)
+        check.agrees += told.agrees.tolist()
+        check.right += [] if model.config.confidence is None else of_told(model, told, kept).memories.tolist()
+        yield told.ids
 
 
 def recall(

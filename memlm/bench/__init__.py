@@ -1,7 +1,9 @@
 """Our code side by side with a peer, in one run, on one machine in one state.
 
-A benchmark is a function `(Options) -> Report` in a file of its own and a row in `BENCHMARKS`; `form` writes every
-report in the same form, `timing` measures sides in turn so that a machine that drifts drifts for all of them.
+A benchmark is a function `(Options) -> Report` in a file of its own and a row in `BENCHMARKS`; `timing` measures
+sides in turn so that a machine that drifts drifts for all of them, `form` writes every report in the same form,
+`peak` tells what a step takes beside its time, `serving` what reading a context and going on from it takes, and
+`figure` draws.
 """
 
 BENCHMARKS = {

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from memlm import ui
-from memlm.bank.check import encoded, tell
+from memlm.bank.check import tell
 from memlm.bank.confidence import of_told
 from memlm.bank.keep import keep
 from memlm.bank.kept import Keeping, Stored, cut, rounded, row_bytes
@@ -25,6 +25,7 @@ from memlm.loading import load_model
 from memlm.measure.calibration import auroc, calibration_error
 from memlm.measure.intervals import independent, share_over_seeds, units_of
 from memlm.models.model import TextMemory
+from memlm.nn.compiled import Encoding
 from memlm.presets import preset
 from memlm.train.config import TrainConfig
 from memlm.train.table import train_table
@@ -130,7 +131,10 @@ class Form(NamedTuple):
 
 def _forms(models: Sequence[TextMemory], tokens_NT: np.ndarray) -> Iterator[Form]:
     """Every size in every type, then with what makes it exact, over the models of all seeds."""
-    memories, held_N = [encoded(model, tokens_NT) for model in models], np.full(len(tokens_NT), tokens_NT.shape[1])
+    memories, held_N = (
+        [Encoding(model).memories(tokens_NT) for model in models],
+        np.full(len(tokens_NT), tokens_NT.shape[1]),
+    )
     for size, dtype in product(models[0].memory_sizes, get_args(Stored)):
         numbers_N = np.full(len(tokens_NT), size, np.int32)
         same, checked, agreeing, chunks, tokens = [], [], [], [], []

@@ -46,10 +46,10 @@ def layers() -> dict[str, Run]:
     return {f"causal-16-{n}-layer": causal(replace(_paper().stack, layers=n), _SHORT) for n in _LAYERS}
 
 
-def causal(stack: StackConfig, steps: int, *, batch: int = 64, tokens: int = 16) -> TrainConfig:
+def causal(stack: StackConfig, steps: int) -> TrainConfig:
     """A language model whose last hidden state is looked at."""
-    shape = CausalShape(chunk_tokens=tokens, stack=stack)
-    return TrainConfig(model=shape, objective="causal", steps=steps, batch=batch, optim=MUON)
+    shape = CausalShape(chunk_tokens=16, stack=stack)
+    return TrainConfig(model=shape, objective="causal", steps=steps, batch=64, optim=MUON)
 
 
 def long(*, others: bool) -> dict[str, Run]:

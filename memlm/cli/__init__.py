@@ -1,4 +1,4 @@
-"""The command line: one small module per command, imported only when it is called."""
+"""The command line: one small module per command, imported only when it is called; `parsing` serves them all."""
 
 import os
 import signal

@@ -4,11 +4,11 @@ In reading order:
 
     readers.py    text, JSONL and Parquet files -> documents
     hub.py        a Hugging Face data set -> documents
+    split.py      which documents are held out
     corpora.py    the corpora that memlm knows by name
     sources.py    open_source: whatever of these was named
-    split.py      which documents are held out
     packing.py    token ids and document boundaries into flat files
-    prepare.py    all of the above: a source becomes a folder DATA
     corpus.py     Corpus.open(DATA): what was prepared, memory-mapped
+    prepare.py    all of the above: a source becomes a folder DATA
     sampler.py    batches of windows, resumable at any step
 """

@@ -1,5 +1,5 @@
 """Text that goes on, token by token.
 
-In reading order: `generate` (the loop), `cached` (what is kept meanwhile), `chunks` (memories and one chunk), `flat`
-(every token).
+In reading order: `cached` (what is kept meanwhile), of it `chunks` (memories and one chunk) and `flat` (every token),
+and `generate` (the loop).
 """

@@ -21,20 +21,16 @@ class ChunkMemories:
     """
 
     def __init__(self, model: TextMemory):
-        self.model, self._encode = model, Encoding(model)
+        self.model, self._encoding = model, Encoding(model)
         self._true: dict[tuple[Chunk, ...], dict[Chunk, Tensor]] = {}
 
-    @torch.inference_mode()
     def true(self, chunks: Iterable[Chunk]) -> dict[Chunk, Tensor]:
         """The memory of each [M]; formed once, many at a time."""
         different = tuple(dict.fromkeys(chunks))
         if different not in self._true:
-            known = self._true[different] = {}
-            for ids_KT in (
-                torch.tensor(different).split(max(1, _TOKENS // self.model.chunk_tokens)) if different else ()
-            ):
-                memory_KM = self._encode(ids_KT.to(self.model.device)).float().cpu()
-                known.update(zip(map(tuple, ids_KT.tolist()), memory_KM, strict=True))
+            T = self.model.chunk_tokens
+            memory_KM = self._encoding.memories(np.array(different, int).reshape(-1, T), max(1, _TOKENS // T))
+            self._true[different] = dict(zip(different, torch.from_numpy(memory_KM), strict=True))
         return self._true[different]
 
     def random(self, chunks: Iterable[Chunk], seed: int) -> dict[Chunk, Tensor]:

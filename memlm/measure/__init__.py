@@ -1,15 +1,18 @@
 """How much of its input an embedding still holds, and what a model gets from its memories: with an interval and
 controls for every number.
 
-Retention, in reading order: `intervals`, `scores` (what is right, chunk by chunk, and all figures of it), `encoders`
-(what can be measured: a record), `theirs` and `brought` (models of others; functions and vectors), `texts` (in the
-place of a corpus), `embeddings` (frozen encoders run once), `probe` (a fresh decoder), `linear_probe` and
-`trained_probe` (its families, by name in `families`), `retention` (the whole measurement).
+Retention, in reading order: `config` (as data), `intervals`, `scores` (what is right, chunk by chunk, and the figures
+of it), `encoders` (what can be measured: a record), `texts` (in the place of a corpus), `theirs` and `brought`
+(models of others; functions and vectors), `embeddings` (frozen encoders run once), `controls` (whose memory in the
+place of its own), `probe` (a fresh decoder), `linear_probe` and `trained_probe` (its families, by name in
+`families`), `retention` (the whole measurement), `ceilings` (what needs no probe), `calibration` (of probabilities).
 Access: `reading` (a text read with its own memories, none, another's, and written without a teacher), `subject` (the
-model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole measurement).
+model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole
+measurement).
 Attribution: `occlusion` (what each token owes to all memories and to each), `attribution` (texts of which it is known
 where memory is needed, and the whole measurement).
-All of it: `run`; its public face is `public`, and this room can be called in its place: `memlm.measure(encoder, ...)`.
+All of it: `access_table` and `table` (for a terminal), `run`; its public face is `public`, and this room can be
+called in its place: `memlm.measure(encoder, ...)`.
 """
 
 import sys

@@ -16,11 +16,12 @@ from memlm.train.memories import keep_all
 
 Array = np.ndarray
 _SHARD = 4096  # chunks
+_BATCH = 256
 _TIMED = 32  # chunks of a batch whose encoding is timed, eight of them or as many as start ...
 _ENOUGH = 2.0  # ... within so many seconds
 
 
-def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> Array:
+def embed(encoder: Encoder, tokens_NT: Array, cache: Path) -> Array:
     """Memories [N, M] of chunks [N, T]: read from the cache, or computed once and kept there.
 
     A cache entry appears whole or not at all, and is found only by an equal encoder, over equal tokens.
@@ -31,13 +32,13 @@ def embed(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int = 256) -> 
         UsageError: the entry is damaged, or a vector is no number.
         WorkError: the disk is full, or the cache cannot be written.
     """
-    kept_NM = _kept(encoder, tokens_NT, cache, batch) if encoder.kept else _embed(encoder, tokens_NT, batch)
+    kept_NM = _kept(encoder, tokens_NT, cache) if encoder.kept else _embed(encoder, tokens_NT)
     if not np.isfinite(kept_NM).all():
         raise UsageError(f"{encoder.name} gives vectors that are no numbers: its weights are damaged.")
     return kept_NM
 
 
-def _kept(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int) -> Array:
+def _kept(encoder: Encoder, tokens_NT: Array, cache: Path) -> Array:
     """The same, kept on disk shard by shard: what was stopped goes on, and fewer chunks are read from those of more."""
     shards = []
     for shard_NT in np.split(tokens_NT, range(_SHARD, len(tokens_NT), _SHARD)):
@@ -45,18 +46,18 @@ def _kept(encoder: Encoder, tokens_NT: Array, cache: Path, batch: int) -> Array:
         kinds = [
             ({**origin, "protocol": PROTOCOL, "tokens": tokens}, memory_dim) for origin, memory_dim in encoder.kinds
         ]
-        kept = keep_all(encoder.encode, shard_NT, kinds, cache, encoder.device, encoder.name, batch)
+        kept = keep_all(encoder.encode, shard_NT, kinds, cache, encoder.device, encoder.name, _BATCH)
         shards.append(kept[encoder.number])
     return shards[0] if len(shards) == 1 else np.concatenate(shards)
 
 
 @torch.inference_mode()
-def _embed(encoder: Encoder, tokens_NT: Array, batch: int) -> Array:
+def _embed(encoder: Encoder, tokens_NT: Array) -> Array:
     """The same in this process' memory alone."""
     vectors = []
     with ui.progress(unit="chunks") as bar:
         task = bar.add_task(f"{encoder.name}: memories", total=len(tokens_NT))
-        for ids_BT in torch.from_numpy(tokens_NT.astype(np.int64)).split(batch):
+        for ids_BT in torch.from_numpy(tokens_NT.astype(np.int64)).split(_BATCH):
             vectors.append(encoder.encode(ids_BT.to(encoder.device))[encoder.number].float().cpu())
             bar.advance(task, len(ids_BT))
     return torch.cat(vectors).numpy()

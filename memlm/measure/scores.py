@@ -16,6 +16,7 @@ from memlm.measure.intervals import bootstrap, independent, share_over_seeds
 
 Array = np.ndarray
 BITS_PER_NUMBER = 32  # memories are fp32
+_SHOWN = 6  # passages of a report
 
 
 def uniform_logits_entropy(vocab_size: int) -> float:
@@ -123,7 +124,7 @@ def storage_figures(texts: list[bytes], tokens: int, vocab_size: int, memory_dim
     }
 
 
-def passages(scores: ChunkScores, tokens_NT: Array, tokenizer: Tokenizer, count: int = 6) -> list[dict[str, list[Any]]]:
+def passages(scores: ChunkScores, tokens_NT: Array, tokenizer: Tokenizer) -> list[dict[str, list[Any]]]:
     """Some chunks as they were and as they were recalled, piece by piece, evenly spread over the held-out text."""
 
     def pieces(ids_T: Array) -> list[str]:
@@ -135,5 +136,5 @@ def passages(scores: ChunkScores, tokens_NT: Array, tokenizer: Tokenizer, count:
             "recalled": pieces(scores.predicted_NT[n]),
             "right": scores.right_NT[n].tolist(),
         }
-        for n in np.linspace(0, len(tokens_NT) - 1, min(count, len(tokens_NT))).astype(int)
+        for n in np.linspace(0, len(tokens_NT) - 1, min(_SHOWN, len(tokens_NT))).astype(int)
     ]

@@ -9,6 +9,7 @@ What is unusual:
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,23 +58,16 @@ class ReadsMemories(ChunkModel):
         opened, shares = (x if x is None else x[:, :N] for x in (predicted.opened, predicted.shares))
         return predicted._replace(logits=predicted.logits[:, :N], opened=opened, shares=shares)
 
-    def predict_rest(
-        self,
-        remembered: int,
-        ids_BN: Tensor,
-        marks: Tensor | None,
-        memories: Tensor | None,
-        own_memories: Tensor | None,
-        read: bool,
-    ) -> Predicted:
+    def remember(self, remembered: int, read: bool, *given: Tensor | None) -> tuple[Any, ...]:
         """As of `TextMemory`: of the chunks that are only read there are memories, and nothing of the decoder."""
+        ids_BN, marks, memories, own_memories = given
+        assert ids_BN is not None
+        first_BN, rest_BN = ids_BN.tensor_split((remembered * self.chunk_tokens,), 1)
         if remembered and read and self.reader.reads:
-            first_BN = ids_BN[:, : remembered * self.chunk_tokens]
             whole = self.encode_chunks(chunked(first_BN, self.chunk_tokens)) if own_memories is None else own_memories
             first_BKM, own_memories = whole[:, :remembered], None if own_memories is None else whole[:, remembered:]
             memories = first_BKM if memories is None else torch.cat([memories, first_BKM], 1)
-        marks = None if marks is None else marks[:, remembered:]
-        return self.predict(ids_BN[:, remembered * self.chunk_tokens :], marks, memories, own_memories, read)
+        return rest_BN, None if marks is None else marks[:, remembered:], memories, own_memories
 
     def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Predicted:
         """What is predicted of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.

@@ -150,7 +150,10 @@ class TextMemory(PreTrainedModel):
         parts = [Predicted(self.reconstruct(input_ids[:own_rows, skipped:]))] if own_rows else []
         if own_rows < len(input_ids):
             marks, memories, own_memories = (x if x is None else x[own_rows:] for x in (marks, memories, own_memories))
-            parts.append(self.predict_rest(remembered, input_ids[own_rows:], marks, memories, own_memories, read))
+            given = input_ids[own_rows:], marks, memories, own_memories
+            predicted = self.predict(*self.remember(remembered, read, *given), read=read)
+            more = predicted.logits.shape[1] + skipped - input_ids.shape[1]  # of chunks that are only read
+            parts.append(predicted._replace(logits=predicted.logits[:, more:]) if more else predicted)
         logits_BNV = parts[0].logits
         if len(parts) > 1:
             logits_BNV = torch.cat([part.logits.to(parts[-1].logits) for part in parts])
@@ -165,18 +168,9 @@ class TextMemory(PreTrainedModel):
         last = parts[-1]
         return MemoryOutput(loss, shown_BNV, last.memories, last.opened, last.shares)
 
-    def predict_rest(
-        self,
-        remembered: int,
-        ids_BN: Tensor,
-        marks: Tensor | None,
-        memories: Tensor | None,
-        own_memories: Tensor | None,
-        read: bool,
-    ) -> Predicted:
-        """`predict` for the chunks after so many that are only read."""
-        predicted = self.predict(ids_BN, marks, memories, own_memories, read)
-        return predicted._replace(logits=predicted.logits[:, remembered * self.chunk_tokens :])
+    def remember(self, remembered: int, read: bool, *given: Tensor | None) -> tuple[Any, ...]:
+        """What `predict` is given if so many chunks are only read: all as it is, unless a model has a cheaper way."""
+        return given
 
     def predict(
         self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool

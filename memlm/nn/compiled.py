@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class Encodes(Protocol):
 
     encoder: Any
     device: Any
+    memory_dim: int
     encode: Callable[..., Tensor]
     parameters: Callable[..., Any]
     buffers: Callable[..., Any]
@@ -77,6 +79,14 @@ class Encoding:
             return self.model.encode(ids_BT)
         self._twin = self._twin or compiled_twin(self.model, self.backend)
         return self._twin.encode(ids_BT)
+
+    @torch.inference_mode()
+    def memories(self, ids_KT: np.ndarray, batch: int = 256) -> np.ndarray:
+        """Chunks of token ids [K, T], so many at a time, -> memories in float32 [K, M]."""
+        parts = [torch.empty(0, self.model.memory_dim)]
+        for ids_BT in torch.from_numpy(ids_KT).split(batch) if len(ids_KT) else ():
+            parts.append(self(ids_BT.to(self.model.device)).float().cpu())
+        return torch.cat(parts).numpy()
 
 
 def pays(done: float, device: torch.device) -> bool:

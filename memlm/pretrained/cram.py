@@ -17,6 +17,8 @@ from memlm.errors import UsageError, WorkError
 from memlm.nn.loss import IGNORED
 from memlm.pretrained.opening import Pretrained
 
+_LR = 0.02  # in units of the mean spread of the embeddings
+
 
 @dataclass(frozen=True)
 class Crammed:
@@ -31,10 +33,10 @@ class Crammed:
     steps: int  # that were taken
 
 
-def cram(opened: Pretrained, rows: list[list[int]], *, steps: int = 300, lr: float = 0.02) -> Crammed:
+def cram(opened: Pretrained, rows: list[list[int]], *, steps: int = 300) -> Crammed:
     """Optimise one input embedding for each text, all texts in one batch; stops early when all tokens are right.
 
-    `opened` has its head, `rows` are token ids of each text, `lr` is in units of the mean spread of the embeddings.
+    `opened` has its head, `rows` are token ids of each text.
     UsageError where it is no causal language model, WorkError where the loss is no number.
     """
     if opened.kind != "causal":
@@ -48,7 +50,7 @@ def cram(opened: Pretrained, rows: list[list[int]], *, steps: int = 300, lr: flo
         weight_VD = embed.weight.float()
         told_NTD = embed(labels_NT[:, :-1].clamp(min=0))
     vectors_ND = weight_VD.mean(0).expand(len(rows), -1).clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([vectors_ND], lr=lr * float(weight_VD.std(0).mean()), betas=(0.9, 0.9))
+    optimizer = torch.optim.Adam([vectors_ND], lr=_LR * float(weight_VD.std(0).mean()), betas=(0.9, 0.9))
     best, kept_ND = torch.full((len(rows),), torch.inf, device=model.device), vectors_ND.detach().clone()
     forced_NT, before_N, taken = torch.zeros_like(scored_NT), best, 0
     with ui.progress(unit="steps") as bar:

@@ -5,12 +5,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
 from memlm.api import Model, load
 from memlm.bank.bank import Bank
-from memlm.bank.check import as_kept, tell
-from memlm.bank.decoder import own_decoder
+from memlm.bank.check import tell
+from memlm.bank.decoder import likeliest, own_decoder
 from memlm.bank.kept import correct
 from memlm.bank.memories import Memories
 from memlm.bank.search import as_texts
@@ -129,14 +128,16 @@ def recall(served: Served, asked: list[Recall]) -> list[dict[str, Any]]:
         if len(some) > one.most:
             raise UsageError(f"these are {len(some):,} memories of {one.most:,}: ask for less.")
     changed = [changed_memories(own.checked(some), one) for some, one in zip(memories, asked, strict=True)]
-    ids_KT, sure_KT = _decoded(own, np.concatenate([some.vectors for some in changed]))
+    with computing(own.model.device):
+        ids_KT1, log_KT1 = likeliest(own.model, np.concatenate([some.vectors for some in changed]))
+    ids_KT, sure_KT = ids_KT1[..., 0], np.exp(log_KT1[..., 0])
     answers, first = [], 0
     for some, one in zip(changed, asked, strict=True):
         rows, first = slice(first, first + len(some)), first + len(some)
         agrees: list[bool] = []
         if one.check:
             with computing(own.model.device):
-                found = tell(own.model, some.vectors, some.chunks[:, 2], as_kept(some), search=True)
+                found = tell(own.model, some.vectors, some.chunks[:, 2], some.as_kept, search=True)
             ids_KT[rows], sure_KT[rows], agrees = found.ids, 1 / (1 + np.exp(-found.sure)), found.agrees.tolist()
         elif some.kept is not None and some.kept.corrections is not None:
             ids_KT[rows] = correct(ids_KT[rows], some.kept.corrections)
@@ -158,7 +159,7 @@ def changed_memories(memories: Memories, how: Recall) -> Memories:
     """Memories with less in them: noise, then fewer bits (one scale a memory), then fewer numbers."""
     if not how.noise and how.bits is None and how.keep is None:
         return memories
-    vectors_KM, kept = memories.vectors.copy(), replace(as_kept(memories), dtype="fp32", steps=None)
+    vectors_KM, kept = memories.vectors.copy(), replace(memories.as_kept, dtype="fp32", steps=None)
     rms_K1 = np.sqrt((vectors_KM**2).mean(1, keepdims=True))
     if how.noise:
         vectors_KM += how.noise * rms_K1 * np.random.default_rng(how.seed).standard_normal(vectors_KM.shape, np.float32)
@@ -171,21 +172,6 @@ def changed_memories(memories: Memories, how: Recall) -> Memories:
         vectors_KM[:, how.keep :] = 0
         kept = replace(kept, numbers=np.minimum(kept.numbers, how.keep))
     return replace(memories, vectors=vectors_KM, kept=kept)
-
-
-@torch.inference_mode()
-def _decoded(own: "OwnModel", vectors_KM: np.ndarray, batch: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest token of each place and its probability, [K, T] each."""
-    decode, together, _ = own_decoder(own.model)
-    batch, found = -(-batch // together) * together, []
-    with computing(own.model.device):
-        for start in range(0, len(vectors_KM), batch):
-            memory_BM = torch.from_numpy(vectors_KM[start : start + batch]).to(own.model.device)
-            sure_BT, ids_BT = decode(memory_BM).float().softmax(-1).max(-1)
-            found.append((ids_BT.cpu().numpy(), sure_BT.cpu().numpy()))
-    if not found:
-        return np.empty((0, 1), np.int64), np.empty((0, 1), np.float32)
-    return np.concatenate([ids for ids, _ in found]), np.concatenate([sure for _, sure in found])
 
 
 def _tokens(

@@ -1,5 +1,5 @@
 """Text <-> token ids.
 
-In reading order: `pieces` (a text in pieces of bounded size), `tokenizer` (trained, loaded, applied), `detokenise` (ids
--> text as it comes).
+In reading order: `pieces` (a text in pieces of bounded size), `detokenise` (ids -> text as it comes), `tokenizer`
+(trained, loaded, applied).
 """

@@ -12,6 +12,7 @@ from memlm.bank.kept import Keeping
 from memlm.bank.memories import Kept
 from memlm.bank.recall import Checked, decode_texts
 from memlm.errors import UsageError
+from memlm.nn.compiled import Encoding
 from memlm.records import from_dict
 
 TEXT = [TEXTS["sea"], TEXTS["bären"]]
@@ -44,10 +45,9 @@ def test_what_was_told_wrong_is_found_by_encoding_it_again(noisy, keeping):
 
 @pytest.mark.parametrize("dtype", ["fp32", "int4"])
 def test_only_what_is_right_agrees(noisy, chunks, dtype):
-    from memlm.bank.check import encoded
     from memlm.bank.kept import rounded
 
-    vectors, steps = rounded(encoded(noisy, chunks), dtype)
+    vectors, steps = rounded(Encoding(noisy).memories(chunks), dtype)
     kept = Kept(dtype, "repeat", np.full(len(chunks), T * 32, np.int32), steps)
     told = tell(noisy, vectors, np.full(len(chunks), T), kept)
     right = (told.ids == chunks).all(1)
@@ -64,7 +64,6 @@ def test_a_memory_of_no_text_is_not_said_to_agree(noisy):
 
 
 def test_probabilities_are_shares_of_what_is_right(noisy, chunks):
-    from memlm.bank.check import encoded
     from memlm.bank.kept import rounded
     from memlm.bank.memories import Memories, Origin
 
@@ -72,7 +71,7 @@ def test_probabilities_are_shares_of_what_is_right(noisy, chunks):
     known = from_dict(Calibration, noisy.config.confidence | {"memory": list(noisy.config.confidence["memory"])})
     assert known.chunks == 200
     tested, K = chunks[200:], len(chunks) - 200
-    vectors, steps = rounded(encoded(noisy, tested), "int8")
+    vectors, steps = rounded(Encoding(noisy).memories(tested), "int8")
     rows = np.stack([np.zeros(K), np.arange(K), np.full(K, T)], 1).astype(np.int32)
     kept = Kept("int8", "repeat", np.full(K, T * 32, np.int32), steps)
     found = confidence(noisy, Memories(vectors, rows, (None,), Origin("", "", T, T * 32), kept))
@@ -104,13 +103,12 @@ def test_who_cannot_tell_says_so():
 
 def test_what_the_decoder_itself_gives_up_is_not_searched(chunks, monkeypatch):
     from memlm.bank import check
-    from memlm.bank.check import encoded
 
     model = autoencoder()
     with torch.no_grad():
         model.decoder.head.weight.mul_(0.01)  # it tells all tokens, and is sure of none
         model.decoder.head.weight[:150] = 0
-    vectors, held = encoded(model, chunks), np.full(len(chunks), T)
+    vectors, held = Encoding(model).memories(chunks), np.full(len(chunks), T)
     kept = Kept("fp32", "repeat", np.full(len(chunks), T * 32, np.int32))
     plain = tell(model, vectors, held, kept)
     assert not plain.agrees.all()

@@ -1,11 +1,13 @@
 """Every family of probes finds what a memory holds, and nothing where there is nothing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from memlm.measure import trained_probe
 from memlm.measure.config import DECODERS, FAMILIES, ProbeConfig
 from memlm.measure.families import FITS
 from memlm.measure.linear_probe import LinearProbe, Strengths
@@ -60,8 +62,9 @@ def usable_bits(probe: Probe, memories, chunks: int = 400) -> np.ndarray:
     return (told_NT - known_NT).mean(0) / np.log(2)
 
 
-@pytest.mark.parametrize("count", [200, 1500])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "count"), [*((family, 200) for family in FAMILIES), ("linear", 1500), ("slots", 1500)]
+)
 def test_a_memory_that_holds_nothing_is_worth_nothing(family, count):
     probe = fit(family, silent, count)
     assert abs(usable_bits(probe, silent).mean()) < 0.01
@@ -148,3 +151,18 @@ def test_the_same_seed_gives_the_same_probe_and_another_another(family):
     one, same, other = (usable_bits(fit(family, telling, 200, config, seed), telling) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
+
+
+def test_a_probe_is_what_told_kept_chunks_best_on_its_way(monkeypatch):
+    seen = []
+
+    def told(probe, *_):
+        seen.append(probe.head.weight.clone())
+        return SimpleNamespace(nats_N=np.array([abs(len(seen) - 5.0)]))  # best at the fifth look
+
+    monkeypatch.setattr(trained_probe, "score_chunks", told)
+    probe = fit("slots", telling, 300)
+    assert len(seen) == trained_probe.LOOKS + 2  # the last one is of what was kept
+    torch.testing.assert_close(probe.head.weight, seen[4], rtol=0, atol=0)
+    assert not torch.equal(seen[4], seen[-2])
+    assert 0 < probe.step < PROBE.steps
