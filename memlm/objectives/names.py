@@ -20,6 +20,7 @@ class Known(NamedTuple):
 NAMES = {
     "autoencode": Known("all tokens, from their own memory", "memlm.objectives.text:autoencode", "itself"),
     "noise": Known("random tokens, from their own memory", "memlm.objectives.noise:Noise", "itself"),
+    "spots": Known("text with random tokens in it, from its own memory", "memlm.objectives.noise:Spots", "itself"),
     "causal": Known("every token, from those before it", "memlm.objectives.text:causal", "past"),
     "copy": Known("the second half, which repeats the first, shown", "memlm.objectives.text:copy", "chunks"),
     "blank": Known("the first half, at the places of blanks", "memlm.objectives.text:blank", "chunks"),
