@@ -171,25 +171,27 @@ def _figures(
         yield figure_of(task, setting, metric, name, chunks, [scores], trained, each)
 
 
+def pairs_asked(rng: np.random.Generator, rows: int, pairs: int, asked: int = 4) -> Batch:
+    """So many pairs of GradMem's task, `k k : v v ;`, and after them some of the keys."""
+    codes_BN = np.stack([rng.choice(SYMBOLS**2, pairs, replace=False) for _ in range(rows)])
+    symbol_BN4 = (
+        np.stack([codes_BN // SYMBOLS, codes_BN % SYMBOLS, *rng.integers(SYMBOLS, size=(2, rows, pairs))], -1) + 2
+    )
+    line_BN6 = np.insert(symbol_BN4, (2, 4), (BETWEEN, AFTER), -1)
+    asked_BA = np.stack([rng.permutation(pairs)[:asked] for _ in range(rows)])
+    return _after(line_BN6.reshape(rows, -1), np.take_along_axis(line_BN6, asked_BA[..., None], 1), (3, 5))
+
+
 def _retrieval(pairs: Sequence[int], steps: dict[str, int], notes: list[str]) -> Iterator[tuple[Any, ...]]:
     """GradMem's task: rows of exact matches by the number of pairs."""
-
-    def make(rng: np.random.Generator, rows: int, N: int | None = None, asked: int = 4) -> Batch:
-        N = int(rng.choice(pairs)) if N is None else N
-        codes_BN = np.stack([rng.choice(SYMBOLS**2, N, replace=False) for _ in range(rows)])
-        symbol_BN4 = np.stack([codes_BN // SYMBOLS, codes_BN % SYMBOLS, *rng.integers(SYMBOLS, (2, rows, N))], -1) + 2
-        line_BN6 = np.insert(symbol_BN4, (2, 4), (BETWEEN, AFTER), -1)
-        asked_BA = np.stack([rng.permutation(N)[:asked] for _ in range(rows)])
-        return _after(line_BN6.reshape(rows, -1), np.take_along_axis(line_BN6, asked_BA[..., None], 1), (3, 5))
-
-    taught, recalled = _taught(make, AFTER + 1, 4, steps)
+    taught, recalled = _taught(lambda rng, rows: pairs_asked(rng, rows, int(rng.choice(pairs))), AFTER + 1, 4, steps)
     notes.append(
         f"kv-retrieval: 'k k : v v ;' a pair, so that N pairs are {6 * max(pairs) / T:.0f} memories of 256 numbers at "
         f"N = {max(pairs)}, where GradMem and RMT keep 8 x 128 numbers whatever N is; {recalled:.2%} of random tokens "
         "are recalled from a memory. Four layers of width 128; four keys are asked of a context, each by itself."
     )
     for N in pairs:
-        batch = make(np.random.default_rng(4), TESTED, N)
+        batch = pairs_asked(np.random.default_rng(4), TESTED, N)
         yield from _figures("kv-retrieval", f"N = {N}", "exact_match", taught, batch, -(-6 * max(pairs) // T))
 
 
@@ -208,33 +210,37 @@ def _after(text_BN: np.ndarray, line_BAL: np.ndarray, values: tuple[int, int], e
     return Batch(joined[0], joined[1], remembered=K)
 
 
+def mqar_asked(rng: np.random.Generator, rows: int, vocab: int, size: tuple[int, int]) -> Batch:
+    """Zoology's task of so many tokens and pairs: pairs, then their keys among random tokens; values are scored."""
+    N, P = size
+    keys = np.stack([1 + rng.choice(vocab // 2 - 1, P, replace=False) for _ in range(rows)])
+    values = np.stack([vocab // 2 + rng.choice(vocab - vocab // 2, P, replace=False) for _ in range(rows)])
+    ids_BN = rng.integers(1, vocab, (rows, N + 1))  # what is neither a pair nor a query
+    ids_BN[:, : 2 * P] = np.stack([keys, values], -1).reshape(rows, -1)
+    space = (N - 2 * P) // 2
+    share = np.arange(1, space + 1) ** -0.99  # the gap between a pair and its query: a power law
+    gaps = np.stack([rng.choice(space, P, replace=False, p=share / share.sum()) for _ in range(rows)])
+    place = 2 * P + 2 * gaps
+    np.put_along_axis(ids_BN, place, keys, 1)
+    labels_BN = np.full_like(ids_BN, IGNORED)
+    np.put_along_axis(labels_BN, place + 1, values, 1)
+    room = ((0, 0), (0, -(N + 1) % T))
+    ids_BN, labels_BN = np.pad(ids_BN, room), np.pad(labels_BN, room, constant_values=IGNORED)
+    return Batch(torch.from_numpy(ids_BN), torch.from_numpy(labels_BN), remembered=2 * P // T)
+
+
 def _mqar(vocab: int, steps: dict[str, int], notes: list[str]) -> Iterator[tuple[Any, ...]]:
     """Zoology's task: rows of values right."""
-
-    def make(rng: np.random.Generator, rows: int, size: tuple[int, int] | None = None) -> Batch:
-        N, P = MQAR["train"][int(rng.integers(len(MQAR["train"])))] if size is None else size
-        keys = np.stack([1 + rng.choice(vocab // 2 - 1, P, replace=False) for _ in range(rows)])
-        values = np.stack([vocab // 2 + rng.choice(vocab - vocab // 2, P, replace=False) for _ in range(rows)])
-        ids_BN = rng.integers(1, vocab, (rows, N + 1))  # what is neither a pair nor a query
-        ids_BN[:, : 2 * P] = np.stack([keys, values], -1).reshape(rows, -1)
-        space = (N - 2 * P) // 2
-        share = np.arange(1, space + 1) ** -0.99  # the gap between a pair and its query: a power law
-        gaps = np.stack([rng.choice(space, P, replace=False, p=share / share.sum()) for _ in range(rows)])
-        place = 2 * P + 2 * gaps
-        np.put_along_axis(ids_BN, place, keys, 1)
-        labels_BN = np.full_like(ids_BN, IGNORED)
-        np.put_along_axis(labels_BN, place + 1, values, 1)
-        room = ((0, 0), (0, -(N + 1) % T))
-        ids_BN, labels_BN = np.pad(ids_BN, room), np.pad(labels_BN, room, constant_values=IGNORED)
-        return Batch(torch.from_numpy(ids_BN), torch.from_numpy(labels_BN), remembered=2 * P // T)
-
-    taught, recalled = _taught(make, vocab, 2, steps)
+    sizes = MQAR["train"]
+    taught, recalled = _taught(
+        lambda rng, rows: mqar_asked(rng, rows, vocab, sizes[int(rng.integers(len(sizes)))]), vocab, 2, steps
+    )
     notes.append(
         f"mqar: two layers of width 128, {recalled:.2%} of random tokens of {vocab:,} are recalled from a memory; a "
         "query whose pair stands in its own chunk must be answered by the decoder. Published as plots only: attention "
         "solves it at every width."
     )
     for size in MQAR["test"]:
-        batch = make(np.random.default_rng(5), TESTED, size)
+        batch = mqar_asked(np.random.default_rng(5), TESTED, vocab, size)
         setting = f"{size[0]} tokens, {size[1]} pairs"
         yield from _figures("mqar", setting, "token_accuracy", taught, batch, 256 // T, batch.input_ids.shape[1])

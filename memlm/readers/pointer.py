@@ -122,7 +122,7 @@ class Pointer(Reader):
 
     @torch.no_grad()
     def words(self, memory_BKM: Tensor) -> Tensor:
-        """What memories recall [B, K, T], the likeliest token of every place; words, if they are given, stay."""
+        """What memories recall [B, K, T], checked where the encoder is known; words, if they are given, stay."""
         if not memory_BKM.is_floating_point():
             return memory_BKM  # words already
         parts = memory_BKM.flatten(0, 1).split(1024)
