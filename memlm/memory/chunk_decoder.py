@@ -14,8 +14,9 @@ from memlm.named import named
 from memlm.nn.config import StackConfig
 from memlm.nn.stack import build_stack
 
-STAGES = (16, 4), (16, 16), (64, 16)  # how many places of a chunk are tried, and how many tokens at each
-ROUNDS = 16  # exchanges in a stage
+STAGES = (8, 4), (16, 16), (64, 16)  # how many places of a chunk are tried, and how many tokens at each
+MOST = 8  # wrong tokens of a chunk that are searched for: exchanges in a stage
+NEARER = 0.9  # what an exchange leaves of the distance, at most: one of so few wrong tokens is a share of it
 AGREE = 2e-4  # share of a memory's squares: rounding to 8 bits changes less, any other token more (LOG.md, 37)
 MANY = 64  # memories of which most do not agree are not searched for: in 4 bits, shortened, or of another encoder
 _AT_ONCE = 64  # chunks
@@ -67,17 +68,17 @@ class ChunkDecoder(nn.Module):
         """Tokens after exchanges of single ones, and how far off they are; as they were where many are uncertain."""
         (n, T), V = words_nT.shape, logits_nTV.shape[-1]
         log_nTC, token_nTC = logits_nTV.float().log_softmax(-1).topk(min(choices, V), -1)
-        hopeless_n = (1 - log_nTC[..., 0].exp()).sum(-1) > min(ROUNDS, T / 3)
+        hopeless_n = (1 - log_nTC[..., 0].exp()).sum(-1) > min(MOST, T / 3)
         if hopeless_n.all():
             return words_nT, off_n
         place_nP = log_nTC[..., 0].argsort(-1)[:, :places]
         token_nX = token_nTC.gather(1, place_nP[..., None].expand(-1, -1, token_nTC.shape[-1])).flatten(1)
         place_nX = place_nP.repeat_interleave(token_nTC.shape[-1], 1)
-        for _ in range(ROUNDS):
+        for _ in range(MOST):
             tried_nXT = words_nT[:, None].repeat(1, place_nX.shape[1], 1)
             tried_nXT.scatter_(2, place_nX[..., None], token_nX[..., None])
             best_n, at_n = self._off(tried_nXT, memory_nM).min(-1)
-            nearer_n = (best_n < off_n * (1 - 1e-6)) & (off_n > AGREE) & ~hopeless_n
+            nearer_n = (best_n < off_n * NEARER) & (off_n > AGREE) & ~hopeless_n
             if not nearer_n.any():
                 break
             words_nT = torch.where(nearer_n[:, None], tried_nXT[torch.arange(n, device=at_n.device), at_n], words_nT)
