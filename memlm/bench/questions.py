@@ -147,7 +147,7 @@ def _bm25(batch: Batch, chunk_tokens: int) -> PlaceScores:
         words = [str(token) for token in ids]
         index = bm25s.BM25()
         index.index([words[n : n + T] for n in range(0, K * T, T)], show_progress=False)
-        places = np.flatnonzero(scored_BN[row])
+        places = np.flatnonzero(scored_BN[row]).tolist()
         holders = batch.holders[row].tolist() if batch.holders is not None else []
         begins = {n: n - _before(holders, n) for n in places}
         queries = [words[begins[n] : n] for n in places]

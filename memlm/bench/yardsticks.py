@@ -35,11 +35,12 @@ from memlm.train.start import freeze
 T = 16  # tokens of a memory
 SYMBOLS, BETWEEN, AFTER = 62, 64, 65  # of keys and values; the tokens ":" and ";"
 MQAR_VOCAB = 8192
-MQAR = {"train": ((64, 4), (128, 8), (256, 16), (256, 32), (256, 64))}  # tokens, pairs
-MQAR["test"] = (*MQAR["train"], (512, 128), (1024, 256))
+MQAR: dict[str, tuple[tuple[int, int], ...]] = {"train": ((64, 4), (128, 8), (256, 16), (256, 32), (256, 64))}
+MQAR["test"] = (*MQAR["train"], (512, 128), (1024, 256))  # tokens, pairs
 PAIRS = (4, 8, 16, 32, 64, 96)
 TIMES = (1, 4, 16, 64)  # the length of contexts in training
-STEPS = {"autoencoder": 400, "memory": 300, "plain": 600}
+KV_STEPS = {"autoencoder": 300, "memory": 200}
+MQAR_STEPS = {"autoencoder": 600, "memory": 150, "plain": 600}
 ROWS, TESTED = 16, 64  # examples of a step, and of a figure
 PUBLISHED = {  # (task, setting) -> who: value
     ("kv-retrieval", "N = 8"): {"RMT (2603.13875)": 0.962},
@@ -70,22 +71,23 @@ def run(
     times: Sequence[int] = TIMES,
     mqar_vocab: int = MQAR_VOCAB,
     share: float = 1.0,
+    parts: Sequence[str] = ("kv-retrieval", "mqar", "ruler"),
 ) -> Report:
-    """Train what is not trained yet, and ask it; `share` of the steps."""
+    """Train what is not trained yet, and ask it; `share` of the steps, some parts."""
     tune_cpu()
     corpus, plan = options.corpus(), plan or presets.memory()
     place = options.data.with_name(f"{options.data.name}-runs")
     if options.seconds is not None:
         plan = plan.each(max_seconds=options.seconds)
-    models = []
-    for seed in seeds:
+    models: list[Generative] = []
+    for seed in seeds if "ruler" in parts else ():
         train_curriculum(plan.each(data=options.data, seed=seed), out := place / f"memory-{seed}", resume=True)
         models.append(cast(Generative, load_model(out)).eval())
-    steps = {name: max(1, round(share * count)) for name, count in STEPS.items()}
+    kv, mqar = ({name: max(1, round(share * n)) for name, n in steps.items()} for steps in (KV_STEPS, MQAR_STEPS))
     rows, notes = [], []
-    for part in (_retrieval(pairs, steps, notes), _mqar(mqar_vocab, steps, notes)):
-        rows += part
-    rows += ruler(models, corpus, times, plan.stages[plan.last].context)
+    rows += _retrieval(pairs, kv, notes) if "kv-retrieval" in parts else ()
+    rows += _mqar(mqar_vocab, mqar, notes) if "mqar" in parts else ()
+    rows += ruler(models, corpus, times, plan.stages[plan.last].context) if "ruler" in parts else ()
     rows += [
         (task, setting, "exact_match", who, None, value, None, None, None, None)
         for (task, setting), values in PUBLISHED.items()
@@ -100,10 +102,10 @@ def run(
         name="yardsticks",
         columns=COLUMNS,
         rows=rows,
-        ratios={f"{row[0]}, {row[1]}": row[5] for row in rows if row[3] == "memory"},
+        ratios={f"{row[0]}, {row[1]}, {row[4]:,} memories": row[5] for row in rows if row[3] == "memory"},
         setting=(
-            f"kv-retrieval and mqar: {steps['memory']} and {steps['plain']} steps of {ROWS} examples, seed 0, "
-            f"memories of {T} tokens in 256 numbers; ruler: preset memory, seeds {', '.join(map(str, seeds))}, data "
+            f"kv-retrieval: {kv}, mqar: {mqar} steps of {ROWS} examples, seed 0, memories of {T} tokens in 256 "
+            f"numbers; ruler: preset memory, seeds {', '.join(map(str, seeds))}, data "
             f"{options.data.name} ({corpus.hash[:12]}), part test"
         ),
         notes=notes,
@@ -152,8 +154,8 @@ def _taught(make: Maker, vocab: int, layers: int, steps: dict[str, int]) -> tupl
         ids = noise(np.random.default_rng(2))
         recalled = (cast(Any, ours).reader.text.words(ours.encode(ids)) == ids).float().mean().item()
     plain = build_model(FullContextShape(chunks=4, chunk_tokens=T, decoder=decoder), vocab, 0)
-    taught = {}
-    for name, model in (("memory", ours), ("plain", plain)):
+    taught, models = {}, {"memory": ours, "plain": plain}
+    for name, model in ((name, models[name]) for name in steps if name in models):
         ui.say(f"{name}: {steps[name]} steps")
         optim = OptimConfig(kind="muon", lr=5e-3, matrix_lr=5e-3, warmup=20, decay_from=0.3, final=0.02)
         learn = lambda step: make(np.random.default_rng((3, step)), ROWS)  # noqa: E731
