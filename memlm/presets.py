@@ -176,7 +176,7 @@ def memory() -> Curriculum:
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2))
+    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2), facts="near-facts")
 
 
 def _autoencoder() -> TrainConfig:
@@ -192,7 +192,14 @@ def _autoencoder() -> TrainConfig:
     )
 
 
-def _finding(autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int]) -> Curriculum:
+def _finding(
+    autoencoder: TrainConfig,
+    window: int,
+    language: tuple[int, int],
+    find: tuple[int, int],
+    context: int = 256,
+    facts: str = "facts",
+) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
     Args:
@@ -200,6 +207,8 @@ def _finding(autoencoder: TrainConfig, window: int, language: tuple[int, int], f
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
+        context: memories before them, at most.
+        facts: the objective that asks for them.
     """
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
@@ -211,8 +220,8 @@ def _finding(autoencoder: TrainConfig, window: int, language: tuple[int, int], f
     finds = replace(
         base,
         model=replace(shape, chunks=chunks),
-        objective="causal+0.4*facts+0.1*quote/4",
-        context=256,  # memories before them, at most
+        objective=f"causal+0.4*{facts}+0.1*quote/4",
+        context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
         steps=find_steps,

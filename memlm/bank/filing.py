@@ -19,7 +19,7 @@ from memlm.readers.finding import PlaceIndex
 if TYPE_CHECKING:
     from memlm.models.memory_model import ReadsMemories
 
-FORMAT = 1  # of an index; a change of it makes banks be filed anew
+FORMAT = 2  # of an index; a change of it makes banks be filed anew
 _BATCH = 4096  # memories whose words are recalled at a time
 
 

@@ -15,6 +15,8 @@ BENCHMARKS = {
     "kept": "what a memory costs and what comes back of it, by type and number of its numbers, beside other forms",
     "memory": "what a context costs to read, to go on from and to train on, memories against all tokens",
     "far": "facts, quotations and next tokens among thousands of memories, and what such a context costs",
+    "far64": "the same of facts and quotations, with memories of 64 tokens, to a million tokens",
+    "yardsticks": "key-value retrieval, RULER and MQAR, as others publish on them",
     "attention": "attention of chunks that read memories, by groups and in one kernel, against one mask",
     "parallel": "memory models in parallel, with kept memories and with a cache, against the plain ways",
     "tokenise": "tokenising a stream of text against the tokenizers library's own batch call",

@@ -6,7 +6,7 @@ on.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from memlm import presets, ui
 from memlm.bench import figure
 from memlm.bench.form import Options, Report
+from memlm.bench.questions import COLUMNS, CONTEXTS, EXAMPLES, TOLD, Side, asked, figure_of
 from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
@@ -29,16 +30,12 @@ from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.decoding.cached import Prompt
 from memlm.loading import build_model, load_model
-from memlm.measure.intervals import ratio
-from memlm.measure.reading import PlaceScores, score_places
+from memlm.measure.reading import score_places
 from memlm.models.memory_model import MemoryModel
 from memlm.models.model import Generative
 from memlm.models.shapes import FullContextShape, MemoryShape
-from memlm.nn.loss import IGNORED
-from memlm.objectives.batch import Batch, Objective
-from memlm.objectives.facts import Facts, Quote
+from memlm.objectives.batch import Batch
 from memlm.objectives.registry import build_objective
-from memlm.objectives.symbols import symbols
 from memlm.objectives.text import Same
 from memlm.readers.config import NoReader
 from memlm.report.figures import SERIES, STYLE
@@ -49,31 +46,13 @@ from memlm.train.memories import stream_memories
 from memlm.train.start import freeze
 
 SEEDS = (0, 1, 2)
-CONTEXTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # memories
 READ = 16  # memories at most whose tokens are given to the decoder that reads all
 COST = (1024, 65_536, 1_048_576)  # tokens of a context that is served
 FULL_CHUNKS = 4  # of the plain transformer's training examples: as many tokens as the memory model's decoder reads
-ASKING, PREDICTED = 16, 8  # chunks of questions after a context, and of next tokens
-EXAMPLES = 24  # contexts of a length, at most
+PREDICTED = 8  # chunks of next tokens after a context
 _MOST = 0.6  # of a book, that a context takes at most
 STEPS = (4, 64, 256, 1024)  # memories before a training step that is timed
 WRITTEN = 64  # tokens after a context, whose time is taken
-
-Questions = dict[str, Callable[[int], Objective]]  # V -> what is asked
-QUESTIONS: Questions = {
-    "facts": lambda V: Facts(V, (2, False), 0, "unseen", CONTEXTS[-1]),
-    "facts-3": lambda V: Facts(V, (3, False), 0, "unseen", CONTEXTS[-1]),
-    "facts-changed": lambda V: Facts(V, (3, True), 0, "unseen", CONTEXTS[-1]),
-    "quote": lambda V: Quote(V, seed=0),
-}
-
-
-@dataclass(frozen=True)
-class Side:
-    """A trained model of each seed, and how many chunks there were before what it learnt to predict."""
-
-    models: list[Generative]
-    trained_chunks: int
 
 
 def run(
@@ -90,7 +69,7 @@ def run(
     plan = plan or presets.memory()
     sides = _trained(options, plan, seeds)
     found, first = sides["memory"], cast(MemoryModel, sides["memory"].models[0])
-    rows = [*_questions(found, corpus, contexts), *_next_tokens(sides, corpus, contexts)]
+    rows = [*asked("memory", found, corpus, contexts), *_next_tokens(sides, corpus, contexts)]
     served, ratios = _cost(first, cost, corpus)
     steps = _steps(first, replace(plan.stages[plan.last], data=options.data), corpus)
     short, *_, long = steps
@@ -103,20 +82,7 @@ def run(
             ratios[what] = value / nats[text, "cross_entropy", "none", 0]
     report = Report(
         name="far",
-        columns=(
-            *(
-                "task",
-                "text",
-                "metric",
-                "memory",
-                "chunks",
-                "value",
-                "value_ci",
-                "trained_chunks",
-                "examples",
-                "tokens",
-            ),
-        ),
+        columns=COLUMNS,
         rows=rows,
         ratios=ratios,
         setting=(
@@ -127,13 +93,10 @@ def run(
         ),
         device="cpu",
         notes=[
-            "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise), "
-            "values of 2, of symbols that none was trained with (memlm/objectives/symbols.py), chance "
-            f"{1 / len(symbols(corpus.vocab_size, 'unseen')):.2%}. quote: 8 tokens of a "
-            "passage are given, the next 16 asked. found: the memory that holds the answer is among those opened.",
-            "memory: with what it remembers; table: the token after the latest place of the last two tokens; none: a "
-            "decoder of the same size that reads no memory; full: the same, which reads all tokens. Both are trained "
-            f"on as many tokens as the memory model's decoder, full with {FULL_CHUNKS} chunks at once.",
+            TOLD,
+            "memory: with what it remembers; none: a decoder of the same size that reads no memory; full: the same, "
+            "which reads all tokens. Both are trained on as many tokens as the memory model's decoder, full with "
+            f"{FULL_CHUNKS} chunks at once.",
             "causal: nats a token of the same chunks of a book, the first after so many memories; causal-seen: of "
             "tokens that follow the same two tokens in the context too, causal-new: of the others (which these are "
             "depends on the context). Settings were chosen on austen-persuasion (LOG.md, 20), nothing on the others. "
@@ -200,40 +163,6 @@ def _trained(options: Options, plan: Curriculum, seeds: Sequence[int]) -> dict[s
     return sides
 
 
-def _questions(side: Side, corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    """Rows of what is told once in a context and asked after it."""
-    T, V = side.models[0].chunk_tokens, corpus.vocab_size
-    stream_N = np.asarray(corpus.test.tokens).astype(np.int64)
-    for K in (K for K in contexts if K >= 4):
-        window = (K + ASKING) * T
-        if window > len(stream_N):
-            continue
-        count = min(EXAMPLES, len(stream_N) // window)
-        starts = np.linspace(0, len(stream_N) - window, count).astype(int)
-        text_BW = torch.from_numpy(stream_N[starts[:, None] + np.arange(window)])
-        for task, make in QUESTIONS.items():
-            batch = make(V)(text_BW, T, K)
-            shuffled_B = np.roll(np.arange(count), 1)
-            ui.say(f"{task} among {K:,} memories")
-            scores = [score_places(model, batch, "own", shuffled_B, model.device) for model in side.models]
-            for metric, sides in (("token_accuracy", scores), ("found", scores)):
-                yield _row(task, "held out", metric, "memory", K, sides, side.trained_chunks)
-            yield _row(task, "held out", "token_accuracy", "table", K, [_table(batch, T)], 0)
-
-
-def _table(batch: Batch, chunk_tokens: int) -> PlaceScores:
-    """What a table of word pairs says: the token after the latest place of the last two tokens."""
-    right_BN = np.zeros(batch.labels.shape, bool)
-    for row, (ids, labels) in enumerate(zip(batch.input_ids.tolist(), batch.labels.tolist(), strict=True)):
-        after: dict[tuple[int, int], int] = {}
-        for n in range(2, len(ids)):
-            pair = ids[n - 2], ids[n - 1]
-            right_BN[row, n] = labels[n] != IGNORED and after.get(pair) == labels[n]
-            if n < batch.remembered * chunk_tokens:
-                after[pair] = ids[n]
-    return PlaceScores(np.zeros(right_BN.shape), right_BN, (batch.labels != IGNORED).numpy())
-
-
 def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Rows of the loss of the same chunks of a book after ever longer contexts, as long as most of the book."""
     T, stream_N = sides["memory"].models[0].chunk_tokens, np.asarray(corpus.test.tokens)
@@ -245,30 +174,21 @@ def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]
         for K in room:
             windows_BN = stream_N[ends_B[:, None] + np.arange(-(K + PREDICTED) * T, 0)].astype(np.int64)
             batch, seen_BN = Same(own=False)(torch.from_numpy(windows_BN), T, K), _seen(windows_BN, T * K)
-            asked = ["none", "full"] if not K else ["memory", "full"] if K <= READ else ["memory"]
-            for side in asked:
+            read = ["none", "full"] if not K else ["memory", "full"] if K <= READ else ["memory"]
+            for side in read:
                 ui.say(f"{name}: next tokens after {K:,} memories, {side}")
                 models, trained = sides[side].models, sides[side].trained_chunks
                 scores = [score_places(model, batch, "own", np.arange(EXAMPLES), model.device) for model in models]
-                yield _row("causal", name, "cross_entropy", side, K, scores, trained)
-                if K:
-                    yield _row("causal-seen", name, "cross_entropy", side, K, [s.at(seen_BN) for s in scores], trained)
-                    yield _row("causal-new", name, "cross_entropy", side, K, [s.at(~seen_BN) for s in scores], trained)
+                yield figure_of("causal", name, "cross_entropy", side, K, scores, trained)
+                for kind, of_BN in {"causal-seen": seen_BN, "causal-new": ~seen_BN}.items() if K else ():
+                    parts = [s.at(of_BN) for s in scores]
+                    yield figure_of(kind, name, "cross_entropy", side, K, parts, trained)
 
 
 def _seen(windows_BN: np.ndarray, context: int) -> np.ndarray:
     """Whether each token follows the same two tokens somewhere in the context too: bool [B, N]."""
     codes_BN = np.pad(windows_BN[:, :-2] << 40 | windows_BN[:, 1:-1] << 20 | windows_BN[:, 2:], ((0, 0), (2, 0)))
     return np.stack([np.isin(codes, codes[2:context]) for codes in codes_BN])
-
-
-def _row(
-    task: str, text: str, metric: str, memory: str, chunks: int, scores: Sequence[PlaceScores], trained: int
-) -> tuple[Any, ...]:
-    """A figure of all seeds' examples together."""
-    parts_B2 = np.concatenate([s.sums(metric, np.ones(s.scored_BN.shape), 1) for s in scores])
-    figure, asked = ratio(parts_B2, 0, share=metric != "cross_entropy"), int(parts_B2[:, 1].sum())
-    return task, text, metric, memory, chunks, figure["value"], figure["value_ci"], trained, len(parts_B2), asked
 
 
 def _cost(model: MemoryModel, cost: Sequence[int], corpus: Corpus) -> tuple[dict[str, Any], dict[str, float]]:

@@ -173,6 +173,8 @@ class MemoryModel(ReadsMemories, shape=MemoryShape):
         self.embed = token_embedding(V, decoder.width)
         self.reader = build_reader(shape.reader, Sizes(T, M, decoder.width, decoder.layers, self.embed))
         self.encoder = ChunkEncoder(shape.encoder, V) if self.reader.reads else None
+        if self.encoder is not None and self.reader.recalling is not None:
+            self.reader.recalling.checked_by(self.encoder)
         window = self.reader.window
         self.placing = Placing(T, self.reader.vectors, shape.positions, shape.chunks if window is None else window)
         self.make_inputs(decoder.width)

@@ -20,6 +20,7 @@ from memlm.objectives.symbols import Symbols, symbols
 
 VALUE = 2  # tokens of a value
 TELLING = 128  # chunks of an example that tell a fact, in training: of a longer context the others are read from disk
+FEWEST = 32  # symbols of a batch of facts that resemble one another
 KINDS = ((2, False), (2, False), (3, False), (3, True))  # tokens of a key, and whether one of them is asked otherwise
 
 
@@ -34,6 +35,8 @@ class Facts(Objective):
         seed: of what is drawn; None: the windows themselves seed it.
         which: symbols that keys and values are of; None: those of training.
         telling: chunks that tell a fact, at most; drawn where there are more.
+        fewest: keys and values of a batch are of so many of these symbols at least, their logarithm drawn uniformly, so
+            that keys agree in part as often as among many more facts; None: of all.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class Facts(Objective):
         seed: int | None = None,
         which: Symbols | None = None,
         telling: int = TELLING,
+        fewest: int | None = None,
     ):
         self.symbols_S, self.kind, self.seed, self.telling = symbols(vocab_size, which), kind, seed, telling
+        self.fewest = fewest
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """As `__call__` without chunks that are only remembered."""
@@ -60,40 +65,34 @@ class Facts(Objective):
         if size > T or C <= K or K < 1:
             raise UsageError(f"facts need two chunks at least, of {size} tokens or more: change the model's chunks.")
         each, rows, k = T // size, len(tokens_BW), min(K, self.telling)
-        fact_BkF = torch.stack([self._facts(k, length, generator) for _ in range(rows)])
+        symbols_S = self.symbols_S
+        if self.fewest is not None and self.fewest < len(symbols_S):
+            few = self.fewest * (len(symbols_S) / self.fewest) ** torch.rand((), generator=generator).item()
+            symbols_S = symbols_S[torch.randperm(len(symbols_S), generator=generator)[: int(few)]]
+        fact_BkF = torch.stack([_facts(len(symbols_S), k, length, generator) for _ in range(rows)])
         chunk_Bk = torch.arange(K).expand(rows, -1)
         if k < K:
             chunk_Bk = torch.rand(rows, K, generator=generator).topk(k)[1].sort()[0]
         place_Bk = torch.randint(T - size + 1, (rows, k), generator=generator) + T * chunk_Bk
         place_BkF = place_Bk[..., None] + torch.arange(size)
         device = tokens_BW.device
-        told_Bf = self.symbols_S[fact_BkF].flatten(1)
+        told_Bf = symbols_S[fact_BkF].flatten(1)
         told_Bn = tokens_BW[:, : K * T].scatter(1, place_BkF.flatten(1).to(device), told_Bf.to(device))
         source_BK = same_chunks(rows, K, device).scatter(1, chunk_Bk.to(device), MADE)
 
         asked_BA = torch.stack([_some(k, each * (C - K), generator) for _ in range(rows)])
         question_BAF = fact_BkF.gather(1, asked_BA[..., None].expand(-1, -1, size))
-        answer_BAF = self.symbols_S[question_BAF]
+        answer_BAF = symbols_S[question_BAF]
         answer_BAF[..., :length] = IGNORED
         if changed:
             at_BA1 = torch.randint(length, (*asked_BA.shape, 1), generator=generator)
-            other = torch.randint(1, len(self.symbols_S), at_BA1.shape, generator=generator)
-            other_BA1 = (question_BAF.gather(2, at_BA1) + other) % len(self.symbols_S)
+            other = torch.randint(1, len(symbols_S), at_BA1.shape, generator=generator)
+            other_BA1 = (question_BAF.gather(2, at_BA1) + other) % len(symbols_S)
             question_BAF = question_BAF.scatter(2, at_BA1, other_BA1)
-        question_BAF = self.symbols_S[question_BAF]
+        question_BAF = symbols_S[question_BAF]
         holder_BAF = chunk_Bk.gather(1, asked_BA)[..., None].expand_as(answer_BAF)
         batch = _asked(told_Bn, question_BAF, answer_BAF, holder_BAF, each, T, remembered)
         return replace(batch, sources=F.pad(source_BK, (0, C - K), value=MADE))
-
-    def _facts(self, count: int, length: int, generator: torch.Generator) -> Tensor:
-        """Facts [count, length + VALUE], as places among the symbols; their keys all differ."""
-        S = len(self.symbols_S)
-        keys = torch.randint(max(1, S) ** length, (2 * count + 8,), generator=generator).unique()
-        if len(keys) < count or S < 2:
-            raise UsageError(f"the vocabulary is too small for {count} facts with different keys: take fewer chunks.")
-        keys = keys[torch.randperm(len(keys), generator=generator)[:count]]
-        parts = [keys // S**i % S for i in range(length)]
-        return torch.cat([torch.stack(parts, 1), torch.randint(S, (count, VALUE), generator=generator)], 1)
 
 
 class Quote(Objective):
@@ -134,6 +133,16 @@ class Quote(Objective):
         return replace(batch, sources=sources, **padded)
 
 
+def _facts(S: int, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Facts [count, length + VALUE], as places among S symbols; their keys all differ."""
+    keys = torch.randint(max(1, S) ** length, (2 * count + 8,), generator=generator).unique()
+    if len(keys) < count or S < 2:
+        raise UsageError(f"the vocabulary is too small for {count} facts with different keys: take fewer chunks.")
+    keys = keys[torch.randperm(len(keys), generator=generator)[:count]]
+    parts = [keys // S**i % S for i in range(length)]
+    return torch.cat([torch.stack(parts, 1), torch.randint(S, (count, VALUE), generator=generator)], 1)
+
+
 def _asked(
     text_Bn: Tensor, ids_BAF: Tensor, labels_BAF: Tensor, holders_BAF: Tensor, each: int, tokens: int, remembered: int
 ) -> Batch:
@@ -155,3 +164,8 @@ def _some(of: int, count: int, generator: torch.Generator) -> Tensor:
     """`count` numbers below `of`, each as often as any other, or once more."""
     rounds = [torch.randperm(of, generator=generator) for _ in range(-(-count // of))]
     return torch.cat(rounds)[:count]
+
+
+def near_facts(vocab_size: int) -> Facts:
+    """`Facts` of few symbols, so that other facts and text resemble a key as they do among many more memories."""
+    return Facts(vocab_size, fewest=FEWEST)

@@ -18,13 +18,16 @@ from torch import Tensor
 
 from memlm.nn.vocabulary import END
 
-Symbols = Literal["unseen", "trained"]
-_HASHES = {"unseen": range(64), "trained": range(64, 128), None: range(64, 256)}
+Symbols = Literal["unseen", "trained", "all"]
+_HASHES = {"unseen": range(64), "trained": range(64, 128), "all": range(256), None: range(64, 256)}
 
 
 @cache
 def symbols(vocab_size: int, which: Symbols | None = None) -> Tensor:
-    """The token ids [S] below `vocab_size` that are measured as unseen or trained; None: that training draws from."""
+    """The token ids [S] below `vocab_size` that are measured as unseen or trained; None: that training draws from.
+
+    `all` are all: keys of two among thousands of facts, which a quarter of a small vocabulary has too few of.
+    """
     tokens, hashes = range(END + 1, vocab_size), _HASHES[which]
     drawn = [token for token in tokens if blake2b(token.to_bytes(4, "little"), digest_size=1).digest()[0] in hashes]
     return torch.tensor(drawn, dtype=torch.long)

@@ -39,6 +39,7 @@ from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
+OLDEST = 255  # memories: older ones are as old as the oldest of training examples, beyond which age was not learnt
 STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
 INDEXED = 2**14  # places of a sequence from which on they are put into lists
 SCORES = 2**25  # of places at a time while evaluating: what bounds memory
@@ -122,7 +123,7 @@ class Pointer(Reader):
 
     @torch.no_grad()
     def words(self, memory_BKM: Tensor) -> Tensor:
-        """What memories recall [B, K, T], the likeliest token of every place; words, if they are given, stay."""
+        """What memories recall [B, K, T], checked where the encoder is known; words, if they are given, stay."""
         if not memory_BKM.is_floating_point():
             return memory_BKM  # words already
         parts = memory_BKM.flatten(0, 1).split(1024)
@@ -290,7 +291,7 @@ class Pointer(Reader):
         bit_Xm = _bits(words_BQJ.device)  # of every way to agree
         rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
         scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
-        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(min=0).float().log1p()
+        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(0, OLDEST).float().log1p()
 
         score_BQHJ = near_BQJ[:, :, None] * (STEP * self.head_scale)[:, None] * scale_BQH1.exp()
         number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)

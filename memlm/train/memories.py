@@ -206,7 +206,7 @@ def stream_memories(
     if recalling is not None and any(p.requires_grad for p in recalling.parameters()):
         recalling = None
     if recalling is not None:
-        origin["words_by"] = fingerprint(recalling, "")
+        origin["words_by"] = fingerprint(recalling, "checked")
     if ranks.world > 1 and config.parallel == "fsdp":  # which takes weights apart that made-up chunks need whole
         encoder, recalling = deepcopy((encoder, recalling))
 

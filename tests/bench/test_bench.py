@@ -57,6 +57,8 @@ SMALL = {
         "batch": 8,
     },
     "far": {"seeds": (0,), "contexts": (1, 4, 8), "cost": (16, 32)},
+    "far64": {"seeds": (0,), "contexts": (4, 8)},
+    "yardsticks": {"pairs": (4,), "times": (1, 2), "mqar_vocab": 600, "share": 0.001},
     "kept": {"seeds": 1, "chunks": 6, "scale": 0.001},
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
@@ -110,7 +112,7 @@ def run(name, options, **more):
         more = {**small_language_model(options), **more}
     if name == "kept":
         more = {"runs": options.out.parent / "kept", **more}
-    if name == "far":
+    if name in ("far", "far64", "yardsticks"):
         more = {"plan": small_plan(), **more}
     if name == "probe":
         more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}

@@ -1,0 +1,120 @@
+"""RULER's needles and chains of variables (arXiv 2404.06654) in held-out books, told right by all their tokens.
+
+A prompt is given in the published form, and, since a copy head finds by the words before a place, with the very words
+that stand before the number in the text. A number counts where each of its tokens is the likeliest after the true ones
+before it, which is what greedy generation writes whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from memlm import ui
+from memlm.bench.questions import figure_of
+from memlm.data.corpus import Corpus
+from memlm.measure.reading import PlaceScores, score_places
+from memlm.models.model import Generative
+from memlm.nn.loss import IGNORED
+from memlm.nn.vocabulary import PAD
+from memlm.objectives.batch import Batch
+from memlm.tokens.tokenizer import load_tokenizer
+
+RULER, TOKENS = 16, 2**19  # contexts of a length, and tokens of them together, at most; one there is always
+NEEDLE, NUMBER = "One of the special magic numbers for {} is:", " {}."
+ASKED = "The special magic number for {} mentioned in the provided text is"
+CHAIN = "VAR {} = VAR {}."
+VALUE = "VAR {} = {}."
+FOUND = (
+    "According to the chain of variable assignment in the text above, 5 variables are assigned the value {}, they are:"
+)
+LINE = 4  # memories that a question may fill
+
+
+def ruler(
+    models: Sequence[Generative], corpus: Corpus, times: Sequence[int], trained: int
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of numbers and variables told right, all tokens of each."""
+    tokenizer = load_tokenizer(corpus.path / "tokenizer.json")
+    stream_N, T = np.asarray(corpus.test.tokens).astype(np.int64), models[0].chunk_tokens
+
+    def coded(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    for K in (time * trained for time in times):
+        window = K * T
+        if window > len(stream_N):
+            continue
+        rng = np.random.default_rng(6)
+        count = max(1, min(RULER, TOKENS // window))
+        starts = np.linspace(0, len(stream_N) - window, count).astype(int)
+        for task, make in {"s-n": _needles(1), "mk-mq": _needles(4), "vt": _variables}.items():
+            ui.say(f"ruler {task} among {K:,} memories")
+            for form in ("as published", "the needle's own words") if task != "vt" else ("as published",):
+                texts, asked = [], []
+                for start in starts:
+                    told, questions = make(rng, coded, form)
+                    text_N = stream_N[start : start + window].copy()
+                    for part, place in zip(told, _places(rng, told, window), strict=True):
+                        text_N[place : place + len(part)] = part
+                    texts.append(text_N)
+                    asked.append(questions)
+                scores = [_score(model, np.stack(texts), asked) for model in models]
+                yield figure_of(f"ruler-{task}", form, "exact_match", "memory", K, scores, trained, LINE * T)
+
+
+def _needles(count: int) -> Callable[..., tuple[list[list[int]], list[tuple[list[int], list[int]]]]]:
+    """So many needles, all of which are asked for."""
+
+    def make(rng: np.random.Generator, coded: Callable[[str], list[int]], form: str) -> Any:
+        keys = [_word(rng) for _ in range(count)]
+        values = [coded(NUMBER.format(rng.integers(10**6, 10**7))) for _ in range(count)]
+        told = [coded(NEEDLE.format(key)) + value for key, value in zip(keys, values, strict=True)]
+        ask = ASKED if form == "as published" else NEEDLE
+        return told, [(coded(ask.format(key)), value) for key, value in zip(keys, values, strict=True)]
+
+    return make
+
+
+def _variables(rng: np.random.Generator, coded: Callable[[str], list[int]], form: str) -> Any:
+    """One chain of five variables, four hops; each is asked for after those before it."""
+    names, value = [_word(rng)[:5].upper() for _ in range(5)], rng.integers(10**4, 10**5)
+    told = [coded(VALUE.format(names[0], value))]
+    told += [coded(CHAIN.format(name, before)) for before, name in pairwise(names)]
+    question = coded(FOUND.format(value))
+    answers = [coded(f" {name}") for name in names]
+    return told, [([*question, *chain(*answers[:i])], answer) for i, answer in enumerate(answers)]
+
+
+def _word(rng: np.random.Generator) -> str:
+    """Letters that are no word, 8 of them."""
+    return "".join(rng.choice([*"abcdefghijklmnopqrstuvwxyz"], 8))
+
+
+def _places(rng: np.random.Generator, told: list[list[int]], window: int) -> np.ndarray:
+    """Where parts are told, in their order, none over another."""
+    longest = max(map(len, told))
+    slots = np.sort(rng.choice(window // longest, len(told), replace=False))
+    return slots * longest
+
+
+def _score(model: Generative, text_BN: np.ndarray, asked: list[list[tuple[list[int], list[int]]]]) -> PlaceScores:
+    """Scores of what is asked after texts, each question in `LINE` memories of its own."""
+    lines, T = len(asked[0]), model.chunk_tokens
+    ids_BAn = np.full((len(asked), lines, LINE * T), PAD, np.int64)
+    labels_BAn = np.full_like(ids_BAn, IGNORED)
+    for row, questions in enumerate(asked):
+        for line, (question, answer) in enumerate(questions):
+            whole = (question + answer)[-LINE * T :]
+            ids_BAn[row, line, : len(whole)] = whole
+            labels_BAn[row, line, len(whole) - len(answer) : len(whole)] = answer
+    joined = [torch.from_numpy(x.reshape(len(asked), -1)) for x in (ids_BAn, labels_BAn)]
+    text = torch.from_numpy(text_BN)
+    batch = Batch(
+        torch.cat([text, joined[0]], 1),
+        torch.cat([torch.full_like(text, IGNORED), joined[1]], 1),
+        remembered=text.shape[1] // T,
+    )
+    return score_places(model, batch, "own", np.arange(len(asked)), model.device)
