@@ -193,12 +193,7 @@ def _autoencoder() -> TrainConfig:
 
 
 def _finding(
-    autoencoder: TrainConfig,
-    window: int,
-    language: tuple[int, int],
-    find: tuple[int, int],
-    context: int = 256,
-    facts: str = "facts",
+    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], facts: str = "facts"
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -207,7 +202,6 @@ def _finding(
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
-        context: memories before them, at most.
         facts: the objective that asks for them.
     """
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
@@ -221,7 +215,7 @@ def _finding(
         base,
         model=replace(shape, chunks=chunks),
         objective=f"causal+0.4*{facts}+0.1*quote/4",
-        context=context,
+        context=256,  # memories before them, at most
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
         steps=find_steps,

@@ -102,7 +102,7 @@ def test_who_cannot_tell_says_so():
 
 
 def test_what_the_decoder_itself_gives_up_is_not_searched(chunks, monkeypatch):
-    from memlm.bank import check
+    from memlm.memory.searching import Search
 
     model = autoencoder()
     with torch.no_grad():
@@ -113,5 +113,5 @@ def test_what_the_decoder_itself_gives_up_is_not_searched(chunks, monkeypatch):
     plain = tell(model, vectors, held, kept)
     assert not plain.agrees.all()
     assert not plain.searchable.any()
-    monkeypatch.setattr(check, "_search", None)
+    monkeypatch.setattr(Search, "improve", None)
     assert tell(model, vectors, held, kept, search=True).ids.tolist() == plain.ids.tolist()

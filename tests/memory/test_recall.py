@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from memlm.memory.chunk_decoder import AGREE, MANY, ChunkDecoder
+from memlm.memory.chunk_decoder import MANY, SEARCH, ChunkDecoder
 from memlm.nn.config import StackConfig
 
 T, M, V = 8, 64, 20
@@ -68,4 +68,4 @@ def test_rounding_to_8_bits_agrees(encode):
     decoder = Errs(text(20), 0)
     decoder.checked_by(encode)
     off_B = decoder._off(text(20)[:, None], (memory_BM / step_B1).round() * step_B1)[:, 0]
-    assert (off_B < AGREE).all()
+    assert (off_B < SEARCH.agree).all()
