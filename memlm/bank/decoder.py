@@ -61,11 +61,11 @@ def decoded(model: TextMemory, vectors_KM: np.ndarray, batch: int = 256) -> Iter
 def likeliest(model: TextMemory, vectors_KM: np.ndarray, most: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """So many of the likeliest tokens at each place of memories, and the logs of their probabilities, [K, T, C]."""
     empty = torch.empty(0, model.chunk_tokens, C := min(most, model.config.vocab_size))
-    ids, logs = [empty.long()], [empty]
+    ids, logs = [empty.long()], [empty.double()]
     for logits_BTV in decoded(model, vectors_KM):
-        best = logits_BTV.topk(C, -1)
+        best = logits_BTV.log_softmax(-1).topk(C, -1)  # exact near 0, where a difference of logits is not
         ids.append(best.indices.cpu())
-        logs.append((best.values - logits_BTV.logsumexp(-1, keepdim=True)).cpu())
+        logs.append(best.values.double().cpu())
     return torch.cat(ids).numpy(), torch.cat(logs).numpy()
 
 
