@@ -4,7 +4,7 @@ Training, starting from another model, measuring, evaluating and loading read wh
 it is. A new kind is a `ModelShape` of its own, the model that it names, and an import in `memlm/kinds.py`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
@@ -91,6 +91,10 @@ class OfChunks(ModelShape):
     def window_tokens(self) -> int:
         """N, tokens of one training example."""
         return self.chunks * self.chunk_tokens
+
+    def of_any_length(self) -> Self:
+        """No weight depends on how many chunks there are."""
+        return replace(self, chunks=1)
 
 
 @dataclass(frozen=True, kw_only=True)

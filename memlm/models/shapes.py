@@ -3,7 +3,7 @@
 No torch here: a command line that only prints its options imports this file.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from memlm.errors import UsageError
@@ -149,7 +149,7 @@ class MemoryShape(OfEncoder, OfChunks):
 
     def of_any_length(self) -> Self:
         """Only fixed positions depend on how many chunks there are."""
-        return self if self.positions == "fixed" else replace(self, chunks=1)
+        return self if self.positions == "fixed" else super().of_any_length()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +171,6 @@ class FullContextShape(OfChunks):
         if self.decoder.kind == "mixer":
             raise UsageError("a model that reads all tokens needs a transformer decoder.")
 
-    def of_any_length(self) -> Self:
-        """No weight depends on how many chunks there are."""
-        return replace(self, chunks=1)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentShape(OfEncoder, OfChunks):
@@ -194,10 +190,6 @@ class RecurrentShape(OfEncoder, OfChunks):
         _check_causal(self.decoder)
         if not self.encoder.begins:
             raise UsageError("a recurrent encoder reads the carried memory first: set --model.encoder.begins.")
-
-    def of_any_length(self) -> Self:
-        """No weight depends on how many chunks there are."""
-        return replace(self, chunks=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What a model over a language model of others is, as data. No torch here."""
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
@@ -112,10 +112,6 @@ class PretrainedShape(OfEncoder, OfChunks):
     def parts(self) -> dict[str, Part]:
         """Its encoder, and what its reader makes soft tokens with."""
         return super().parts | _parts(self.reader, self.encoder)
-
-    def of_any_length(self) -> Self:
-        """No weight depends on how many chunks there are."""
-        return replace(self, chunks=1)
 
 
 def _parts(reader: ReaderConfig, encoder: EncoderConfig) -> dict[str, Part]:
