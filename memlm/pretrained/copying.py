@@ -255,3 +255,8 @@ def opened_words(index: PlaceIndex, numbers: list[int]) -> Tensor:
     both = sorted({n for number in numbers for n in (number, number + 1) if n < len(index)})
     words_P = index.words_KT[both].flatten().long()
     return words_P[words_P != PAD]
+
+
+def in_passages(ids_N: Tensor, passage: int) -> Tensor:
+    """A text's tokens as passages [K, T], the last one padded."""
+    return F.pad(ids_N, (0, -len(ids_N) % passage), value=PAD).view(-1, passage)
