@@ -199,7 +199,8 @@ class _Row:
         self.model, self.ids_N, self.index = model, ids_N, index
         self.logp_n = torch.zeros(0, device=ids_N.device)  # of the last words, the newest last
         if index is not None:
-            self.kept = model.reader.keep_words(index.words_KT[None, :0].long().to(ids_N.device), index.last)
+            none_10T, *last = (t.to(ids_N.device) for t in (index.words_KT[None, :0].long(), *index.last))
+            self.kept = model.reader.keep_words(none_10T, tuple(last))
         self._read_all()
 
     def _read_all(self) -> None:
