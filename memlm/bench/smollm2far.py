@@ -27,7 +27,7 @@ from memlm.data.split import Part
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import load_model
 from memlm.measure.intervals import ratio
-from memlm.pretrained.copying import Copying, apart, in_passages, opened_words, queries_of
+from memlm.pretrained.copying import NEXT, Copying, apart, in_passages, opened_words, queries_of
 from memlm.readers.finding import PlaceIndex
 from memlm.readers.reader import Kept, logp_of
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
@@ -123,16 +123,13 @@ class Bench:
 
         if held.bm25 is None:
             held.bm25 = bm25s.BM25()
-            two_KT = torch.cat([held.words_KT, F.pad(held.words_KT, (0, 0, 0, 1))[1:]], 1)
-            held.bm25.index([[str(i) for i in row if i] for row in two_KT.tolist()], show_progress=False)
-        found = held.bm25
-        known = [
-            word for word in map(str, question_N[-self.model.shape.segment :].tolist()) if word in found.vocab_dict
-        ]
+            held.bm25.index([[str(i) for i in row if i] for row in held.words_KT.tolist()], show_progress=False)
+        asked = map(str, question_N[-self.model.shape.segment :].tolist())
+        known = [word for word in asked if word in held.bm25.vocab_dict]
         if not known:
             return question_N[:0]
-        score_K = torch.from_numpy(np.asarray(found.get_scores(known), np.float32).copy())
-        return opened_words(held.index, apart(score_K, many))
+        score_K = torch.from_numpy(np.asarray(held.bm25.get_scores(known), np.float32).copy())
+        return opened_words(held.index, apart(score_K + NEXT * F.pad(score_K, (0, 1))[1:], many))
 
     @property
     def over(self) -> bool:
@@ -167,13 +164,13 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         ratios=_asked_for(rows),
         device=str(bench.model.device.type),
         setting=(
-            f"{bench.model.shape.base}: {bench.model.config.base_source}; passages of {bench.model.chunk_tokens} of "
-            f"its tokens; memories of {bench.recalled.model.chunk_tokens} tokens of the autoencoder's in "
+            f"{Path(bench.model.shape.base).name}: {bench.model.config.base_source}; passages of "
+            f"{bench.model.chunk_tokens} of its tokens; memories of {bench.recalled.model.chunk_tokens} tokens in "
             f"{bench.recalled.model.memory_dim} numbers, int8; data {corpus.hash[:12]}, part {part}: {', '.join(texts)}"
         ),
         notes=[
             "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
-            "memory-copied: one of both alone; ids: as memory, over the text's own tokens; bm25: as many passages; "
+            "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, by the same rule; "
             f"last: as many last tokens; full: all of the text, at most {sizes.most:,} tokens; none: the window alone.",
             "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
             "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",

@@ -25,7 +25,7 @@ class Call(Checked):
     windows: Count = 128  # of 512 tokens whose hidden states are kept
     context: Count = 256  # passages of 32 tokens before a window, at most
     steps: Count = 300
-    lr: Positive = 1e-2  # of AdamW
+    lr: Positive = 3e-3  # of AdamW
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print the summary as one JSON object

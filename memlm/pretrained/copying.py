@@ -1,8 +1,8 @@
 """A causal language model of others over remembered text: finds passages, reads the best few, copies what followed.
 
-    open   a passage (and the one after it) scores, over the last `segment` words of the text, the sum of
-           log(places / places after the same word) * max(0, q.k) of its best place after that word; the best `opened`
-           stand before the text, as the language model's own words. Needs no training
+    open   a passage and the one after it score, over the last `segment` words of the text, the sum of
+           log(places / places after the same word) * max(0, q.k) of their best place after that word, in the second
+           one by half; the best `opened` stand before the text, as the base's own words. Needs no training
     copy   the head of readers/pointer.py over the same keys mixes what followed the last words into the prediction
     none   a place counts only if one of the `WORDS` words before it agrees: where no opened passage has one, what comes
            out are the language model's own logits, to the bit
@@ -35,9 +35,14 @@ from memlm.readers.pointer import WORDS, Opened, Pointer, WordsAt, words_of
 from memlm.readers.reader import Kept, Queries, Sizes, logp_of, recent_tokens
 from memlm.readers.scores import Scores
 
+NEXT = 0.5  # of a place in the passage after one: what follows the place shall be read as well
+
 
 class CopyHead(Pointer):
-    """The reader `pointer` of words alone, which counts no place without a word that agrees."""
+    """The reader `pointer` of words alone, which counts no place without a word that agrees.
+
+    Of the base it is told probabilities and no hidden state: by that it learnt in what text to copy, not when (LOG.md).
+    """
 
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> Any:
         return None
@@ -48,6 +53,11 @@ class CopyHead(Pointer):
         opened, scores = super()._opened(recent_BQn, words_at, kept, queries, index)
         near_BQJ = opened.near_BQJ.masked_fill(opened.agree_BQJ % 2**WORDS == 0, FAR)
         return replace(opened, near_BQJ=near_BQJ), scores
+
+    def _shares(
+        self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
+    ) -> tuple[Tensor, Tensor]:
+        return super()._shares(_ones(h_BQW), recent_BQn, opened, logp_BQV, queries)
 
     def nats(self, logp_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, labels_BQ: Tensor) -> Tensor:
         """-log p of labels by the mixture, and in training the lesson of the keys: [B, Q]. No more is computed."""
@@ -61,7 +71,7 @@ class CopyHead(Pointer):
         nats_BQ = -torch.logaddexp(nothing_BQ + own_BQ, copied_BQ)
         if scores is None:
             return nats_BQ
-        return nats_BQ + scores.lesson(self.lesson_gate, self._sharpness(), logp_BQV, h_BQW, labels_BQ)
+        return nats_BQ + scores.lesson(self.lesson_gate, self._sharpness(), logp_BQV, _ones(h_BQW), labels_BQ)
 
     @torch.no_grad()
     def passages(self, index: PlaceIndex, ids_N: Tensor, many: int, segment: int) -> list[int]:
@@ -75,8 +85,13 @@ class CopyHead(Pointer):
             if word != PAD and len(place_n):
                 best_K = torch.zeros(K).scatter_reduce_(0, place_n.long() // T, near_n.clamp(min=0), "amax")
                 rare = math.log(len(index.place_P) / len(place_n))
-                score_K += rare * torch.maximum(best_K, F.pad(best_K, (0, 1))[1:])
+                score_K += rare * torch.maximum(best_K, NEXT * F.pad(best_K, (0, 1))[1:])
         return apart(score_K, many)
+
+
+def _ones(h_BQW: Tensor) -> Tensor:
+    """In the place of hidden states."""
+    return torch.ones_like(h_BQW[..., :1])
 
 
 def apart(score_K: Tensor, many: int) -> list[int]:
@@ -103,7 +118,7 @@ class Copying(OverBase, Generative, shape=CopyingShape):  # pyright: ignore[repo
         super().build(shape, vocab_size)
         self.shape, self.lm = shape, self.base.lm
         self.embed = Tokens(self.base).requires_grad_(False)
-        self.reader = CopyHead(shape.reader, Sizes(shape.passage, 0, self.base.width, 0, self.embed))
+        self.reader = CopyHead(shape.reader, Sizes(shape.passage, 0, 1, 0, self.embed))
 
     @property
     def copies(self) -> bool:

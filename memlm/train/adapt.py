@@ -23,7 +23,7 @@ from memlm import ui
 from memlm.arrays import read_npy
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
-from memlm.files import atomic_folder, sha256_json, write_json
+from memlm.files import atomic_folder, followed, holds_files, sha256_json, write_json
 from memlm.loading import build_model, save_model
 from memlm.precision import Device, device_of
 from memlm.pretrained.copying import Copying, queries_of
@@ -40,7 +40,7 @@ from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
 FORMAT = 1  # of kept states
 WINDOW, QUERIES, EVERY, KEY, VALUE = 512, 64, 16, 3, 2
 ROWS = {"next": 5, "quote": 1, "facts": 2}  # of a batch
-WEIGHTS = {"next": 1.0, "quote": 0.1, "facts": 0.4}
+WEIGHTS = {"next": 1.0, "quote": 0.4, "facts": 0.2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Adapting(Checked):
     windows: Count = 128  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
     context: Count = 256  # passages of 32 tokens before a window, at most
     steps: Count = 300
-    lr: Positive = 1e-2
+    lr: Positive = 3e-3
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -75,9 +75,12 @@ def adapt(config: Adapting, out: Path) -> dict[str, Any]:
     """Train a head and save it with its base's name as a model that `memlm.load` knows; returns a summary.
 
     Raises:
-        UsageError: no such data or base, or too little text.
+        UsageError: no such data or base, too little text, or `out` exists.
         WorkError: the loss is no number.
     """
+    out = followed(out)
+    if out.is_file() or holds_files(out):
+        raise UsageError(f"{out} exists already: name another place or remove it first.")
     corpus, device = Corpus.open(config.data), device_of(cast(Device, config.device))
     opened = open_pretrained(config.base)
     tokenizer = tokenizer_of(opened)
