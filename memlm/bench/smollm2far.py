@@ -170,7 +170,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         ),
         notes=[
             "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
-            "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, by the same rule; "
+            "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, so too; "
             f"last: as many last tokens; full: all of the text, at most {sizes.most:,} tokens; none: the window alone.",
             "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
             "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",

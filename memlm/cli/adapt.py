@@ -22,10 +22,10 @@ class Call(Checked):
     base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")]  # smollm2, a folder, GGUF file, hub name
     data: Path  # a folder made by memlm prepare, with any tokenizer
     out: Path  # the run's folder
-    windows: Count = 128  # of 512 tokens whose hidden states are kept
+    windows: Count = 160  # of 512 tokens whose hidden states are kept
     context: Count = 256  # passages of 32 tokens before a window, at most
-    steps: Count = 300
-    lr: Positive = 3e-3  # of AdamW
+    steps: Count = 170
+    lr: Positive = 1e-2  # of AdamW
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print the summary as one JSON object

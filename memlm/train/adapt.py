@@ -49,10 +49,10 @@ class Adapting(Checked):
 
     data: Path  # a folder made by memlm prepare, with any tokenizer: the head learns on the text of its part train
     base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
-    windows: Count = 128  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
+    windows: Count = 160  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
     context: Count = 256  # passages of 32 tokens before a window, at most
-    steps: Count = 300
-    lr: Positive = 3e-3
+    steps: Count = 170
+    lr: Positive = 1e-2
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
