@@ -216,7 +216,7 @@ class OthersModel(Model):
     ) -> Continuation:
         """As `Model.go_on`: passages of a bank are read as its own words, nothing is trained."""
         if self._generating is None:
-            self._generating = over_others(self.name, self.reader.opened.model.device.type)
+            self._generating = over_others(self.name, cast(Device, self.reader.opened.model.device.type))
         return self._generating.go_on(prompt, memories, stream, **how)
 
 

@@ -8,7 +8,7 @@ BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of these wor
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from memlm.bank.bank import Bank
 from memlm.bank.filing import index_folder, opened_index, written
 from memlm.bank.opening import open_maker
 from memlm.bank.recall import recall
+from memlm.precision import Device
 from memlm.pretrained.copying import Copying, in_passages
 from memlm.readers.finding import PlaceIndex
 from memlm.tokens.detokenise import TextStream
@@ -54,7 +55,9 @@ def passages_of(bank: Bank, model: Copying, tokenizer: "Tokenizer") -> Passages:
     """
     folder = index_folder(bank, model.reader, [model.chunk_tokens, bank.meta.encoder])
     if not folder.exists():
-        maker, own = open_maker(bank, device=str(model.device), then="put it back, or encode the documents anew")
+        maker, own = open_maker(
+            bank, device=cast(Device, model.device.type), then="put it back, or encode the documents anew"
+        )
         words, memory = [], []
         with ui.progress(unit="documents") as bar:
             task = bar.add_task(f"{bank.path.name}: recalling", total=len(bank.documents))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -119,8 +120,7 @@ class Bench:
 
     def by_bm25(self, held: Remembered, question_N: Tensor, many: int) -> Tensor:
         """The words of as many passages, each with the next one, by BM25 over the same tokens."""
-        import bm25s
-
+        bm25s: Any = import_module("bm25s")
         if held.bm25 is None:
             held.bm25 = bm25s.BM25()
             held.bm25.index([[str(i) for i in row if i] for row in held.words_KT.tolist()], show_progress=False)
@@ -236,7 +236,8 @@ def _ask(
                 bench.add((one.task, "exact_match", memory, context, 0, opened), right_Q.prod().item())
 
     def copied(told: list[Told], side: str) -> list[Tensor]:
-        return [bench.copied(*of, sides[side], Q) for *of, Q in zip(told, texts, last, strict=True)]
+        of = zip(told, texts, last, strict=True)
+        return [bench.copied(one, text_N, sides[side], Q) for one, text_N, Q in of]
 
     full = []
     for text_N, Q in zip(texts, last, strict=True):
