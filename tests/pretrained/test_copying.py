@@ -177,6 +177,10 @@ def test_a_head_is_trained_saved_and_read_again(data, tmp_path, small, capsys):
     assert loaded.generate("the sea was", memories=bank, max_new_tokens=3) == told["text"]
     assert main(["adapt", str(folder()), "--data", str(data), "--out", str(tmp_path / "x"), "--context", "99999"]) == 2
     assert "too few for contexts of" in capsys.readouterr().err
+    assert main(["adapt", str(folder()), "--data", str(data), "--out", str(tmp_path / "head")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["measure", str(tmp_path / "head"), "--data", str(data), "--out", str(tmp_path / "x")]) == 2
+    assert "forms no memories: measure " in capsys.readouterr().err
 
 
 def test_without_any_training_passages_are_read(tmp_path, capsys):
