@@ -152,7 +152,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     trained, rows = bench.model.config.trained_chunks, []
     for (task, metric, memory, context, window, opened), parts in bench.sums.items():
         told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
-        reads = trained if memory in ("memory", "memory-copied", "ids") else 0
+        reads = 0 if memory in ("full", "none", "last", "bm25") or memory.endswith("-opened") else trained
         chunks = context // bench.model.chunk_tokens
         row = (task, part, metric, memory, chunks, told["value"], told["value_ci"], reads, context, window, opened)
         rows.append((*row, len(parts)))
