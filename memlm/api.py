@@ -29,7 +29,7 @@ from memlm.bank.recall import Checked, decode_texts
 from memlm.bank.search import Hit, Metric, by_keys, nearest
 from memlm.continuation import Continuation, Streamer, copied_from
 from memlm.errors import UsageError
-from memlm.loading import is_ours
+from memlm.loading import build_model, is_ours
 from memlm.models.model import Generative
 from memlm.precision import Device, computing, device_of, restored
 from memlm.tokens.detokenise import TextStream
@@ -39,8 +39,10 @@ from memlm.tokens.tokenizer import tokenise_pieces
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from memlm.bank.passages import Passages
     from memlm.models.memory_model import ReadsMemories
     from memlm.models.model import TextMemory
+    from memlm.pretrained.copying import Copying
     from memlm.pretrained.hidden import HiddenReader
 
 Texts = str | Sequence[str]
@@ -74,6 +76,32 @@ def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout:
     opened = open_pretrained(name, device=str(device_of(device)))
     views = views_of(opened, (layer,), (readout,) if readout else ())
     return OthersModel(name, HiddenReader(opened, views))
+
+
+def of_others(name: str) -> bool:
+    """Whether a name is of a model of others: a folder or file that is none of ours, a known name, one of the hub."""
+    from memlm.pretrained.places import WHEELS
+
+    path = Path(name)
+    if path.exists():
+        return path.is_file() or ((path / "config.json").is_file() and not is_ours(path))
+    return name in WHEELS or (name.count("/") == 1 and not path.parent.exists())
+
+
+def over_others(name: str, device: Device = "auto") -> "OwnModel":
+    """A causal language model of others that reads banks of any encoder, without a copy head.
+
+    Raises:
+        UsageError: there is no such model, or it is no causal one.
+    """
+    from memlm.pretrained.opening import open_pretrained
+    from memlm.pretrained.shapes import CopyingShape
+    from memlm.pretrained.transplant import tokenizer_of
+
+    tokenizer = tokenizer_of(open_pretrained(name, head=True))
+    model = build_model(CopyingShape(base=name), tokenizer.get_vocab_size(), 0).eval().requires_grad_(False)
+    torch.nn.Module.to(model, device_of(device))
+    return OwnModel(name, model, tokenizer)
 
 
 class Model(ABC):
@@ -154,18 +182,15 @@ class Model(ABC):
         how = {"do_sample": do_sample, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         return self.go_on(prompt, memories, stream, max_new_tokens=max_new_tokens, **how).text
 
+    @abstractmethod
     def go_on(
         self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
     ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
-        raise UsageError(
-            f"{self.name} is a model of others: give it memories by a curriculum (memlm train smollm2-curriculum), or "
-            "generate with transformers."
-        )
 
 
 class OthersModel(Model):
-    """A model of others.
+    """A model of others: encodes by its hidden states; a causal one generates, and reads banks of any encoder.
 
     Attributes:
         reader: reads one vector out of the hidden states of one layer.
@@ -175,6 +200,7 @@ class OthersModel(Model):
         super().__init__(name, reader.opened.most_tokens, reader.dims[0])
         view = reader.views[0]
         encoder = f"{reader.opened.fingerprint()} layer {view.layer} {view.readout}"
+        self._generating: OwnModel | None = None
         self.reader, self._origin = reader, Origin(encoder, "its own", self.chunk_tokens, self.memory_dim)
 
     def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
@@ -184,6 +210,14 @@ class OthersModel(Model):
         empty_0M = np.empty((0, self.memory_dim), np.float32)
         vectors_KM = reader.read(rows)[0].numpy() if rows else empty_0M
         return Memories(vectors_KM, chunks, told, self._origin)
+
+    def go_on(
+        self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
+    ) -> Continuation:
+        """As `Model.go_on`: passages of a bank are read as its own words, nothing is trained."""
+        if self._generating is None:
+            self._generating = over_others(self.name, cast(Device, self.reader.opened.model.device.type))
+        return self._generating.go_on(prompt, memories, stream, **how)
 
 
 class OwnModel(Model):
@@ -198,6 +232,7 @@ class OwnModel(Model):
         super().__init__(name, model.chunk_tokens, model.memory_dim)
         self.model, self.tokenizer = model, tokenizer
         self._origin: tuple[Any, Origin] | None = None
+        self._passages: tuple[Bank, Passages] | None = None
 
     @property
     def origin(self) -> Origin:
@@ -294,6 +329,7 @@ class OwnModel(Model):
     ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
         given, model = self.reading(memories), cast(Generative, self.model)
+        passages = self.passages(memories) if isinstance(memories, Bank) and model.reads_text else None
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         opened: list[Any] = []
@@ -303,7 +339,10 @@ class OwnModel(Model):
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
         before = 0 if memories is None else len(memories)
-        return Continuation(text, new, ids_1N.shape[1], before, copied_from(opened))
+        copied = copied_from(opened)
+        if passages is not None and copied is not None:
+            copied = passages.of_bank(copied)
+        return Continuation(text, new, ids_1N.shape[1], before, copied)
 
     def reading(self, memories: Memories | Bank | None) -> dict[str, Any]:
         """What `model.generate` is given of memories so that it reads them.
@@ -318,10 +357,35 @@ class OwnModel(Model):
             return {}
         if not model.reads_given_memories:
             raise UsageError(f"{self.name} reads no memories: name a memory model, or leave the memories out.")
+        if model.reads_text:
+            return {"index": self.passages(memories).index}
         if isinstance(memories, Bank) and model.files_memories and len(memories) >= FILED:
             self._check(memories)
             return {"index": filed(memories, cast("ReadsMemories", model))}
         return {"memories": torch.from_numpy(self.checked(memories).vectors)[None].to(model.device)}
+
+    def passages(self, memories: Memories | Bank) -> "Passages":
+        """What a language model of others reads of a bank: the text that its memories recall.
+
+        Raises:
+            UsageError: single memories, whose decoder is not known, or what `passages_of` refuses.
+        """
+        from memlm.bank.passages import passages_of
+
+        if not isinstance(memories, Bank):
+            raise UsageError(f"{self.name} reads the text that a bank recalls: encode the memories into a bank first.")
+        if self._passages is None or self._passages[0] is not memories:
+            with computing(self.model.device):
+                self._passages = memories, passages_of(memories, cast("Copying", self.model), self.tokenizer)
+        return self._passages[1]
+
+    def read_before(self, text: str, bank: Bank) -> list[int]:
+        """Numbers of the bank's memories in which the passages begin that are read before a text, of `reads_text`."""
+        passages, model = self.passages(bank), cast("Copying", self.model)
+        pieces = tokenise_pieces(self.tokenizer, cut_pieces([text]))
+        ids_N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))
+        numbers = model.reader.passages(passages.index, ids_N, model.shape.opened, model.shape.segment)
+        return [int(passages.memory_K[number]) for number in sorted(numbers)]
 
     def checked(self, memories: Memories | Bank) -> Memories:
         """Memories that mean to this model what they meant to the one that made them.

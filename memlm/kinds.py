@@ -9,11 +9,12 @@ from memlm.models.shapes import (
     OracleShape,
     RecurrentShape,
 )
-from memlm.pretrained.shapes import PretrainedShape, SoftAutoencoderShape
+from memlm.pretrained.shapes import CopyingShape, PretrainedShape, SoftAutoencoderShape
 
 __all__ = [
     "AutoencoderShape",
     "CausalShape",
+    "CopyingShape",
     "FullContextShape",
     "MemoryShape",
     "ModelShape",

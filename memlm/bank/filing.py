@@ -4,6 +4,9 @@ BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of a reader 
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +34,7 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
         UsageError: what is there is damaged.
     """
     reader: Any = model.reader  # one that files
-    rows = hashlib.sha256(bank.table.column("crc").tobytes()).hexdigest()
-    folder = bank.path / INDEX / sha256_json([FORMAT, fingerprint(reader, ""), rows])[:32]
+    folder = index_folder(bank, reader)
     if not folder.exists():
         words_KT = np.empty((len(bank), model.chunk_tokens), np.int32)
         with ui.progress(unit="memories") as bar:
@@ -43,15 +45,39 @@ def filed(bank: Bank, model: "ReadsMemories") -> PlaceIndex:
                 bar.advance(task, len(memory_nM))
         words_KT[np.arange(model.chunk_tokens) >= bank.held()[:, None]] = 0
         newest_kM = bank.memories(slice(max(0, len(bank) - (reader.window or 0)), None))
-        try:
-            with atomic_folder(folder, replace=True) as scratch:  # another process may have made it meanwhile
-                reader.index_words(torch.from_numpy(words_KT), newest_kM, scratch)
-        except WorkError as error:
-            ui.say(f"{str(error).rstrip('.')}; the memories of {bank.path} are filed for this call alone.")
-            return reader.index_words(torch.from_numpy(words_KT), newest_kM)
+        file = partial(reader.index_words, torch.from_numpy(words_KT), newest_kM)
+        if (unkept := written(bank, folder, file)) is not None:
+            return unkept
+    return opened_index(folder, len(bank))
+
+
+def index_folder(bank: Bank, reader: Any, more: Sequence[Any] = ()) -> Path:
+    """Where the index of a bank's rows for a reader is, or will be."""
+    rows = hashlib.sha256(bank.table.column("crc").tobytes()).hexdigest()
+    return bank.path / INDEX / sha256_json([FORMAT, fingerprint(reader, ""), rows, *more])[:32]
+
+
+def written(bank: Bank, folder: Path, file: Callable[[Path | None], PlaceIndex]) -> PlaceIndex | None:
+    """Write an index by `file`; where that cannot be, the index itself."""
+    try:
+        with atomic_folder(folder, replace=True) as scratch:  # another process may have made it meanwhile
+            file(scratch)
+        return None
+    except WorkError as error:
+        ui.say(f"{str(error).rstrip('.')}; the memories of {bank.path} are filed for this call alone.")
+        return file(None)
+
+
+def opened_index(folder: Path, memories: int | None) -> PlaceIndex:
+    """An index that was written, of so many memories if that is known.
+
+    Raises:
+        UsageError: it is damaged.
+    """
     try:
         index = PlaceIndex.open(folder)
-        if len(index) != len(bank) or not len(index.place_P) == len(index.key_Pd) == len(index.second_P):
+        many = len(index) if memories is None else memories
+        if len(index) != many or not len(index.place_P) == len(index.key_Pd) == len(index.second_P):
             raise ValueError
         return index
     except (OSError, ValueError, EOFError):

@@ -30,8 +30,12 @@ def open_model(path: Path | str, device: Device = "auto") -> tuple[TextMemory, "
     return model, tokenizer
 
 
-def open_maker(bank: Bank, model: Path | str | None = None, device: Device = "auto") -> tuple[TextMemory, "Tokenizer"]:
+def open_maker(
+    bank: Bank, model: Path | str | None = None, device: Device = "auto", then: str = "name it with --model"
+) -> tuple[TextMemory, "Tokenizer"]:
     """The model that reads a bank: `model`, or the one that the bank was made with if it is still there.
+
+    `then` tells what to do where it is not.
 
     Raises:
         UsageError: it is not there, or its memories are not the bank's.
@@ -39,7 +43,7 @@ def open_maker(bank: Bank, model: Path | str | None = None, device: Device = "au
     path = bank.made_by() if model is None else Path(model)
     if path is None or (model is None and not path.exists()):
         was = f"the model that made it, {bank.meta.model}, is" if path else "the model that made it is"
-        raise UsageError(f"{bank.path} is there, but {was} not found: name it with --model.")
+        raise UsageError(f"{bank.path} is there, but {was} not found: {then}.")
     opened = open_model(path, device)
     bank.check_encoder(*opened)
     return opened

@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -30,9 +30,9 @@ class Call(Checked):
     --max-new-tokens.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a run or saved folder
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a run, a saved folder, or smollm2
     prompt: str  # may be empty
-    memory: Path | None = None  # a bank made by the model's encoder
+    memory: Path | None = None  # a bank made by the model's encoder; of any encoder for language models of others
     document: str | None = None  # of the bank, by name; all of them, one after the other, if not given
     max_new_tokens: Count = 64
     sample: bool = False  # draw tokens; the likeliest ones if not given
@@ -40,7 +40,7 @@ class Call(Checked):
     top_k: Count | None = None  # of --sample: draw among so many likeliest tokens
     top_p: ShareAbove | None = None  # of --sample: draw among the likeliest tokens that are that likely together
     seed: Natural = 0  # of --sample
-    show_memories: bool = False  # tell which memories the tokens were copied from, of readers that choose
+    show_memories: bool = False  # tell which memories were read or copied from, of readers that choose
     device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print one JSON object
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     """Run the command."""
     call = parse(Call, argv, "memlm generate")
     _check(call)
-    from memlm.api import OwnModel
+    from memlm.api import OwnModel, of_others, over_others
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
     from memlm.provenance import commit
@@ -57,7 +57,12 @@ def main(argv: list[str]) -> None:
     bank = None if call.memory is None else Bank.open(call.memory)
     if bank is not None and call.document is not None:
         bank.find(call.document)  # refused before a model is loaded
-    model = OwnModel(call.model, *open_model(call.model, call.device))
+    others = of_others(call.model)
+    model = (
+        over_others(call.model, call.device) if others else OwnModel(call.model, *open_model(call.model, call.device))
+    )
+    if call.document is not None and cast(Any, model.model).reads_text:
+        raise UsageError(f"{call.model} reads all of a bank: leave --document out, or encode the document by itself.")
     began = time.perf_counter()
     found = model.go_on(
         call.prompt,
@@ -70,9 +75,13 @@ def main(argv: list[str]) -> None:
         top_p=call.top_p,
         seed=call.seed,
     )
-    copied = _copied(found, bank, call, model) if call.show_memories else None
+    read = _read(model, bank, call)
+    copied = _copied(found, bank, call, model) if call.show_memories and not (found.copied is None and read) else None
     if not call.json:
         print()
+        if read:
+            rows = [[row[key] for key in ("document", "chunk", "passage")] for row in read]
+            print(aligned([("read before the text", "chunk", "what it holds"), *rows], words=3))
         if copied is not None:
             rows = [[row[key] for key in ("token", "document", "chunk", "passage", "share")] for row in copied]
             print(aligned([("token", "document", "chunk", "what it holds", "share"), *rows], words=4))
@@ -96,8 +105,28 @@ def main(argv: list[str]) -> None:
         "seed": call.seed if call.sample else None,
         "tokens_per_second": len(found.ids) / (time.perf_counter() - began),
         **({} if copied is None else {"copied": copied}),
+        **({"read": read} if read else {}),
     }
     print(json.dumps(told, ensure_ascii=False))
+
+
+def _read(model: "OwnModel", bank: "Bank | None", call: Call) -> list[dict[str, Any]]:
+    """Of a language model of others the memories whose passages were read before the text, if that is asked."""
+    if bank is None or not call.show_memories or not cast(Any, model.model).reads_text:
+        return []
+    return [_place(bank, model, number) for number in model.read_before(call.prompt, bank)]
+
+
+def _place(bank: "Bank", model: "OwnModel", number: int) -> dict[str, Any]:
+    """Where a memory stands, and what it holds."""
+    from memlm.api import OwnModel
+    from memlm.bank.opening import open_maker
+
+    document, chunk = bank.place(number)
+    held = bank[document]
+    one = replace(held, vectors=held.vectors[[chunk]], chunks=held.chunks[[chunk]])
+    teller = OwnModel("", *open_maker(bank)) if cast(Any, model.model).reads_text else model
+    return {"document": document, "chunk": str(chunk), "passage": " ".join(teller.decode(one)[0].split())}
 
 
 def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel") -> list[dict[str, Any]]:
@@ -117,10 +146,7 @@ def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnM
         told = {"token": written, "document": "(this text)", "chunk": "", "passage": ""}
         if bank is not None and number < found.memories:
             first = 0 if call.document is None else bank.span(call.document).start
-            document, chunk = bank.place(first + number)
-            held = bank[document]
-            one = replace(held, vectors=held.vectors[[chunk]], chunks=held.chunks[[chunk]])
-            told |= {"document": document, "chunk": str(chunk), "passage": " ".join(model.decode(one)[0].split())}
+            told |= _place(bank, model, first + number)
         rows.append({**told, "share": f"{share:.0%}"})
     return rows
 

@@ -110,6 +110,10 @@ def encoder_of(model: TextMemory, name: str, device: torch.device, *, untrained:
     torch.nn.Module.to(model, device)
     shape, vocab_size = model.config.read_shape(), model.config.vocab_size
     training = "untrained" if untrained else shape.trained_as
+    if getattr(model, "reads_text", False):
+        raise UsageError(
+            f"{name} reads the text of banks and forms no memories: measure {shape.base}, or the bank's own."
+        )
     encoding = Encoding(model)
     kind = shape.encoder_shape.label if model.forms_memories else shape.decoder.kind
 

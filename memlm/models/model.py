@@ -242,6 +242,7 @@ class Generative(TextMemory):
         reads_earlier: whether anything of earlier chunks reaches a token.
         reader_name: what tables call the way in which it reads earlier chunks.
         files_memories: whether its reader can file those of a bank.
+        reads_text: whether it reads what a bank of any encoder recalls, in tokens of its own.
         has_base: whether the untouched language model that it was made over can be asked too.
         base_positions: how many tokens that one has room for; None: no end.
     """
@@ -251,6 +252,7 @@ class Generative(TextMemory):
     reads_earlier = True
     reader_name: str
     files_memories = False
+    reads_text = False
     has_base = False
     base_positions: int | None = None
 

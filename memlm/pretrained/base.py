@@ -177,6 +177,11 @@ class Tokens(OfBase):
         """The vectors of its tokens, which tell type and device."""
         return self.base.vectors()
 
+    @property
+    def num_embeddings(self) -> int:
+        """V, how many tokens there are in our ids."""
+        return self.base.vocab_size
+
     def known(self, ids: Tensor) -> Tensor:
         """Vectors of the tokens alone; at padding there is something that must not be looked at."""
         return self.base.embed(self.base.own(ids))

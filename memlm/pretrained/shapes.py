@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 from memlm.errors import UsageError
 from memlm.memory.encoder_shape import EncoderConfig, EncoderShape
-from memlm.models.kind import OfChunks, OfEncoder, Part
+from memlm.models.kind import ModelShape, OfChunks, OfEncoder, Part
 from memlm.nn.config import StackConfig
 from memlm.ranges import Checked, Count, Natural, Whole
-from memlm.readers.config import ReaderConfig
+from memlm.readers.config import PointerReader, ReaderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,34 @@ class PretrainedShape(OfEncoder, OfChunks):
     def parts(self) -> dict[str, Part]:
         """Its encoder, and what its reader makes soft tokens with."""
         return super().parts | _parts(self.reader, self.encoder)
+
+
+def _copy_reader() -> PointerReader:
+    return PointerReader(window=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyingShape(ModelShape):
+    """A causal language model of others, frozen, that finds passages of remembered text, reads some and copies.
+
+    It reads what memories of any encoder recall, tokenised again by its own tokenizer (bank/passages.py).
+    """
+
+    kind: ClassVar[str] = "copying"
+    model: ClassVar[str] = "memlm.pretrained.copying:Copying"
+    trained_as: ClassVar[str] = "copy-head"
+    meets: ClassVar[frozenset[str]] = frozenset()
+
+    base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
+    passage: Count = 32  # T, of its tokens that are found together
+    opened: Natural = 4  # passages whose words are read before the text, each with the one after it; 0: none
+    segment: Count = 64  # tokens after which passages are chosen anew, and the last tokens that they are chosen by
+    reader: PointerReader = field(default_factory=_copy_reader)  # what finds and copies; of no window of its own
+
+    @property
+    def chunk_tokens(self) -> int:
+        """T, the tokens of a passage."""
+        return self.passage
 
 
 def _parts(reader: ReaderConfig, encoder: EncoderConfig) -> dict[str, Part]:

@@ -223,6 +223,13 @@ class PlaceIndex:
         """Bytes of it."""
         return sum(getattr(self, name).nbytes for name in ARRAYS)
 
+    def after(self, word: int, query_d: Tensor) -> tuple[Tensor, Tensor]:
+        """All places after a word, and q.k of each: two [n]."""
+        a, b = self.start_V[word : word + 2].tolist()
+        key_nc = self.key_Pd[a:b]
+        score_n = (key_nc & 15).float() @ query_d[::2] + (key_nc >> 4).float() @ query_d[1::2]
+        return self.place_P[a:b], (score_n - 8 * query_d.sum()) / UNIT
+
     def look(self, words: tuple[int, ...], query_d: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The best places after the first of these words, and q.k of each with `PAIR` where the second agrees: two [n].
 
@@ -230,10 +237,8 @@ class PlaceIndex:
         is remembered, since the look of a word ago was the look of the prediction before.
         """
         if words not in self.looked:
-            a, b = self.start_V[words[0] : words[0] + 2].tolist()
-            key_nc, second_n, place_n = self.key_Pd[a:b], self.second_P[a:b], self.place_P[a:b]
-            score_n = (key_nc & 15).float() @ query_d[::2] + (key_nc >> 4).float() @ query_d[1::2]
-            score_n = (score_n - 8 * query_d.sum()) / UNIT
+            (place_n, score_n), (a, b) = self.after(words[0], query_d), self.start_V[words[0] : words[0] + 2].tolist()
+            second_n = self.second_P[a:b]
             c, d = torch.searchsorted(second_n, torch.tensor([words[1], words[1] + 1], dtype=second_n.dtype)).tolist()
             score_n[c:d] += PAIR
             if len(score_n) > most:

@@ -76,7 +76,7 @@ class Pointer(Reader):
         self.top, self.window = config.top, config.window
         self.vectors = sizes.chunk_tokens if config.window else 0
         self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
-        self.text = ChunkDecoder(sizes.chunk_tokens, sizes.memory_dim, config.bridge, config.unroll, V)
+        self.text = self._recalled_by(sizes, V)
         self.embed = nn.Embedding(V, D)
         self.key = nn.Linear(WORDS * D, config.key_dim, bias=False)
         self.query = nn.Linear(WORDS * D, config.key_dim, bias=False)
@@ -93,6 +93,11 @@ class Pointer(Reader):
         self.gate_in, self.gate_out = nn.Linear(features, config.gate), nn.Linear(config.gate, H + 1)
         self.lesson_gate = nn.Linear(W + 2, 1)
         self._begin()
+
+    def _recalled_by(self, sizes: Sizes, vocab_size: int) -> ChunkDecoder:
+        """What tells the words of memories."""
+        config = cast(PointerReader, self.config)
+        return ChunkDecoder(sizes.chunk_tokens, sizes.memory_dim, config.bridge, config.unroll, vocab_size)
 
     @property
     def recalling(self) -> ChunkDecoder:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -189,7 +194,7 @@ class Pointer(Reader):
     def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
         kept = self._without_hidden(kept, queries)
-        words_at = _words_at(kept, index)
+        words_at = words_of(kept, index)
         recent_BQn = self._recent(words_at, T, queries)
         opened, scores = self._opened(recent_BQn, words_at, kept, queries, index)
         nothing_BQ, share_BQHJ = self._shares(h_BQW, recent_BQn, opened, logp_BQV, queries)
@@ -359,7 +364,7 @@ class Pointer(Reader):
         return F.normalize(summed, dim=-1).unflatten(0, before_BNn.shape[:2])
 
 
-def _words_at(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
+def words_of(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
     """What words stand at places, 0 at those before the first: of what is kept, or of an index and what came after."""
     flat_BP = kept[0].flatten(1)
     if index is None:

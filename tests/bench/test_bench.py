@@ -13,7 +13,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import BENCHMARKS, encode, far, memory, parallel, peak, slots, tokenise
+from memlm.bench import BENCHMARKS, encode, far, memory, parallel, peak, slots, smollm2far, tokenise
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most, plan
 from memlm.bench.mixer import PlainMixing
@@ -30,6 +30,7 @@ from memlm.nn.mixer import FlatMixing
 from memlm.presets import preset
 from memlm.pretrained.shapes import BaseConfig, PretrainedShape, SoftAutoencoderShape, SoftTokens
 from memlm.readers.config import SoftReader, VectorReader
+from memlm.train.adapt import Adapting
 from memlm.train.config import Curriculum
 
 STACK = StackConfig(kind="transformer", width=8, layers=2, heads=2)
@@ -91,6 +92,14 @@ def small_language_model(options) -> dict:
     return {"curriculum": Curriculum(stages=stages), "context": 8, "examples": 3, "plain": 6, "rounds": 1}
 
 
+def small_far(options) -> dict:
+    """The same for a language model over long texts."""
+    lm = save_tiny("llama", options.out.parent / "far-lm")
+    adapting = Adapting(base=str(lm), data=options.data, windows=4, steps=1, context=8)
+    sizes = {"contexts": (256,), "examples": 1, "windows": (8,), "remembered": (64,), "places": 1, "most": 512}
+    return {"sizes": smollm2far.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
+
+
 def small_plan() -> Curriculum:
     """The memory model of the benchmark, small."""
     few = StackConfig(kind="pointwise", width=4, layers=0)
@@ -114,6 +123,9 @@ def run(name, options, **more):
         more = {"runs": options.out.parent / "kept", **more}
     if name in ("far", "far64", "yardsticks"):
         more = {"plan": small_plan(), **more}
+    if name == "smollm2far":
+        options, more = replace(options, seconds=None), {**small_far(options), **more}
+        more = {"runs": options.out.parent / "far-runs", **more}
     if name == "probe":
         more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}
     report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})

@@ -14,6 +14,7 @@ from banks import autoencoder, memory_model, tokenizer
 from fuzz_targets import TASK
 from made_up_runs import write_measurement
 from texts import TEXT
+from tiny_models import save_tiny
 from wrong_calls import WrongCall, in_place, wrong_calls
 
 from memlm.cli import COMMANDS, main
@@ -32,6 +33,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
     (place / "tiny.jsonl").write_text('{"context": "the sea", "answer": "was"}\n' * 3)
     write_measurement(place / "measured")
     old_bank = str(Path(__file__).parent.parent / "old_banks" / "float16")
+    tiny = str(save_tiny("llama", place / "llama"))
     rows, auto, text = str(place / "rows.jsonl"), str(place / "auto"), ["--data", str(data), "--out", "OUT"]
     assert main(["encode", auto, rows, "--out", str(place / "bank")]) == 0
     few = ["--probe.steps", "1", "--probe.train-chunks", "20", "--chunks", "4", "--no-access"]
@@ -41,6 +43,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "prepare": ["prepare", rows, "--out", "OUT", "--vocab-size", "300"],
         "train slots": ["train", "slots", *text, "--steps", "1", "--batch", "2", "--device", "cpu"],
         "train memory-curriculum": ["train", "memory-curriculum", *text],
+        "adapt": ["adapt", tiny, *text, "--windows", "1", "--steps", "1", "--context", "1", "--device", "cpu"],
         "measure": ["measure", auto, *text, *few],
         "encode": ["encode", auto, rows, "--out", "OUT"],
         "bank info": ["bank", "info", str(place / "bank")],

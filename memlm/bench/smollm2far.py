@@ -1,0 +1,350 @@
+"""A frozen language model of others over long texts that are memories: needles, questions, quotations and next tokens,
+beside all of the text, its last tokens, BM25, and token ids kept in place of memories; and what each costs.
+
+Asked: 90 % of full context's needles at 1/16 of its cache and 1/10 of its reading time, and not below BM25.
+"""
+
+import importlib.util
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import presets, ui
+from memlm.bench.form import Options, Report
+from memlm.bench.longsides import Bench, Remembered, Told
+from memlm.bench.longtext import Asked, Recalled, books, ids_of, with_needles
+from memlm.cpu import tune_cpu
+from memlm.data.split import Part
+from memlm.decoding.cached import Decoding, Prompt
+from memlm.loading import load_model
+from memlm.measure.intervals import ratio
+from memlm.pretrained.copying import Copying
+from memlm.readers.reader import logp_of
+from memlm.tokens.tokenizer import load_tokenizer, token_bytes
+from memlm.train.adapt import Adapting, adapt
+from memlm.train.loop import train
+
+OPENED = (1, 4)  # passages that are read, each with the next one
+PREDICTED = 64  # tokens of a book after a window
+WRITTEN = 16  # tokens after a context, whose time is taken
+COLUMNS = (
+    *("task", "text", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks"),
+    *("context", "window", "opened", "examples"),
+)
+Row = tuple[Any, ...]
+token_bytes_of = cache(token_bytes)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is asked, each by itself; `seconds` of a benchmark stops between examples."""
+
+    contexts: Sequence[int] = (2048, 4096, 8192)  # tokens, of questions
+    examples: int = 6  # texts of a length
+    windows: Sequence[int] = (64, 512, 2048)  # tokens read in full, of next tokens
+    remembered: Sequence[int] = (2048, 8192, 32768)  # tokens before a window
+    places: int = 6  # of a book
+    most: int = 8192  # tokens that the model is given at once
+    train: Adapting | None = None
+    autoencoder_steps: int | None = None
+
+
+def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: Path | None = None) -> Report:
+    """Train what is not there yet, then ask and time all sides."""
+    tune_cpu()
+    corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
+    bench = _opened(options, sizes, runs)
+    texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
+    with torch.inference_mode():
+        costs = _costs(bench, next(iter(texts.values())))
+        whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
+        _questions(bench, texts)
+        bench.ends = whole
+        _next_tokens(bench, texts)
+    trained, rows = bench.model.config.trained_chunks, []
+    for (task, metric, memory, context, window, opened), parts in bench.sums.items():
+        told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
+        reads = 0 if memory in ("full", "none", "last", "bm25") or memory.endswith("-opened") else trained
+        chunks = context // bench.model.chunk_tokens
+        row = (task, part, metric, memory, chunks, told["value"], told["value_ci"], reads, context, window, opened)
+        rows.append((*row, len(parts)))
+    rows += costs
+    return Report(
+        name="smollm2far",
+        columns=COLUMNS,
+        rows=rows,
+        ratios=_asked_for(rows),
+        device=str(bench.model.device.type),
+        setting=(
+            f"{Path(bench.model.shape.base).name}: {bench.model.config.base_source}; passages of "
+            f"{bench.model.chunk_tokens} of its tokens; memories of {bench.recalled.model.chunk_tokens} tokens in "
+            f"{bench.recalled.model.memory_dim} numbers, int8; data {corpus.hash[:12]}, part {part}: {', '.join(texts)}"
+        ),
+        notes=[
+            "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
+            "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, so too; "
+            f"last: as many last tokens; full: all of the text, at most {sizes.most:,} tokens; none: the window alone.",
+            "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
+            "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",
+        ],
+        told={"seed": 0},
+    )
+
+
+def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
+    """The models, trained where they are not there yet."""
+    auto, head = runs / "autoencoder", runs / "copy-head"
+    if not auto.exists():
+        config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
+        train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
+    if not head.exists():
+        adapt(sizes.train or Adapting(data=options.data), head)
+    model, autoencoder = (load_model(path).requires_grad_(False) for path in (head, auto))
+    for one in (model, autoencoder):
+        torch.nn.Module.to(one, options.device)
+    from memlm.loading import find_model
+
+    recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
+    ends = time.perf_counter() + (options.seconds or 1e9)
+    return Bench(cast(Copying, model), load_tokenizer(find_model(head)), recalled, sizes, ends)
+
+
+def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
+    """Needles, questions and quotations, at contexts in turn, so that what is stopped has some of each."""
+    for number in range(bench.sizes.examples):
+        for context in bench.sizes.contexts:
+            names = [name for name, ids_N in texts.items() if len(ids_N) > context]
+            if bench.over or not names:
+                continue
+            ui.say(f"questions after {context:,} tokens, {number + 1} of {bench.sizes.examples}")
+            text, asked = with_needles(
+                texts[names[number % len(names)]], context, bench.tokenizer, 1000 * context + number
+            )
+            ids_N = ids_of(bench.tokenizer, text)
+            sides = {
+                "memory": bench.remember(ids_of(bench.tokenizer, bench.recalled(text))),
+                "ids": bench.remember(ids_N),
+            }
+            room = bench.sizes.most - 80
+            full_P = ids_N[-room:].to(bench.model.device)
+            past = bench.model.states(bench.model.begun(full_P[None]))[1]
+            _ask(bench, asked, ids_N, sides, past, context)
+
+
+def _ask(
+    bench: Bench, asked: list[Asked], ids_N: Tensor, sides: dict[str, Remembered], past: Any, context: int
+) -> None:
+    """Questions to all sides."""
+    texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
+    last, nothing = [len(one.answer_N) for one in asked], [ids_N[:0]] * len(asked)
+
+    def tell(memory: str, logits: Sequence[Tensor], opened: int) -> None:
+        for one, logits_1QV in zip(asked, logits, strict=True):
+            Q = len(one.answer_N)
+            right_Q = (logits_1QV[0, -Q:].argmax(-1).cpu() == one.answer_N).float()
+            if one.task == "quote":
+                bench.add((one.task, "token_accuracy", memory, context, 0, opened), right_Q.mean().item())
+            else:
+                bench.add((one.task, "exact_match", memory, context, 0, opened), right_Q.prod().item())
+
+    def copied(told: list[Told], side: str) -> list[Tensor]:
+        of = zip(told, texts, last, strict=True)
+        return [bench.copied(one, text_N, sides[side], Q) for one, text_N, Q in of]
+
+    full = []
+    for text_N, Q in zip(texts, last, strict=True):
+        h_1NW, _ = bench.model.states(text_N[None, :-1].to(bench.model.device), past)
+        past.crop(1 - len(text_N))
+        full.append(bench.model.told(h_1NW[:, -Q:]))
+    tell("full", full, 0)
+    none = bench.after(nothing, texts, last)
+    tell("none", [told for told, _ in none], 0)
+    tell("memory-copied", copied(none, "memory"), 0)
+    for many in OPENED:
+        size = 2 * many * bench.model.chunk_tokens
+        tell("last", [told for told, _ in bench.after([ids_N[-size:]] * len(asked), texts, last)], size)
+        for side, held in sides.items():
+            found = bench.after([bench.opened(held, one.question_N, many) for one in asked], texts, last)
+            tell(f"{side}-opened", [told for told, _ in found], size)
+            tell(side, copied(found, side), size)
+        if importlib.util.find_spec("bm25s"):
+            before = [bench.by_bm25(sides["memory"], one.question_N, many) for one in asked]
+            tell("bm25", [told for told, _ in bench.after(before, texts, last)], size)
+
+
+def _next_tokens(bench: Bench, texts: dict[str, Tensor]) -> None:
+    """Bits a byte of 64 tokens of books after windows read in full, by how many tokens before these are remembered."""
+    sizes = bench.sizes
+    most = max(sizes.remembered) + max(sizes.windows)
+    long = {name: ids_N for name, ids_N in texts.items() if len(ids_N) > most + PREDICTED}
+    for number in range(sizes.places):
+        for name, ids_N in long.items():
+            room = len(ids_N) - most - PREDICTED
+            for window in sizes.windows if not bench.over else ():
+                ui.say(f"{name}: next tokens after {window:,}, place {number + 1} of {sizes.places}")
+                _at_place(bench, ids_N, most + room * number // max(1, sizes.places - 1), window)
+
+
+def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
+    """Of the tokens of a book from one on, after a window."""
+    sizes, first, many = bench.sizes, begin - window, OPENED[-1]
+    text_N, size = ids_N[first : begin + PREDICTED], 2 * many * bench.model.chunk_tokens
+    predicted_1Q = text_N[None, -PREDICTED:]
+    bits = float(token_bytes_of(bench.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
+
+    def tell(memory: str, logits: Tensor, context: int, opened: int = 0) -> None:
+        nats = -logp_of(logits[:, -PREDICTED:], predicted_1Q.to(logits.device)).sum().item()
+        bench.add(("next", "bits_per_byte", memory, context, window, opened), nats, bits)
+
+    def after(before_P: Tensor) -> Told:
+        return bench.after([before_P], [text_N], [PREDICTED])[0]
+
+    none, past_N = after(text_N[:0]), ids_N[first - max(sizes.remembered) : first]
+    tell("none", none[0], 0)
+    tell("last", after(past_N[-size:])[0], 0, size)
+    told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
+    past = {"memory": ids_of(bench.tokenizer, told), "ids": past_N}
+    for context in sizes.remembered:
+        held = {side: bench.remember(words_N[-context:]) for side, words_N in past.items()}
+        for side in held:
+            tell(f"{side}-copied", bench.copied(none, text_N, held[side], PREDICTED), context)
+        found = after(bench.opened(held["memory"], text_N[:-PREDICTED], many))
+        tell("memory-opened", found[0], context, size)
+        tell("memory", bench.copied(found, text_N, held["memory"], PREDICTED), context, size)
+        if importlib.util.find_spec("bm25s"):
+            tell("bm25", after(bench.by_bm25(held["memory"], text_N[:-PREDICTED], many))[0], context, size)
+        if context + window + PREDICTED <= sizes.most:
+            tell("full", after(past_N[-context:])[0], context)
+
+
+class _Full(Decoding):
+    """The base, which keeps every token."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Copying, ids_1N: Tensor):
+        self.model = model
+        h_1NW, self.past = model.states(model.begun(ids_1N))
+        self.logits = model.told(h_1NW[:, -1])
+
+    @torch.inference_mode()
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """As of `Decoding`."""
+        h_11W, self.past = self.model.states(tokens_B[:, None], self.past)
+        self.logits = self.model.told(h_11W[:, 0])
+        return self.logits
+
+    @property
+    def nbytes(self) -> int:
+        """As of `Decoding`."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.past.layers)
+
+
+def _costs(bench: Bench, book_N: Tensor) -> list[Row]:
+    """Seconds to read a context and a question, and for a token after them, and bytes kept; with `OPENED[0]`."""
+    rows, model, question_N = [], bench.model, ids_of(bench.tokenizer, "\n\nThe code of Harwick is")
+    for context in bench.sizes.contexts:
+        ids_N = book_N[:context]
+        text = bench.tokenizer.decode(ids_N.tolist(), skip_special_tokens=False)
+        shape, model.shape = model.shape, replace(model.shape, opened=OPENED[0])
+
+        def asked(held: Remembered) -> Decoding:
+            return model.decoding(Prompt(question_N[None].to(model.device), [len(question_N)], index=held.index))
+
+        def reading(text: str = text) -> Decoding:
+            return asked(bench.remember(ids_of(bench.tokenizer, bench.recalled(text))))
+
+        def kept(text: str = text) -> Decoding:
+            return asked(bench.remember(ids_of(bench.tokenizer, text)))
+
+        full_N = torch.cat([ids_N[-bench.sizes.most + 80 :], question_N]).to(model.device)
+        sides: dict[str, Callable[[], Decoding]] = {
+            "memory": reading,
+            "ids": kept,
+            "full": partial(_Full, model, full_N[None]),
+        }
+        for side, read in sides.items():
+            ui.say(f"costs of {context:,} tokens: {side}")
+            reads, writes, size = [], [], 0
+            for _ in range(1 if model.device.type == "cpu" else 3):
+                decoding, spent = _timed(read)
+                reads.append(spent)
+                size, token_B = decoding.nbytes, decoding.logits.argmax(-1)
+                writes.append(_timed(lambda d=decoding, t=token_B: [d.step(t) for _ in range(WRITTEN)])[1] / WRITTEN)
+            disk = {"memory": bench.recalled.bytes, "ids": 2 * context}.get(side, size)
+            found = {
+                "seconds_to_read": median(reads),
+                "seconds_per_token": median(writes),
+                "bytes_kept": size,
+                "bytes_on_disk": disk,
+            }
+            window, opened = len(question_N), 0 if side == "full" else 2 * OPENED[0] * model.chunk_tokens
+            for metric, value in found.items():
+                rows.append(
+                    (
+                        "cost",
+                        "",
+                        metric,
+                        side,
+                        context // model.chunk_tokens,
+                        float(value),
+                        "-",
+                        0,
+                        context,
+                        window,
+                        opened,
+                        len(reads),
+                    )
+                )
+        model.shape = shape
+    return rows
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and its seconds."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    found = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return found, time.perf_counter() - began
+
+
+def _asked_for(rows: list[Row]) -> dict[str, float]:
+    """What was asked, at each context."""
+    table = {(row[0], row[2], row[3], row[8], row[10]): row[5] for row in rows}
+    size, told = min((row[10] for row in rows if row[10]), default=0), {}
+    for context in dict.fromkeys(row[8] for row in rows if row[0] == "needle"):
+
+        def of(task: str, metric: str, memory: str, opened: int, context: int = context) -> float | None:
+            return table.get((task, metric, memory, context, opened))
+
+        pairs = {
+            "needles, memory / full context (asked, at least 0.9)": (
+                of("needle", "exact_match", "memory", size),
+                of("needle", "exact_match", "full", 0),
+            ),
+            "needles, memory / BM25 (asked, at least 1)": (
+                of("needle", "exact_match", "memory", size),
+                of("needle", "exact_match", "bm25", size),
+            ),
+            "seconds to read, full context / memory (asked, at least 10)": (
+                of("cost", "seconds_to_read", "full", 0),
+                of("cost", "seconds_to_read", "memory", size),
+            ),
+            "bytes kept, full context / memory (asked, at least 16)": (
+                of("cost", "bytes_kept", "full", 0),
+                of("cost", "bytes_kept", "memory", size),
+            ),
+        }
+        told |= {f"{context:,} tokens: {what}": a / b for what, (a, b) in pairs.items() if a is not None and b}
+    return told

@@ -1,0 +1,239 @@
+"""A copy head for a language model of others, trained on hidden states that are kept on disk: the model runs once.
+
+    text (part train) ─ base, frozen, once ─> DATA/states/<hash>/: tokens, hidden states in fp16, log-probabilities
+    states + passages of 4 to `context` before them ─ steps ─> the head (pretrained/copying.py); no weight of the base
+
+A row of a batch is one kept window with passages before it, and `QUERIES` of its tokens are predicted:
+    next    most rows: the text before the window; of every eighth step another text, where nothing is to be found
+    quote   one: a text that holds the window itself
+    facts   two: windows over which facts of random tokens are written (a key of 3, a value of 2, `EVERY` tokens apart),
+            each told in a passage of another text, beside as many that are not asked; values are predicted
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import ui
+from memlm.arrays import read_npy
+from memlm.data.corpus import Corpus
+from memlm.errors import UsageError, WorkError
+from memlm.files import atomic_folder, followed, holds_files, sha256_json, write_json
+from memlm.loading import build_model, save_model
+from memlm.precision import Device, device_of
+from memlm.pretrained.copying import Copying, queries_of
+from memlm.pretrained.opening import open_pretrained
+from memlm.pretrained.shapes import CopyingShape
+from memlm.pretrained.transplant import tokenizer_of
+from memlm.ranges import Checked, Count, Natural, Positive
+from memlm.readers.reader import Queries, logp_of
+from memlm.tokens.pieces import cut_pieces
+from memlm.tokens.tokenizer import tokenise_pieces
+from memlm.train.config import OptimConfig
+from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
+
+FORMAT = 1  # of kept states
+WINDOW, QUERIES, EVERY, KEY, VALUE = 512, 64, 16, 3, 2
+ROWS = {"next": 5, "quote": 1, "facts": 2}  # of a batch
+WEIGHTS = {"next": 1.0, "quote": 0.4, "facts": 0.2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapting(Checked):
+    """How a copy head is made."""
+
+    data: Path  # a folder made by memlm prepare, with any tokenizer: the head learns on the text of its part train
+    base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
+    windows: Count = 160  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
+    context: Count = 256  # passages of 32 tokens before a window, at most
+    steps: Count = 170
+    lr: Positive = 1e-2
+    seed: Natural = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class States:
+    """Kept windows [n, WINDOW]: tokens in our ids, of which the first `plain` are text as it stands, where each begins
+    in the text, hidden states before each token [n, WINDOW, W], and the base's log-probability of it.
+    """
+
+    text_N: np.ndarray
+    ids: np.ndarray
+    begins: np.ndarray
+    hidden: np.ndarray
+    logp: np.ndarray
+    plain: int
+
+
+def adapt(config: Adapting, out: Path) -> dict[str, Any]:
+    """Train a head and save it with its base's name as a model that `memlm.load` knows; returns a summary.
+
+    Raises:
+        UsageError: no such data or base, too little text, or `out` exists.
+        WorkError: the loss is no number.
+    """
+    out = followed(out)
+    if out.is_file() or holds_files(out):
+        raise UsageError(f"{out} exists already: name another place or remove it first.")
+    corpus, device = Corpus.open(config.data), device_of(cast(Device, config.device))
+    opened = open_pretrained(config.base)
+    tokenizer = tokenizer_of(opened)
+    del opened
+    model = cast(Copying, build_model(CopyingShape(base=config.base), tokenizer.get_vocab_size(), config.seed))
+    torch.nn.Module.to(model, device)
+    states = kept_states(model, corpus, tokenizer, config)
+    began, last = time.perf_counter(), {}
+    head = model.reader.train().requires_grad_(True)
+    optim = OptimConfig(lr=config.lr, warmup=20, decay_from=0.3, final=0.02)
+    optimizers, rng, history = build_optimizers(head, optim), np.random.default_rng(config.seed), []
+    with ui.progress(unit="steps") as bar:
+        task = bar.add_task(f"{config.base}: copy head", total=config.steps)
+        for step in range(config.steps):
+            set_learning_rate(optimizers, learning_rate(optim, step, config.steps))
+            parts = losses(model, states, config.context, rng, foreign=step % 8 == 7)
+            loss = sum(WEIGHTS[name] * part for name, part in parts.items())
+            assert isinstance(loss, Tensor)
+            if not torch.isfinite(loss):
+                raise WorkError(f"the loss left the numbers after {step} steps: lower --lr.")
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(head.parameters(), optim.clip)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            history.append({name: part.item() for name, part in parts.items()})
+            bar.advance(task)
+    for name in WEIGHTS:
+        told = [row[name] for row in history[-50:] if name in row]
+        last[name] = float(np.mean(told)) if told else None
+    model.config.trained_chunks = config.context
+    model.eval()
+    save_model(model, tokenizer, out)
+    size = sum(p.numel() for p in head.parameters())
+    summary = {"base": config.base, "parameters": size, "steps": config.steps, "losses": last}
+    summary |= {"train_seconds": time.perf_counter() - began, "data": corpus.hash, "passages": config.context}
+    write_json(out / "adapt.json", {**summary, "curve": history})
+    return summary
+
+
+def losses(
+    model: Copying, states: States, context: int, rng: np.random.Generator, foreign: bool = False
+) -> dict[str, Tensor]:
+    """Nats of the predicted tokens of one batch, by kind of row."""
+    T, device = model.chunk_tokens, model.device
+    K = int(min(context, rng.choice([4, 16, 64, 256, context])))
+    told: dict[str, Tensor] = {}
+    for kind, rows in ROWS.items():
+        if kind == "quote" and K * T < 2 * WINDOW:
+            continue
+        pool = (states.plain, len(states.ids)) if kind == "facts" else (0, states.plain)
+        picked_B = rng.integers(*pool, rows)
+        words_BKT = np.stack([_before(states, kind, int(i), K, T, rng, foreign) for i in picked_B])
+        place_BQ = np.stack(
+            [_asked(kind, words, states.ids[i], rng) for words, i in zip(words_BKT, picked_B, strict=True)]
+        )
+        ids_BN = torch.from_numpy(states.ids[picked_B].astype(np.int64)).to(device)
+        logp_BN = torch.from_numpy(states.logp[picked_B].astype(np.float32)).to(device)
+        h_BNW = torch.from_numpy(states.hidden[picked_B].astype(np.float32)).to(device)
+        at_BQ = torch.from_numpy(place_BQ).to(device)
+        h_BQW = h_BNW.gather(1, at_BQ[..., None].expand(-1, -1, h_BNW.shape[2]))
+        with torch.no_grad():
+            logp_BQV = model.told(h_BQW).log_softmax(-1)
+        queries = queries_of(ids_BN, K, logp_BN)
+        n = queries.recent.shape[-1]
+        recent_BQn, told_BQn = (
+            x.gather(1, at_BQ[..., None].expand(-1, -1, n)) for x in (queries.recent, cast(Tensor, queries.logp))
+        )
+        queries = Queries(torch.full_like(at_BQ, K), at_BQ, recent_BQn, logp=told_BQn)
+        kept = model.reader.keep_words(torch.from_numpy(words_BKT.astype(np.int64)).to(device))
+        told[kind] = model.reader.nats(logp_BQV, h_BQW, kept, queries, ids_BN.gather(1, at_BQ)).mean()
+    return told
+
+
+def _before(
+    states: States, kind: str, number: int, K: int, T: int, rng: np.random.Generator, foreign: bool
+) -> np.ndarray:
+    """The words of K passages that stand before a window [K, T]."""
+    text, begin = states.text_N, int(states.begins[number])
+    if kind == "next" and not foreign:
+        return text[begin - K * T : begin].reshape(K, T)
+    start = int(rng.integers(0, len(text) - K * T))
+    if kind == "quote":
+        start = int(np.clip(begin - rng.integers(0, K * T - WINDOW), 0, len(text) - K * T))
+    words_KT = text[start : start + K * T].reshape(K, T).copy()
+    if kind == "facts":
+        asked = states.ids[number].reshape(-1, EVERY)[:, -KEY - VALUE :]
+        others = rng.integers(2, states.ids.max(), (K, KEY + VALUE))
+        facts = np.concatenate([rng.permutation(asked), others])[:K]
+        at = rng.permutation(K)[: len(facts)]
+        place = rng.integers(0, T - KEY - VALUE + 1, len(facts))
+        words_KT[at[:, None], place[:, None] + np.arange(KEY + VALUE)] = facts
+    return words_KT
+
+
+def _asked(kind: str, words_KT: np.ndarray, ids_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which tokens of a window are predicted [QUERIES]: of facts the values that the passages tell."""
+    if kind != "facts":
+        return np.sort(rng.choice(WINDOW, QUERIES, replace=False))
+    ends = np.arange(EVERY, WINDOW + 1, EVERY)
+    rows = np.lib.stride_tricks.sliding_window_view(words_KT, KEY + VALUE, axis=1).reshape(-1, KEY + VALUE)
+    known = set(map(tuple, rows.tolist()))
+    ends = np.array([end for end in ends if tuple(ids_N[end - KEY - VALUE : end].tolist()) in known])
+    places = np.concatenate([ends - i for i in range(VALUE, 0, -1)])
+    return np.sort(rng.choice(places, QUERIES, replace=len(places) < QUERIES))
+
+
+@torch.inference_mode()
+def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting) -> States:
+    """The base's hidden states of windows of the text; read from disk where they were kept before.
+
+    Raises:
+        UsageError: there is too little text.
+    """
+    text_N = text_ids(corpus, tokenizer)
+    most = config.context * model.chunk_tokens
+    if len(text_N) < most + 2 * WINDOW:
+        raise UsageError(
+            f"{config.data} has {len(text_N):,} tokens of {config.base} in its part train, too few for contexts of "
+            f"{config.context} passages: name a longer text, or set --context."
+        )
+    told = [FORMAT, model.config.base_fingerprint, corpus.hash, config.windows, config.context, config.seed]
+    folder = config.data / "states" / sha256_json(told)[:32]
+    plain = max(1, config.windows - config.windows // 4)
+    if not folder.exists():
+        rng = np.random.default_rng(config.seed)
+        begins = np.sort(rng.integers(most, len(text_N) - WINDOW, config.windows))
+        rng.shuffle(begins)
+        ids = text_N[begins[:, None] + np.arange(WINDOW)]
+        asking = ids[plain:].reshape(-1, WINDOW // EVERY, EVERY)
+        asking[..., -KEY - VALUE :] = rng.integers(2, tokenizer.get_vocab_size(), (*asking.shape[:2], KEY + VALUE))
+        ids[plain:] = asking.reshape(-1, WINDOW)
+        hidden, logp = [], []
+        with ui.progress(unit="windows") as bar:
+            task = bar.add_task(f"{config.base}: hidden states, once", total=len(ids))
+            for row in ids:
+                ids_1N = torch.from_numpy(row.astype(np.int64))[None].to(model.device)
+                h_1NW = model.states(model.begun(ids_1N)[:, :-1])[0]
+                hidden.append(h_1NW[0].half().cpu().numpy())
+                logp.append(logp_of(model.told(h_1NW), ids_1N)[0].half().cpu().numpy())
+                bar.advance(task)
+        arrays = {"ids": ids, "begins": begins, "hidden": np.stack(hidden), "logp": np.stack(logp)}
+        with atomic_folder(folder, replace=True) as scratch:
+            for name, array in arrays.items():
+                np.save(scratch / f"{name}.npy", array)
+    found = [read_npy(folder / f"{name}.npy", mapped=True) for name in ("ids", "begins", "hidden", "logp")]
+    return States(text_N, *found, plain=plain)
+
+
+def text_ids(corpus: Corpus, tokenizer: Any) -> np.ndarray:
+    """The text of a corpus' part train in another tokenizer's ids, int32 [N]."""
+    stream, parts = corpus.train, []
+    for start, end in zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True):
+        text = corpus.tokenizer.decode(stream.tokens[start:end].tolist(), skip_special_tokens=False)
+        parts += tokenise_pieces(tokenizer, cut_pieces([text]))
+    return np.concatenate(parts).astype(np.int32)
