@@ -18,7 +18,7 @@ from memlm.cli import main as memlm
 
 STEPS, HALF = 6, 3
 SAME = 1e-4  # relative: sums on a GPU are made in no fixed order
-WAIT = 55  # seconds for runs that were begun together
+WAIT = 80  # seconds for runs that were begun together; the first start of torchrun on a bare machine takes long
 
 
 def by_torchrun(run: Path, port: int, rest: list[str]) -> subprocess.Popen[bytes]:
