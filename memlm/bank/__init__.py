@@ -20,4 +20,5 @@ In reading order:
     check.py     recall that checks itself: encoded again, and searched where that is another memory
     confidence.py    how likely what came back is right
     recall.py    memories -> token ids and text, and how many of them are right
+    passages.py  what a bank recalls, in the tokens of a language model of others
 """

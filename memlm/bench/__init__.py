@@ -3,7 +3,8 @@
 A benchmark is a function `(Options) -> Report` in a file of its own and a row in `BENCHMARKS`; `timing` measures
 sides in turn so that a machine that drifts drifts for all of them, `form` writes every report in the same form,
 `peak` tells what a step takes beside its time, `serving` what reading a context and going on from it takes,
-`questions` asks for what was told among memories, `ruler` as RULER does, and `figure` draws.
+`questions` asks for what was told among memories, `ruler` as RULER does; `longtext` makes long texts with something to
+find in them, `longsides` reads them in every way, and `figure` draws.
 """
 
 BENCHMARKS = {

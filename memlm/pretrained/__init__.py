@@ -22,4 +22,5 @@ and with a causal language model as the decoder of a memory model:
     over.py         what is saved of models over it, and put together again
     autoencoder.py  soft tokens close to its own, trained without running it
     memory.py       the memory model
+    copying.py      beside it, unchanged: what finds passages of remembered text, reads some, and copies
 """

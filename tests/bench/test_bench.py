@@ -13,7 +13,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import BENCHMARKS, encode, far, memory, parallel, peak, slots, smollm2far, tokenise
+from memlm.bench import BENCHMARKS, encode, far, memory, parallel, peak, slots, smollm2far, tokenise, yardsticks
 from memlm.bench.form import Options
 from memlm.bench.frontier import Point, frontier, most, plan
 from memlm.bench.mixer import PlainMixing
@@ -59,7 +59,7 @@ SMALL = {
     },
     "far": {"seeds": (0,), "contexts": (1, 4, 8), "cost": (16, 32)},
     "far64": {"seeds": (0,), "contexts": (4, 8)},
-    "yardsticks": {"pairs": (4,), "times": (1, 2), "mqar_vocab": 600, "share": 0.001},
+    "yardsticks": {"pairs": (4,), "times": (32, 64), "mqar_vocab": 600, "share": 0.001},
     "kept": {"seeds": 1, "chunks": 6, "scale": 0.001},
     "startup": {"rounds": 1, "warm_up": 0},
     "frontier": {"grid": {32: (2,), 64: (2, 4)}, "budgets": (4, 2), "batch": 4},
@@ -137,6 +137,8 @@ def run(name, options, **more):
 def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     monkeypatch.setattr(far, "WRITTEN", 4)
+    monkeypatch.setattr(yardsticks, "ROWS", 2)
+    monkeypatch.setattr(yardsticks, "TESTED", 2)
     monkeypatch.setattr(far, "STEPS", (2, 8))
     report, text = run(name, options)
     assert text.startswith(f"# {name}\n\n{report.claim}\n\n- command: `memlm bench {name}`\n- machine: ")
