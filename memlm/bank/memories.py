@@ -147,10 +147,13 @@ class Memories:
         first, end = np.searchsorted(self.chunks[:, 0], [number, number + 1])
         return slice(int(first), int(end))
 
+    def rows(self, span: slice) -> "Memories":
+        """Consecutive memories alone; texts, and what is said of them, stay."""
+        kept = self.kept and self.kept.part(span)
+        return replace(self, vectors=self.vectors[span], chunks=self.chunks[span], kept=kept)
+
     def of(self, number: int) -> "Memories":
         """The memories of one text alone, by its number."""
         number = range(len(self.texts))[number]
-        span = self.span(number)
-        chunks = self.chunks[span] - np.array([number, 0, 0], np.int32)
-        kept = self.kept and self.kept.part(span)
-        return replace(self, vectors=self.vectors[span], chunks=chunks, texts=(self.texts[number],), kept=kept)
+        own = self.rows(self.span(number))
+        return replace(own, chunks=own.chunks - np.array([number, 0, 0], np.int32), texts=(self.texts[number],))

@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -114,19 +115,20 @@ def _read(model: "OwnModel", bank: "Bank | None", call: Call) -> list[dict[str, 
     """Of a language model of others the memories whose passages were read before the text, if that is asked."""
     if bank is None or not call.show_memories or not cast(Any, model.model).reads_text:
         return []
-    return [_place(bank, model, number) for number in model.read_before(call.prompt, bank)]
+    return _places(bank, model, model.read_before(call.prompt, bank))
 
 
-def _place(bank: "Bank", model: "OwnModel", number: int) -> dict[str, Any]:
-    """Where a memory stands, and what it holds."""
+def _places(bank: "Bank", model: "OwnModel", numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Where memories stand, and what they hold."""
     from memlm.api import OwnModel
     from memlm.bank.opening import open_maker
 
-    document, chunk = bank.place(number)
-    held = bank[document]
-    one = replace(held, vectors=held.vectors[[chunk]], chunks=held.chunks[[chunk]])
     teller = OwnModel("", *open_maker(bank)) if cast(Any, model.model).reads_text else model
-    return {"document": document, "chunk": str(chunk), "passage": " ".join(teller.decode(one)[0].split())}
+    rows = []
+    for document, chunk in map(bank.place, numbers):
+        told = teller.decode(bank[document].rows(slice(chunk, chunk + 1)))[0]
+        rows.append({"document": document, "chunk": str(chunk), "passage": " ".join(told.split())})
+    return rows
 
 
 def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel") -> list[dict[str, Any]]:
@@ -137,18 +139,20 @@ def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnM
     """
     if found.copied is None:
         raise UsageError(f"{call.model} does not choose among memories: leave --show-memories out.")
-    rows = []
-    for token, pairs in zip(found.ids, found.copied, strict=True):
-        if not pairs or pairs[0][1] < _SHOWN:
-            continue
-        number, share = pairs[0]
-        written = model.tokenizer.decode([token]).replace("\n", "\\n")
-        told = {"token": written, "document": "(this text)", "chunk": "", "passage": ""}
-        if bank is not None and number < found.memories:
-            first = 0 if call.document is None else bank.span(call.document).start
-            told |= _place(bank, model, first + number)
-        rows.append({**told, "share": f"{share:.0%}"})
-    return rows
+    first = 0 if bank is None or call.document is None else bank.span(call.document).start
+    most = [(token, *pairs[0]) for token, pairs in zip(found.ids, found.copied, strict=True) if pairs]
+    most = [(token, number, share) for token, number, share in most if share >= _SHOWN]
+    told = sorted({number for _, number, _ in most if number < found.memories})
+    places = dict(zip(told, _places(bank, model, [first + number for number in told]) if bank else (), strict=True))
+    here = {"document": "(this text)", "chunk": "", "passage": ""}
+    return [
+        {
+            "token": model.tokenizer.decode([token]).replace("\n", "\\n"),
+            **places.get(number, here),
+            "share": f"{share:.0%}",
+        }
+        for token, number, share in most
+    ]
 
 
 def _print(text: str) -> None:

@@ -95,9 +95,8 @@ def encode(served: Served, asked: list[tuple[str, ...]]) -> list[Memories]:
     together, first, found = served.model.encode([text for texts in asked for text in texts]), 0, []
     for texts in asked:
         last = first + len(texts)
-        start, stop = np.searchsorted(together.chunks[:, 0], [first, last])
-        chunks = together.chunks[start:stop] - np.array([first, 0, 0], np.int32)
-        found.append(replace(together, vectors=together.vectors[start:stop], chunks=chunks, texts=texts))
+        some = together.rows(slice(*np.searchsorted(together.chunks[:, 0], [first, last])))
+        found.append(replace(some, chunks=some.chunks - np.array([first, 0, 0], np.int32), texts=texts))
         first = last
     return found
 

@@ -129,6 +129,8 @@ def test_what_a_decoder_gets_wrong_comes_back_from_a_lossless_bank(tmp_path, dty
     assert decode_texts(in_process, model, tokenizer()) == list(TEXTS.values())
     assert in_process.bytes == made.memory_bytes
     assert decode_texts(in_process.of(2), model, tokenizer()) == [TEXTS["bären"]]
+    one_by_one = (in_process.of(0).rows(slice(k, k + 1)) for k in range(len(in_process.of(0))))
+    assert "".join(decode_texts(one, model, tokenizer())[0] for one in one_by_one) == next(iter(TEXTS.values()))
 
 
 @pytest.mark.parametrize(
