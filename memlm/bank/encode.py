@@ -167,7 +167,7 @@ def origin_of(model: TextMemory, tokenizer: "Tokenizer") -> Origin:
         UsageError: it forms none of single chunks, or the tokenizer is not the model's.
     """
     if not model.forms_memories:
-        raise UsageError("this model forms no memories: it is a baseline that reads text alone.")
+        raise UsageError("this model forms no memories: name one that does, an autoencoder or a memory model.")
     if not model.of_one_chunk:
         raise UsageError(
             "a recurrent model's memory is of all chunks before it, not of one: encode with an autoencoder, a memory "

@@ -185,7 +185,7 @@ class TextMemory(PreTrainedModel):
             UsageError: the model forms no memories.
         """
         if not self.forms_memories:
-            raise UsageError("this model forms no memories: it is a baseline that reads text alone.")
+            raise UsageError("this model forms no memories: name one that does, an autoencoder or a memory model.")
         return self.encoder(ids_BT)
 
     def encode_chunks(self, ids_BCT: Tensor) -> Tensor:

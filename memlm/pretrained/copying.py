@@ -109,7 +109,7 @@ class Copying(OverBase, Generative, shape=CopyingShape):  # pyright: ignore[repo
     """The language model, and what finds and copies beside it; untrained (`copies` is false) it only reads passages."""
 
     base_part = "lm"
-    reads_chunks = False
+    reads_chunks = reads_earlier = False
     reads_text = True
     reader_name = "passages"
 

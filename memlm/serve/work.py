@@ -55,7 +55,7 @@ class Served:
             "encode": own is None or (own.forms_memories and own.of_one_chunk),
             "recall": recalls,
             "generate": hasattr(own, "most_tokens"),
-            "read": getattr(own, "reads_given_memories", False),
+            "read": own is not None and own.forms_memories and getattr(own, "reads_given_memories", False),
             "file": getattr(own, "files_memories", False),
         }
 

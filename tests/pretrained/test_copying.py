@@ -14,11 +14,14 @@ from tiny_models import own_tokenizer, save_tiny
 
 import memlm
 from memlm.bank.bank import Bank
+from memlm.bank.decoder import own_decoder
 from memlm.bank.encode import encode_documents
 from memlm.bank.passages import passages_of
 from memlm.cli import main
 from memlm.decoding.cached import Prompt
 from memlm.errors import UsageError
+from memlm.evaluate.memories import ChunkMemories
+from memlm.evaluate.scoring import Scorer, Text, conditions_of
 from memlm.loading import build_model, load_model, save_model
 from memlm.pretrained import copying
 from memlm.pretrained.copying import apart, in_passages, opened_words
@@ -51,6 +54,19 @@ def tiny(copies: bool = True, opened: int = 0, segment: int = 8) -> copying.Copy
 
 def text(*shape: int, low: int = 2, high: int = 150, seed: int = 0) -> torch.Tensor:
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_its_texts_become_no_memories_when_it_is_evaluated():
+    model, ids = tiny(), text(9).tolist()
+    assert conditions_of(model) == ("own",)
+    (score,) = Scorer(model, "own", ChunkMemories(model)).score([Text(ids, 4)])
+    logp_NV = model(text(1, 9)).logits[0].log_softmax(-1)
+    assert score.loglikelihood == pytest.approx(sum(logp_NV[i, ids[i]].item() for i in range(4, 9)), abs=1e-4)
+
+
+def test_it_recalls_no_memories_and_says_so():
+    with pytest.raises(UsageError, match="no decoder that turns its memories back"):
+        own_decoder(tiny())
 
 
 @torch.no_grad()
