@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memlm.api import Model, load
+    from memlm.api.face import Model
+    from memlm.api.load import load
     from memlm.bank.bank import Bank
     from memlm.bank.memories import Memories
     from memlm.errors import MemlmError, UsageError, WorkError
@@ -33,11 +34,11 @@ _EXPORTS = {
     "MeasureConfig": "memlm.measure.config",
     "MemlmError": "memlm.errors",
     "Memories": "memlm.bank.memories",
-    "Model": "memlm.api",
+    "Model": "memlm.api.face",
     "ProbeConfig": "memlm.measure.config",
     "UsageError": "memlm.errors",
     "WorkError": "memlm.errors",
-    "load": "memlm.api",
+    "load": "memlm.api.load",
 }
 
 __all__ = [

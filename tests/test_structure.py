@@ -15,7 +15,7 @@ MODULES = {".".join(("memlm", *path.relative_to(ROOT).with_suffix("").parts)): p
 
 # Where code asks of a model, a shape, a reader or a config of ours what it is, and why it may.
 ASKED = {
-    ("api.py", "Generative"): "whether it predicts text at all, with a sentence for who named another model",
+    ("api/own.py", "Generative"): "whether it predicts text at all, with a sentence for who named another model",
     ("evaluate/run.py", "Generative"): "the same",
     ("measure/reading.py", "Generative"): "the same, for a type checker",
     ("bench/parallel.py", "MemoryModel"): "a type checker is told what was just built",

@@ -137,7 +137,7 @@ def _list(call: List) -> tuple[dict[str, Any], str]:
 
 
 def _search(call: Search) -> tuple[dict[str, Any], str]:
-    from memlm.api import OwnModel
+    from memlm.api.own import OwnModel
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_maker
 

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
 def _here(call: Call) -> tuple["Bank", int, float]:
     """The bank, how many of its documents were there before or are another process', and the seconds it took."""
     documents = _documents(call)
-    from memlm.api import OwnModel
+    from memlm.api.own import OwnModel
     from memlm.bank.opening import open_model
 
     names = []

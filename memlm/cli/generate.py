@@ -16,7 +16,7 @@ from memlm.ranges import Checked, Count, Natural, Positive, ShareAbove
 from memlm.ui import aligned
 
 if TYPE_CHECKING:
-    from memlm.api import OwnModel
+    from memlm.api.own import OwnModel
     from memlm.bank.bank import Bank
     from memlm.continuation import Continuation
 
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> None:
     """Run the command."""
     call = parse(Call, argv, "memlm generate")
     _check(call)
-    from memlm.api import OwnModel, of_others, over_others
+    from memlm.api.others import of_others, over_others
+    from memlm.api.own import OwnModel
     from memlm.bank.bank import Bank
     from memlm.bank.opening import open_model
     from memlm.provenance import commit
@@ -120,7 +121,7 @@ def _read(model: "OwnModel", bank: "Bank | None", call: Call) -> list[dict[str, 
 
 def _places(bank: "Bank", model: "OwnModel", numbers: Iterable[int]) -> list[dict[str, Any]]:
     """Where memories stand, and what they hold."""
-    from memlm.api import OwnModel
+    from memlm.api.own import OwnModel
     from memlm.bank.opening import open_maker
 
     teller = OwnModel("", *open_maker(bank)) if cast(Any, model.model).reads_text else model

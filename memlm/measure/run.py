@@ -11,7 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from memlm import ui
-from memlm.api import Model, OthersModel, OwnModel
+from memlm.api.face import Model
+from memlm.api.others import OthersModel
+from memlm.api.own import OwnModel
 from memlm.data.corpus import Corpus
 from memlm.errors import MemlmError, UsageError, WorkError
 from memlm.files import check_format, read_json, write_json, write_last

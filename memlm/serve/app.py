@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 import memlm.report
 from memlm import __version__
-from memlm.api import checked_texts
+from memlm.api.face import checked_texts
 from memlm.bank.bank import Bank
 from memlm.bank.memories import Memories
 from memlm.errors import MemlmError

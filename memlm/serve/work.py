@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from memlm.api import Model, load
+from memlm.api.face import Model
+from memlm.api.load import load
 from memlm.bank.bank import Bank
 from memlm.bank.check import tell
 from memlm.bank.decoder import likeliest, own_decoder
@@ -21,7 +22,7 @@ from memlm.tokens.pieces import cut_pieces
 from memlm.tokens.tokenizer import tokenise_pieces
 
 if TYPE_CHECKING:
-    from memlm.api import OwnModel
+    from memlm.api.own import OwnModel
 
 
 @dataclass(frozen=True, eq=False)

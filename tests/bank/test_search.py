@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from banks import TEXTS, autoencoder, memory_model, tokenizer
 
-from memlm.api import OwnModel
+from memlm.api.own import OwnModel
 from memlm.bank import search, writing
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents

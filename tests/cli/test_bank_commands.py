@@ -130,7 +130,7 @@ def test_text_is_copied_from_memories_that_are_told(capsys, tmp_path, monkeypatc
     assert report["text"].startswith(", and a cold wind came from the north.\nThe sea was calm, and")
     assert {row["document"] for row in report["copied"]} <= {"sea", "(this text)"}
     assert any("cold wind" in row["passage"] for row in report["copied"])
-    monkeypatch.setattr("memlm.api.FILED", 1)  # the same from lists on disk, made once
+    monkeypatch.setattr("memlm.api.own.FILED", 1)  # the same from lists on disk, made once
     for _ in range(2):
         assert main([*call, "--show-memories"]) == 0
         again = told(capsys)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from banks import autoencoder, memory_model, tokenizer
 
-from memlm.api import OwnModel
+from memlm.api.own import OwnModel
 from memlm.loading import save_model
 
 try:

@@ -1,37 +1,25 @@
-"""The public interface to models: one by its name, texts -> memories -> texts, text that goes on from memories.
+"""Models of ours behind the public interface."""
 
->>> m = memlm.load("runs/demo/slots")  # doctest: +SKIP
->>> memories = m.encode(["a text", "another one, of any length"])  # doctest: +SKIP
->>> m.decode(memories)  # doctest: +SKIP
->>> reader = memlm.load("runs/demo/memory-curriculum")  # doctest: +SKIP
->>> reader.generate("It was", memories=reader.encode("a text"), max_new_tokens=50)  # doctest: +SKIP
->>> print(memlm.measure(any_function_from_texts_to_vectors, data="data", chunk_tokens=16))  # doctest: +SKIP
-"""
-
-import codecs
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 
+from memlm.api.face import Model, Texts, checked_texts
 from memlm.bank.bank import Bank
 from memlm.bank.confidence import Confidence, confidence
 from memlm.bank.encode import encode_documents, encode_texts, origin_of
 from memlm.bank.filing import filed
 from memlm.bank.kept import Keeping
 from memlm.bank.memories import Memories, Origin
-from memlm.bank.opening import open_model
 from memlm.bank.recall import Checked, decode_texts
 from memlm.bank.search import Hit, Metric, by_keys, nearest
 from memlm.continuation import Continuation, Streamer, copied_from
 from memlm.errors import UsageError
-from memlm.loading import build_model, is_ours
 from memlm.models.model import Generative
-from memlm.precision import Device, computing, device_of, restored
+from memlm.precision import computing
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document, cut_pieces
 from memlm.tokens.tokenizer import tokenise_pieces
@@ -43,181 +31,8 @@ if TYPE_CHECKING:
     from memlm.models.memory_model import ReadsMemories
     from memlm.models.model import TextMemory
     from memlm.pretrained.copying import Copying
-    from memlm.pretrained.hidden import HiddenReader
 
-Texts = str | Sequence[str]
 FILED = 1024  # memories of a bank from which on they are filed, where the model's reader can
-
-
-def load(name: Path | str, *, device: Device = "auto", layer: int = -1, readout: str | None = None) -> "Model":
-    """Load a model, frozen.
-
-    Args:
-        name: a run or a saved folder of ours; or a model of others: a hub name, a folder, a GGUF file, `smollm2`,
-            `minilm`.
-        device: `auto` is a GPU where there is one.
-        layer: of a model of others, whose hidden states become vectors: 0 the embeddings, -1 the last layer.
-        readout: of a model of others: `last`, `mean`, `cls`, `pooled`, or `at:I,J,...`; what its kind is usually read
-            by, if not given.
-
-    Raises:
-        UsageError: there is no such model, device, layer or readout.
-        WorkError: it cannot be fetched, or there is too little memory.
-    """
-    name = str(name)
-    if is_ours(Path(name)):
-        if (layer, readout) != (-1, None):
-            raise UsageError(f"{name} is a model of ours, whose memories are of one kind: leave layer and readout out.")
-        with restored():
-            return OwnModel(name, *open_model(name, device))
-    from memlm.pretrained.hidden import HiddenReader, views_of
-    from memlm.pretrained.opening import open_pretrained
-
-    opened = open_pretrained(name, device=str(device_of(device)))
-    views = views_of(opened, (layer,), (readout,) if readout else ())
-    return OthersModel(name, HiddenReader(opened, views))
-
-
-def of_others(name: str) -> bool:
-    """Whether a name is of a model of others: a folder or file that is none of ours, a known name, one of the hub."""
-    from memlm.pretrained.places import WHEELS
-
-    path = Path(name)
-    if path.exists():
-        return path.is_file() or ((path / "config.json").is_file() and not is_ours(path))
-    return name in WHEELS or (name.count("/") == 1 and not path.parent.exists())
-
-
-def over_others(name: str, device: Device = "auto") -> "OwnModel":
-    """A causal language model of others that reads banks of any encoder, without a copy head.
-
-    Raises:
-        UsageError: there is no such model, or it is no causal one.
-    """
-    from memlm.pretrained.opening import open_pretrained
-    from memlm.pretrained.shapes import CopyingShape
-    from memlm.pretrained.transplant import tokenizer_of
-
-    tokenizer = tokenizer_of(open_pretrained(name, head=True))
-    model = build_model(CopyingShape(base=name), tokenizer.get_vocab_size(), 0).eval().requires_grad_(False)
-    torch.nn.Module.to(model, device_of(device))
-    return OwnModel(name, model, tokenizer)
-
-
-class Model(ABC):
-    """A frozen model by its name: what it was not made for, it refuses in a sentence.
-
-    Attributes:
-        name: what it was loaded by.
-        chunk_tokens: T, the most tokens of one memory; a longer text has several.
-        memory_dim: M, numbers of a memory.
-    """
-
-    def __init__(self, name: str, chunk_tokens: int, memory_dim: int):
-        self.name, self.chunk_tokens, self.memory_dim = name, chunk_tokens, memory_dim
-
-    @abstractmethod
-    def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
-        """Encode texts of any length: one memory for each chunk of T tokens of each, a last one of what is left.
-
-        Args:
-            texts: a text, or a list of texts.
-            batch: chunks encoded at once.
-
-        Raises:
-            UsageError: no text, or something else than text; a model that forms no memories of single chunks.
-            WorkError: a batch needs more memory than is free.
-        """
-
-    def decode(self, memories: Memories | Bank, *, batch: int = 256, check: bool = False) -> list[str]:
-        """The texts that memories hold, of which nothing else is told to the decoder.
-
-        Args:
-            memories: made by this model's encoder, whatever else the model that made them is.
-            batch: memories decoded at once.
-            check: encode again what was recalled, and try other tokens where that is not the memory: slower, and right
-                more often.
-
-        Returns:
-            One text for each that was encoded.
-
-        Raises:
-            UsageError: another encoder's memories, or a model without a decoder of memories.
-        """
-        raise UsageError(f"{self.name} is a model of others: it encodes and is measured, and decodes no memories.")
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        memories: Memories | Bank | None = None,
-        max_new_tokens: int = 50,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        stream: Callable[[str], Any] | None = None,
-    ) -> str:
-        """Continue a prompt, token by token; the names and meanings of Hugging Face's `generate`.
-
-        Args:
-            prompt: may be empty.
-            memories: of what comes before the prompt, one after the other, in the place of its tokens.
-            max_new_tokens: how many tokens are added at most; the text may end before.
-            do_sample: draw tokens; False takes the likeliest.
-            temperature: below 1 likely tokens become likelier.
-            top_k: draw among so many likeliest tokens.
-            top_p: draw among the likeliest tokens that are that likely together.
-            seed: of the draws.
-            stream: is told the prompt, then what follows, as soon as characters are whole.
-
-        Returns:
-            What follows the prompt.
-
-        Raises:
-            UsageError: a model that predicts no text or is given memories that it does not read, another encoder's
-                memories, or an argument that makes no sense; nothing was generated.
-        """
-        how = {"do_sample": do_sample, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        return self.go_on(prompt, memories, stream, max_new_tokens=max_new_tokens, **how).text
-
-    @abstractmethod
-    def go_on(
-        self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
-    ) -> Continuation:
-        """What `generate` does, with the ids of what follows."""
-
-
-class OthersModel(Model):
-    """A model of others: encodes by its hidden states; a causal one generates, and reads banks of any encoder.
-
-    Attributes:
-        reader: reads one vector out of the hidden states of one layer.
-    """
-
-    def __init__(self, name: str, reader: "HiddenReader"):
-        super().__init__(name, reader.opened.most_tokens, reader.dims[0])
-        view = reader.views[0]
-        encoder = f"{reader.opened.fingerprint()} layer {view.layer} {view.readout}"
-        self._generating: OwnModel | None = None
-        self.reader, self._origin = reader, Origin(encoder, "its own", self.chunk_tokens, self.memory_dim)
-
-    def encode(self, texts: Texts, *, batch: int = 32) -> Memories:
-        """As `Model.encode`."""
-        told, reader = checked_texts(texts), replace(self.reader, batch=batch)
-        rows, chunks = reader.windows(told)
-        empty_0M = np.empty((0, self.memory_dim), np.float32)
-        vectors_KM = reader.read(rows)[0].numpy() if rows else empty_0M
-        return Memories(vectors_KM, chunks, told, self._origin)
-
-    def go_on(
-        self, prompt: str, memories: Memories | Bank | None, stream: Callable[[str], Any] | None, **how: Any
-    ) -> Continuation:
-        """As `Model.go_on`: passages of a bank are read as its own words, nothing is trained."""
-        if self._generating is None:
-            self._generating = over_others(self.name, cast(Device, self.reader.opened.model.device.type))
-        return self._generating.go_on(prompt, memories, stream, **how)
 
 
 class OwnModel(Model):
@@ -408,22 +223,3 @@ class OwnModel(Model):
     def _check(self, bank: Bank) -> None:
         if bank.origin != self.origin:
             bank.check_encoder(self.model, self.tokenizer)
-
-
-def checked_texts(texts: Texts) -> tuple[str, ...]:
-    """A text or a list of texts as texts.
-
-    Raises:
-        UsageError: there is none, or something among them is no Unicode text.
-    """
-    told = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, Iterable) else (texts,)
-    if not told:
-        raise UsageError("there is no text: give a string, or a list with at least one.")
-    for number, text in enumerate(told):
-        if not isinstance(text, str):
-            raise UsageError(f"text {number} is {type(text).__name__}: give a string, or a list of strings.")
-        try:
-            codecs.utf_8_encode(text)
-        except UnicodeEncodeError as error:
-            raise UsageError(f"text {number} is not valid Unicode (a lone surrogate at {error.start}).") from None
-    return told
