@@ -144,7 +144,6 @@ class OwnModel(Model):
     ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
         given, model = self.reading(memories), cast(Generative, self.model)
-        passages = self.passages(memories) if isinstance(memories, Bank) and model.reads_text else None
         pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
         ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
         opened: list[Any] = []
@@ -154,10 +153,14 @@ class OwnModel(Model):
         new = out_1L[0, ids_1N.shape[1] :].tolist()
         text = TextStream(self.tokenizer).feed(new, last=True)
         before = 0 if memories is None else len(memories)
+        return Continuation(text, new, ids_1N.shape[1], before, self.copied(opened, memories))
+
+    def copied(self, opened: list[Any], memories: Memories | Bank | None) -> list[list[tuple[int, float]]] | None:
+        """Of each new token the memories that it was copied from, by what its model opened (`copied_from`)."""
         copied = copied_from(opened)
-        if passages is not None and copied is not None:
-            copied = passages.of_bank(copied)
-        return Continuation(text, new, ids_1N.shape[1], before, copied)
+        if copied is None or memories is None or not cast(Generative, self.model).reads_text:
+            return copied
+        return self.passages(memories).of_bank(copied)
 
     def reading(self, memories: Memories | Bank | None) -> dict[str, Any]:
         """What `model.generate` is given of memories so that it reads them.
@@ -188,7 +191,7 @@ class OwnModel(Model):
         from memlm.bank.passages import passages_of
 
         if not isinstance(memories, Bank):
-            raise UsageError(f"{self.name} reads the text that a bank recalls: encode the memories into a bank first.")
+            raise UsageError(f"{self.name} reads what a whole bank recalls, and no single memories: give it a bank.")
         if self._passages is None or self._passages[0] is not memories:
             with computing(self.model.device):
                 self._passages = memories, passages_of(memories, cast("Copying", self.model), self.tokenizer)
@@ -216,6 +219,8 @@ class OwnModel(Model):
                 f"memories are what encode returns, or a memlm.Bank, not {type(memories).__name__}: only these know "
                 "which encoder made them."
             )
+        if getattr(self.model, "reads_text", False):
+            self.passages(memories)  # which says what it reads
         if memories.origin != self.origin:
             memories.origin.check(self.model, self.tokenizer, "this set of memories")
         return memories

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from memlm.bank.bank import Bank
 from memlm.bank.memories import Memories
-from memlm.continuation import copied_from
 from memlm.decoding.generate import warpers
+from memlm.errors import UsageError
 from memlm.huggingface import BaseStreamer
 from memlm.nn.vocabulary import END
 from memlm.precision import computing
@@ -24,6 +24,7 @@ from memlm.serve.worker import Stopped
 from memlm.tokens.detokenise import TextStream
 
 if TYPE_CHECKING:
+    from memlm.api.own import OwnModel
     from memlm.models.model import Generative
 
 HIDDEN = 64  # memories that are hidden one after the other, to see what a text owes to each
@@ -134,8 +135,7 @@ def generate(served: Served, asked: list[Generate]) -> list[dict[str, Any] | Exc
     """The texts of requests that have equally many memories before them, or why there is none of one."""
     own = served.own
     if own is None:
-        served.model.generate("")  # which says why not
-        raise AssertionError
+        raise UsageError(f"{served.name} is served to encode; what memlm adapt makes of it generates.")
     given = [own.reading(one.before) for one in asked]
     prompts = [one.prompt for one in asked]
     device, longest = own.model.device, max(map(len, prompts))
@@ -172,7 +172,7 @@ def _told(served: Served, row: _Row, opened: list[Any]) -> dict[str, Any] | Exce
     prompt = row.asked.prompt
     told = {"text": row.text, "finish": row.ended, "tokens": len(row.ids), "prompt_tokens": len(prompt), "owed": None}
     if row.asked.show:
-        copied = copied_from(opened[: len(row.ids)])
+        copied = cast("OwnModel", served.own).copied(opened[: len(row.ids)], row.asked.before)
         owed = _owed(served, prompt, row.ids, row.asked.before) if copied is None else copied
         if owed is not None:
             rows = zip(served.pieces(row.ids), owed, strict=True)

@@ -2,15 +2,13 @@
 
 import json
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import pytest
 import torch
 from banks import autoencoder, tokenizer
-from tiny_models import own_tokenizer, save_tiny
+from copying_models import WORDS, T, V, folder, tiny
 
 import memlm
 from memlm.bank.bank import Bank
@@ -25,31 +23,9 @@ from memlm.evaluate.scoring import Scorer, Text, conditions_of
 from memlm.loading import build_model, load_model, save_model
 from memlm.pretrained import copying
 from memlm.pretrained.copying import apart, in_passages, opened_words
-from memlm.pretrained.shapes import CopyingShape
-from memlm.pretrained.transplant import SHIFT, transplant
-from memlm.readers.config import PointerReader
 from memlm.tokens.tokenizer import tokenise_pieces
 from memlm.train import adapt as training
 from memlm.train.adapt import Adapting, adapt
-
-T, V = 4, own_tokenizer().get_vocab_size() + SHIFT
-WORDS = transplant(own_tokenizer(), "tiny")
-
-
-@lru_cache
-def folder() -> Path:
-    return save_tiny("llama", Path(mkdtemp()) / "llama")
-
-
-def tiny(copies: bool = True, opened: int = 0, segment: int = 8) -> copying.Copying:
-    """A model whose head copies what it finds, as if it had been trained."""
-    reader = PointerReader(window=0, word_dim=16, key_dim=16, top=4)
-    shape = CopyingShape(base=str(folder()), passage=T, opened=opened, segment=segment, reader=reader)
-    model = build_model(shape, V, 0).eval().requires_grad_(False)
-    if copies:
-        model.config.trained_chunks = 8
-        model.reader.gate.bias.copy_(torch.tensor([-4.0, 4.0, 0.0]))
-    return model
 
 
 def text(*shape: int, low: int = 2, high: int = 150, seed: int = 0) -> torch.Tensor:
@@ -208,5 +184,5 @@ def test_without_any_training_passages_are_read(tmp_path, capsys):
     assert "reads all of a bank" in capsys.readouterr().err
     model = memlm.load(str(folder()), device="cpu")
     assert isinstance(model.generate("a cold wind", memories=bank, max_new_tokens=2), str)
-    with pytest.raises(UsageError, match="encode the memories into a bank first"):
+    with pytest.raises(UsageError, match="a whole bank recalls, and no single memories"):
         model.generate("a", memories=bank["sea"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from banks import autoencoder, memory_model, tokenizer
+from copying_models import WORDS, tiny
 
 from memlm.api.own import OwnModel
 from memlm.loading import save_model
@@ -60,6 +61,7 @@ def place(tmp_path_factory) -> Path:
     save_model(memory_model(model, "pointer"), tokenizer(), place / "points")
     save_model(memory_model(model, "soft"), tokenizer(), place / "soft")
     save_model(autoencoder(1), tokenizer(), place / "other")
+    save_model(tiny(), WORDS, place / "copies")
     documents = [("sea", "the sea was calm and a cold wind came"), ("north", "from the north, wasn't it?")]
     OwnModel(str(place / "auto"), model, tokenizer()).encode_documents(documents, place / "bank")
     return place
@@ -73,7 +75,7 @@ def start(place) -> Callable[..., Listening]:
     from memlm.serve.config import Serving
     from memlm.serve.work import load_all
 
-    names = ("auto", "points", "soft", "other")
+    names = ("auto", "points", "soft", "other", "copies")
 
     def started(key: str = "", **limits: Any) -> Listening:
         serving = Serving(models=tuple(str(place / name) for name in names), device="cpu", **limits)

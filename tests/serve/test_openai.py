@@ -20,7 +20,7 @@ def model(place):
 
 
 def test_models_are_listed(client):
-    assert [model.id for model in client.models.list()] == ["auto", "points", "soft", "other"]
+    assert [model.id for model in client.models.list()] == ["auto", "points", "soft", "other", "copies"]
     assert client.models.retrieve("soft").can["read"] is True
 
 

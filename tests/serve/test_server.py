@@ -175,6 +175,21 @@ def test_it_tells_which_memories_each_token_was_copied_from(listening):
     assert any(share > 0.5 for row in choice["memories"] for _, share in row["memories"])
 
 
+def test_a_model_of_others_copies_from_a_bank_of_any_encoder_and_tells_its_memories(listening, place):
+    asked = {"model": "copies", "prompt": "a cold wind", "max_tokens": 4, "temperature": 0, "show_memories": True}
+    choice = listening.ask(GO_ON, {**asked, "bank": True})[1]["choices"][0]
+    model, bank = memlm.load(place / "copies", device="cpu"), memlm.Bank.open(place / "bank")
+    found = model.go_on("a cold wind", bank, None, max_new_tokens=4)
+    assert choice["text"] == found.text
+    told = [number for row in choice["memories"] for number, _ in row["memories"]]
+    assert told
+    assert max(told) < len(bank)
+    for given in ({"bank": "sea"}, {"documents": [TEXT]}):
+        status, answer = listening.ask(GO_ON, {**asked, **given})
+        assert status == 400
+        assert "memories" in answer["error"]["message"]
+
+
 def test_of_a_reader_that_mixes_all_it_tells_what_is_lost_without_each(listening, place):
     """One memory alone: without it the model is what it is without any."""
     model, text = memlm.load(place / "soft", device="cpu"), "the sea "
