@@ -22,7 +22,7 @@ from memlm.models.model import Generative
 from memlm.precision import computing
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.pieces import Document, cut_pieces
-from memlm.tokens.tokenizer import tokenise_pieces
+from memlm.tokens.tokenizer import tokenise_pieces, tokens_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -144,8 +144,7 @@ class OwnModel(Model):
     ) -> Continuation:
         """What `generate` does, with the ids of what follows."""
         given, model = self.reading(memories), cast(Generative, self.model)
-        pieces = tokenise_pieces(self.tokenizer, cut_pieces(checked_texts(prompt)))
-        ids_1N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))[None]
+        ids_1N = torch.from_numpy(tokens_of(self.tokenizer, checked_texts(prompt)))[None]
         opened: list[Any] = []
         streamer: Any = None if stream is None else Streamer(self.tokenizer, stream)
         with computing(model.device):
@@ -200,8 +199,7 @@ class OwnModel(Model):
     def read_before(self, text: str, bank: Bank) -> list[int]:
         """Numbers of the bank's memories in which the passages begin that are read before a text, of `reads_text`."""
         passages, model = self.passages(bank), cast("Copying", self.model)
-        pieces = tokenise_pieces(self.tokenizer, cut_pieces([text]))
-        ids_N = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *pieces]).astype(np.int64))
+        ids_N = torch.from_numpy(tokens_of(self.tokenizer, [text]))
         numbers = model.reader.passages(passages.index, ids_N, model.shape.opened, model.shape.segment)
         return [int(passages.memory_K[number]) for number in sorted(numbers)]
 

@@ -40,7 +40,7 @@ def own_decoder(model: TextMemory) -> Decoder:
     """
     if (decode := model.recall) is not None:
         return Decoder(decode, 1, "decoder")
-    if model.encoder is not None and model.reads_given_memories and _half(model):
+    if model.reads_own_memories and _half(model):
         return Decoder(lambda memory_BM: _blank_copy(model, memory_BM), _half(model), "blank copy")
     raise UsageError(
         "this model has no decoder that turns its memories back into text: name with --model an autoencoder with the "

@@ -23,8 +23,7 @@ from memlm.precision import Device
 from memlm.pretrained.copying import Copying, in_passages
 from memlm.readers.finding import PlaceIndex
 from memlm.tokens.detokenise import TextStream
-from memlm.tokens.pieces import cut_pieces
-from memlm.tokens.tokenizer import token_bytes, tokenise_pieces
+from memlm.tokens.tokenizer import token_bytes, tokens_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,8 +85,7 @@ def _document(
     """A document's passages [K, T], and the number of the memory in which each begins."""
     ids_N = np.concatenate([np.empty(0, np.int64), *recall(bank, maker, number)])
     text = TextStream(own).feed(ids_N.tolist(), last=True)
-    parts = [np.empty(0, np.int64), *tokenise_pieces(tokenizer, cut_pieces([text]))]
-    words_KT = in_passages(torch.from_numpy(np.concatenate(parts).astype(np.int64)), passage)
+    words_KT = in_passages(torch.from_numpy(tokens_of(tokenizer, [text])), passage)
     first_C = np.concatenate([[0], token_bytes(own)[ids_N].cumsum()])[:-1][:: bank.meta.chunk_tokens]
     ends_K = token_bytes(tokenizer)[words_KT.numpy()].sum(1).cumsum()
     begins_K = np.concatenate([[0], ends_K[:-1]])[: len(words_KT)]

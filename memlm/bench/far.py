@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from memlm import presets, ui
 from memlm.bench import figure
 from memlm.bench.form import Options, Report
-from memlm.bench.questions import COLUMNS, CONTEXTS, EXAMPLES, TOLD, Side, asked, figure_of
+from memlm.bench.questions import COLUMNS, CONTEXTS, EXAMPLES, TOLD, Side, asked, figure_of, setting_of
 from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
@@ -85,12 +85,7 @@ def run(
         columns=COLUMNS,
         rows=rows,
         ratios=ratios,
-        setting=(
-            f"preset memory, seeds {', '.join(map(str, seeds))}; chunks of {first.chunk_tokens} tokens in "
-            f"{first.memory_dim} numbers, vocabulary {corpus.vocab_size}; data {options.data.name} "
-            f"({corpus.hash[:12]}), held-out books; stages "
-            + ", ".join(f"{name}: {c.steps} steps" for name, c in plan.stages.items())
-        ),
+        setting=setting_of("memory", cast(Generative, first), seeds, corpus, options.data.name, plan),
         device="cpu",
         notes=[
             TOLD,

@@ -9,7 +9,7 @@ from typing import cast
 
 from memlm import presets, ui
 from memlm.bench.form import Options, Report
-from memlm.bench.questions import COLUMNS, CONTEXTS, TOLD, Side, asked
+from memlm.bench.questions import COLUMNS, CONTEXTS, TOLD, Side, asked, setting_of
 from memlm.cpu import tune_cpu
 from memlm.loading import load_model
 from memlm.models.model import Generative
@@ -49,12 +49,7 @@ def run(
         columns=COLUMNS,
         rows=rows,
         ratios=ratios,
-        setting=(
-            f"preset memory-64, seeds {', '.join(map(str, seeds))}; chunks of {T} tokens in "
-            f"{side.models[0].memory_dim} numbers, vocabulary {corpus.vocab_size}; data {options.data.name} "
-            f"({corpus.hash[:12]}), part test; stages "
-            + ", ".join(f"{name}: {config.steps} steps" for name, config in plan.stages.items())
-        ),
+        setting=setting_of("memory-64", side.models[0], seeds, corpus, options.data.name, plan),
         notes=[TOLD],
         told={"seeds": list(seeds)},
     )

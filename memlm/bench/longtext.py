@@ -5,7 +5,6 @@ asked   the same codes, asked in other words
 quote   a passage's first 24 tokens are told after the text, its next 16 are asked
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,33 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.bank.kept import rounded
+from memlm.bank.encode import encode_texts
+from memlm.bank.kept import Keeping
+from memlm.bank.recall import decode_texts
 from memlm.data.corpus import Corpus
 from memlm.data.split import Part
 from memlm.models.model import TextMemory
-from memlm.tokens.detokenise import TextStream
-from memlm.tokens.pieces import cut_pieces
-from memlm.tokens.tokenizer import tokenise_pieces
+from memlm.tokens.tokenizer import tokens_of
 
 NEEDLES = 6  # of a text, all asked
 GIVEN, TOLD = 24, 16  # tokens of a quotation
 _SOUNDS = (
-    "bar",
-    "den",
-    "fel",
-    "gor",
-    "hal",
-    "kin",
-    "lom",
-    "mar",
-    "nes",
-    "pol",
-    "quin",
-    "ros",
-    "sten",
-    "tor",
-    "vale",
-    "wick",
+    *("bar", "den", "fel", "gor", "hal", "kin", "lom", "mar"),
+    *("nes", "pol", "quin", "ros", "sten", "tor", "vale", "wick"),
 )
 
 
@@ -55,8 +40,7 @@ class Asked:
 
 def ids_of(tokenizer: Any, text: str) -> Tensor:
     """A text's tokens."""
-    parts = [np.empty(0, np.int64), *tokenise_pieces(tokenizer, cut_pieces([text]))]
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+    return torch.from_numpy(tokens_of(tokenizer, [text]))
 
 
 def books(corpus: Corpus, part: Part) -> dict[str, str]:
@@ -109,19 +93,6 @@ class Recalled:
 
     def __call__(self, text: str) -> str:
         """The text that its memories hold."""
-        ids_N = ids_of(self.tokenizer, text)
-        return TextStream(self.tokenizer).feed([n for part in self._ids(ids_N) for n in part][: len(ids_N)], last=True)
-
-    @torch.inference_mode()
-    def _ids(self, ids_N: Tensor) -> Iterator[list[int]]:
-        T, model, self.bytes = self.model.chunk_tokens, self.model, 0
-        rest_N = ids_N[: T - len(ids_N) % T] if len(ids_N) else ids_N  # the last chunk is filled with the text again
-        chunks_KT = (
-            torch.cat([ids_N, rest_N])[: -(-len(ids_N) // T) * T].view(-1, T) if len(ids_N) >= T else ids_N[None]
-        )
-        for part_KT in chunks_KT.split(256):
-            memory_KM = rounded(model.encode(part_KT.to(model.device)).cpu().numpy(), "int8")[0]
-            self.bytes += memory_KM.shape[0] * (memory_KM.shape[1] + 4)
-            recall = model.recall
-            assert recall is not None
-            yield recall(torch.from_numpy(memory_KM).to(model.device)).argmax(-1).flatten().tolist()
+        memories = encode_texts(self.model, self.tokenizer, [text], keeping=Keeping(dtype="int8"))
+        self.bytes = memories.bytes
+        return decode_texts(memories, self.model, self.tokenizer)[0]

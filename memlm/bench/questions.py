@@ -20,6 +20,7 @@ from memlm.models.model import Generative
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.facts import Facts, Quote
+from memlm.train.config import Curriculum
 
 CONTEXTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # memories
 ASKING = 16  # chunks of questions after a context
@@ -162,3 +163,15 @@ def _before(holders: list[int], place: int) -> int:
     while first and holders[first - 1] == holders[place]:
         first -= 1
     return place - first
+
+
+def setting_of(
+    preset: str, model: Generative, seeds: Sequence[int], corpus: Corpus, data: str, plan: Curriculum
+) -> str:
+    """What was trained on what, in a sentence."""
+    steps = ", ".join(f"{name}: {config.steps} steps" for name, config in plan.stages.items())
+    return (
+        f"preset {preset}, seeds {', '.join(map(str, seeds))}; chunks of {model.chunk_tokens} tokens in "
+        f"{model.memory_dim} numbers, vocabulary {corpus.vocab_size}; data {data} ({corpus.hash[:12]}), part test; "
+        f"stages {steps}"
+    )

@@ -107,7 +107,7 @@ def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
         config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
         train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
     if not head.exists():
-        adapt(sizes.train or Adapting(data=options.data), head)
+        adapt(sizes.train or Adapting(data=options.data, base="smollm2"), head)
     model, autoencoder = (load_model(path).requires_grad_(False) for path in (head, auto))
     for one in (model, autoencoder):
         torch.nn.Module.to(one, options.device)

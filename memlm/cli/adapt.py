@@ -3,16 +3,16 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from memlm.cli.parsing import parse
-from memlm.ranges import Checked, Count, Natural, Positive
+from memlm.train.config import Adapting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call(Checked):
+class Call(Adapting):
     """Train what finds and copies from remembered text beside a frozen language model, in minutes.
 
     The model runs once over some text, its hidden states are kept in DATA/states. RUN is a model that generates and
@@ -20,24 +20,16 @@ class Call(Checked):
     """
 
     base: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")]  # smollm2, a folder, GGUF file, hub name
-    data: Path  # a folder made by memlm prepare, with any tokenizer
     out: Path  # the run's folder
-    windows: Count = 160  # of 512 tokens whose hidden states are kept
-    context: Count = 256  # passages of 32 tokens before a window, at most
-    steps: Count = 170
-    lr: Positive = 1e-2  # of AdamW
-    seed: Natural = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     json: bool = False  # print the summary as one JSON object
 
 
 def main(argv: list[str]) -> None:
     """Run the command."""
     call = parse(Call, argv, "memlm adapt")
-    from memlm.train.adapt import Adapting, adapt
+    from memlm.train.adapt import adapt
 
-    names = ("base", "data", "windows", "context", "steps", "lr", "seed", "device")
-    summary = adapt(Adapting(**{name: getattr(call, name) for name in names}), call.out)
+    summary = adapt(call, call.out)
     if call.json:
         print(json.dumps({"run": str(call.out), **summary}))
         return

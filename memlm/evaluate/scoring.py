@@ -66,14 +66,9 @@ def conditions_of(model: Generative) -> tuple[Condition, ...]:
     """Under which conditions a model can be asked: what reads nothing of earlier chunks has nothing to leave out."""
     if model.has_base:
         return CONDITIONS
-    if reads_its_own(model):
+    if model.reads_own_memories:
         return ("own", "none", "random")
     return ("own", "none") if model.reads_earlier else ("own",)
-
-
-def reads_its_own(model: Generative) -> bool:
-    """Whether the chunks of a text become memories that its later ones read."""
-    return model.forms_memories and model.reads_given_memories
 
 
 def memories_read(model: Generative, place: np.ndarray, condition: Condition) -> np.ndarray:
@@ -127,7 +122,7 @@ class Scorer:
         self.model, self.memories, self.seed, self.batch = model, memories, seed, batch
         self.condition: Condition = condition
         self.answers = answers or Answers()
-        self.by_chunk = condition == "none" or (condition != "base" and reads_its_own(model))
+        self.by_chunk = condition == "none" or (condition != "base" and model.reads_own_memories)
 
     @torch.inference_mode()
     def score(self, texts: list[Text]) -> list[Score]:

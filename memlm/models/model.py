@@ -225,6 +225,11 @@ class TextMemory(PreTrainedModel):
         return self.encoder is not None
 
     @property
+    def reads_own_memories(self) -> bool:
+        """Whether what its encoder forms of a text can be given to it."""
+        return self.forms_memories and self.reads_given_memories
+
+    @property
     def reads_given_memories(self) -> bool:
         """Whether it can be given memories of what comes before the text."""
         return False

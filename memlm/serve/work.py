@@ -18,8 +18,7 @@ from memlm.errors import UsageError
 from memlm.precision import computing
 from memlm.serve.config import Serving
 from memlm.tokens.detokenise import TextStream
-from memlm.tokens.pieces import cut_pieces
-from memlm.tokens.tokenizer import tokenise_pieces
+from memlm.tokens.tokenizer import tokens_of
 
 if TYPE_CHECKING:
     from memlm.api.own import OwnModel
@@ -56,7 +55,7 @@ class Served:
             "encode": own is None or (own.forms_memories and own.of_one_chunk),
             "recall": recalls,
             "generate": hasattr(own, "most_tokens"),
-            "read": own is not None and own.forms_memories and getattr(own, "reads_given_memories", False),
+            "read": own is not None and own.reads_own_memories,
             "file": getattr(own, "files_memories", False),
         }
 
@@ -74,7 +73,7 @@ class Served:
     def ids(self, text: str) -> list[int]:
         """A text's tokens."""
         assert self.own is not None
-        return [int(i) for ids in tokenise_pieces(self.own.tokenizer, cut_pieces([text])) for i in ids]
+        return tokens_of(self.own.tokenizer, [text]).tolist()
 
 
 def load_all(serving: Serving) -> dict[str, Served]:

@@ -171,6 +171,12 @@ def token_bytes(tokenizer: "Tokenizer") -> np.ndarray:
     return counts
 
 
+def tokens_of(tokenizer: "Tokenizer", texts: Iterable[str]) -> np.ndarray:
+    """Texts of any length -> their token ids, one after the other: int64 [N]."""
+    parts = tokenise_pieces(tokenizer, cut_pieces(texts))
+    return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
+
+
 def tokenise_pieces(tokenizer: "Tokenizer", pieces: Iterable[str]) -> Iterator[np.ndarray]:
     """Tokenise a stream of pieces, read at most 2 MiB ahead: one array of ids for every piece, of `token_dtype`."""
     dtype = token_dtype(len(token_bytes(tokenizer)))

@@ -13,7 +13,7 @@ A row of a batch is one kept window with passages before it, and `QUERIES` of it
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,31 +30,15 @@ from memlm.pretrained.copying import Copying, queries_of
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.shapes import CopyingShape
 from memlm.pretrained.transplant import tokenizer_of
-from memlm.ranges import Checked, Count, Natural, Positive
 from memlm.readers.reader import Queries, logp_of
-from memlm.tokens.pieces import cut_pieces
-from memlm.tokens.tokenizer import tokenise_pieces
-from memlm.train.config import OptimConfig
+from memlm.tokens.tokenizer import tokens_of
+from memlm.train.config import Adapting, OptimConfig
 from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
 
 FORMAT = 1  # of kept states
 WINDOW, QUERIES, EVERY, KEY, VALUE = 512, 64, 16, 3, 2
 ROWS = {"next": 5, "quote": 1, "facts": 2}  # of a batch
 WEIGHTS = {"next": 1.0, "quote": 0.4, "facts": 0.2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapting(Checked):
-    """How a copy head is made."""
-
-    data: Path  # a folder made by memlm prepare, with any tokenizer: the head learns on the text of its part train
-    base: str = "smollm2"  # the language model: a known name, a folder, a GGUF file, or one of the hub
-    windows: Count = 160  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
-    context: Count = 256  # passages of 32 tokens before a window, at most
-    steps: Count = 170
-    lr: Positive = 1e-2
-    seed: Natural = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -232,8 +216,7 @@ def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting
 
 def text_ids(corpus: Corpus, tokenizer: Any) -> np.ndarray:
     """The text of a corpus' part train in another tokenizer's ids, int32 [N]."""
-    stream, parts = corpus.train, []
-    for start, end in zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True):
-        text = corpus.tokenizer.decode(stream.tokens[start:end].tolist(), skip_special_tokens=False)
-        parts += tokenise_pieces(tokenizer, cut_pieces([text]))
-    return np.concatenate(parts).astype(np.int32)
+    stream = corpus.train
+    spans = zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True)
+    texts = (corpus.tokenizer.decode(stream.tokens[a:b].tolist(), skip_special_tokens=False) for a, b in spans)
+    return tokens_of(tokenizer, texts).astype(np.int32)

@@ -104,3 +104,17 @@ class Curriculum:
     def each(self, **changes: Any) -> Self:
         """The curriculum with fields changed in every stage."""
         return replace(self, stages={name: replace(config, **changes) for name, config in self.stages.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapting(Checked):
+    """How a copy head is made."""
+
+    data: Path  # a folder made by memlm prepare, with any tokenizer: the head learns on the text of its part train
+    base: str  # the language model: a known name, a folder, a GGUF file, or one of the hub
+    windows: Count = 160  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
+    context: Count = 256  # passages of 32 tokens before a window, at most
+    steps: Count = 170
+    lr: Positive = 1e-2  # of AdamW
+    seed: Natural = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
