@@ -81,6 +81,12 @@ def with_needles(book_N: Tensor, tokens: int, tokenizer: Any, seed: int) -> tupl
     return text, asked
 
 
+def questions(texts: dict[str, Tensor], tokens: int, number: int, tokenizer: Any) -> tuple[str, list[Asked]] | None:
+    """`with_needles` of those books in turn that are longer, seeded by length and number; None: no book is."""
+    long = [ids_N for ids_N in texts.values() if len(ids_N) > tokens]
+    return with_needles(long[number % len(long)], tokens, tokenizer, 1000 * tokens + number) if long else None
+
+
 class Recalled:
     """Texts through memories and back: encoded in int8, recalled by the autoencoder's decoder.
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from memlm import presets, ui
 from memlm.bench.form import Options, Report
 from memlm.bench.longsides import Bench, Remembered, Told
-from memlm.bench.longtext import Asked, Recalled, books, ids_of, with_needles
+from memlm.bench.longtext import Asked, Recalled, books, ids_of, questions
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
 from memlm.decoding.cached import Decoding, Prompt
@@ -35,6 +35,7 @@ from memlm.train.loop import train
 
 OPENED = (1, 4)  # passages that are read, each with the next one
 PREDICTED = 64  # tokens of a book after a window
+ROOM = 80  # tokens, of the model's positions, for a question and its answer after a text
 WRITTEN = 16  # tokens after a context, whose time is taken
 COLUMNS = (
     *("task", "text", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks"),
@@ -122,20 +123,16 @@ def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
     """Needles, questions and quotations, at contexts in turn, so that what is stopped has some of each."""
     for number in range(bench.sizes.examples):
         for context in bench.sizes.contexts:
-            names = [name for name, ids_N in texts.items() if len(ids_N) > context]
-            if bench.over or not names:
+            if bench.over or not (found := questions(texts, context, number, bench.tokenizer)):
                 continue
             ui.say(f"questions after {context:,} tokens, {number + 1} of {bench.sizes.examples}")
-            text, asked = with_needles(
-                texts[names[number % len(names)]], context, bench.tokenizer, 1000 * context + number
-            )
+            text, asked = found
             ids_N = ids_of(bench.tokenizer, text)
             sides = {
                 "memory": bench.remember(ids_of(bench.tokenizer, bench.recalled(text))),
                 "ids": bench.remember(ids_N),
             }
-            room = bench.sizes.most - 80
-            full_P = ids_N[-room:].to(bench.model.device)
+            full_P = ids_N[-bench.sizes.most + ROOM :].to(bench.model.device)
             past = bench.model.states(bench.model.begun(full_P[None]))[1]
             _ask(bench, asked, ids_N, sides, past, context)
 
@@ -265,7 +262,7 @@ def _costs(bench: Bench, book_N: Tensor) -> list[Row]:
         def kept(text: str = text) -> Decoding:
             return asked(bench.remember(ids_of(bench.tokenizer, text)))
 
-        full_N = torch.cat([ids_N[-bench.sizes.most + 80 :], question_N]).to(model.device)
+        full_N = torch.cat([ids_N[-bench.sizes.most + ROOM :], question_N]).to(model.device)
         sides: dict[str, Callable[[], Decoding]] = {
             "memory": reading,
             "ids": kept,
