@@ -26,7 +26,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,7 @@ from torch import Tensor
 Told = dict[str, tuple[Tensor, int]]  # by press: logits [Q, V] of an answer, bytes kept
 HERE = Path(__file__).resolve().parent
 TASKS = {"needle": "exact_match", "asked": "exact_match", "quote": "token_accuracy"}
+NUMBERS = (0, 500, 501, 502)  # the texts of smollm2far.md, which was put together of two processes
 SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}  # budgets beside `equal`
 NOTES = """\
 - Shares right in %, Wilson's 95 % intervals. Lines without a budget: smollm2far.md (memory, bm25: 64 tokens opened).
@@ -48,7 +49,9 @@ NOTES = """\
 """
 
 
-def ask(folder: Path, data: Path, base: str, contexts: list[int], texts: int, beside: list[dict], part: Any) -> None:
+def ask(
+    folder: Path, data: Path, base: str, contexts: Sequence[int], numbers: Sequence[int], beside: list, part: Any
+) -> None:
     """Write the benchmark's questions in the model's own ids, and the model; `beside` are rows of its results."""
     from memlm.bench.longtext import books, ids_of, questions
     from memlm.bench.smollm2far import ROOM, Sizes
@@ -62,7 +65,7 @@ def ask(folder: Path, data: Path, base: str, contexts: list[int], texts: int, be
     opened = open_base(base, tokenizer.get_vocab_size(), 3)
     found = {name: ids_of(tokenizer, text) for name, text in books(corpus, part).items()}
     for context in contexts:
-        for number in range(texts):
+        for number in numbers:
             if (one := questions(found, context, number, tokenizer)) is None:
                 continue
             text_N = opened.own(ids_of(tokenizer, one[0])[-Sizes().most + ROOM :])
@@ -282,7 +285,12 @@ def measure(model: Any, told: dict, folder: Path, ends: float, make: Any, make_s
         for key in missing:
             if time.monotonic() > ends:
                 return
-            how = {"context": context, "budget": key[1], "question": "seen" if key[0] == "seen" else "unseen"}
+            how = {
+                "context": context,
+                "number": text["number"],
+                "budget": key[1],
+                "question": "seen" if key[0] == "seen" else "unseen",
+            }
             if key[0] == "seen":
                 tell = partial(seen, model, full, hidden, budgets["equal"], make_seen)
             else:
@@ -344,6 +352,7 @@ def results(folder: Path, part: str) -> list[dict]:
             shares = [share for one in found[key] for share in one["right"][task]]
             row = {"task": task, "text": part, "metric": metric, "memory": memory, "budget": budget}
             row |= {"question": question, "context": context, "bytes_kept": max(o["bytes_kept"] for o in found[key])}
+            row["texts"] = sorted(one["number"] for one in found[key])
             value = sum(shares) / len(shares)
             rows.append({**row, "value": value, "value_ci": wilson(value, len(shares)), "examples": len(shares)})
     return rows
@@ -357,14 +366,14 @@ def markdown(report: dict) -> str:
         low, high = row["value_ci"] if row["task"] in TASKS else (0, 0)
         of[row["task"]] = f"{100 * row['value']:.0f} ({100 * low:.0f} to {100 * high:.0f})"
         of["MB"] = row.get("bytes_kept", row["value"] if row["metric"] == "bytes_kept" else of.get("MB", 0))
-        of["n"] = row["examples"] if row["task"] in TASKS else of.get("n")
+        of["n"] = f"{row['examples']} {row.get('texts', '')}" if row["task"] in TASKS else of.get("n")
     lines = [f"# kvpress\n\n{__doc__.splitlines()[0]}\n"]
     lines += [f"- {k}: {report[k]}" for k in ("command", "machine", "versions", "commit", "setting", "check")]
-    lines += ["", "| context | cache | budget | question | MB kept | needle | asked | quote | questions |"]
+    lines += ["", "| context | cache | budget | question | MB kept | needle | asked | quote | questions [texts] |"]
     lines += ["|---" * 9 + "|"]
     for (context, *how), of in sorted(table.items(), key=lambda one: one[0][0]):
         size = f"{of['MB'] / 1e6:.1f}" if of["MB"] else "-"
-        cells = [f"{context:,}", *how, size, *(of[task] for task in TASKS), str(of["n"])]
+        cells = [f"{context:,}", *how, size, *(of[task] for task in TASKS), of["n"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\n{NOTES}"
 
@@ -380,8 +389,9 @@ def write(path: Path, text: str) -> None:
 def press(folder: Path, out: Path, seconds: float) -> None:
     """Measure, and write the report."""
     import kvpress  # noqa: F401  (it changes attention, so before a model is made)
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, logging
 
+    logging.disable_progress_bar()
     ends = time.monotonic() + seconds
     told = json.loads((folder / "questions.json").read_text("utf-8"))
     with torch.inference_mode():
@@ -414,7 +424,9 @@ def main() -> None:
     parser.add_argument("step", choices=("ask", "press"))
     parser.add_argument("folder", type=Path, help="where questions, model and single results are")
     parser.add_argument("--data", type=Path, help="ask: a prepared corpus (memlm prepare gutenberg)")
-    parser.add_argument("--texts", type=int, default=4, help="ask: of a length")
+    parser.add_argument(
+        "--numbers", type=int, nargs="+", default=NUMBERS, help="ask: the texts of a length, by their seeds"
+    )
     parser.add_argument("--out", type=Path, default=HERE, help="press: where kvpress.md and kvpress.json go")
     parser.add_argument("--seconds", type=float, default=math.inf, help="press: stop after so long; again goes on")
     given = parser.parse_args()
@@ -426,7 +438,7 @@ def main() -> None:
     rows = json.loads((HERE / "smollm2far.json").read_text("utf-8"))["results"]
     beside = [row for row in rows if row["memory"] in ("memory", "bm25", "full") and row["opened"] in (0, 64)]
     beside = [row for row in beside if row["task"] in TASKS or row["metric"] == "bytes_kept"]
-    ask(given.folder, given.data, "smollm2", [2048, 4096, 8192], given.texts, beside, "test")
+    ask(given.folder, given.data, "smollm2", (2048, 4096, 8192), given.numbers, beside, "test")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def far():
 @pytest.fixture(scope="module")
 def folder(far, data, tmp_path_factory):
     place = tmp_path_factory.mktemp("kvpress")
-    far.ask(place / "asked", data, str(save_tiny("llama", place / "llama")), list(CONTEXTS), 2, BESIDE, "test")
+    far.ask(place / "asked", data, str(save_tiny("llama", place / "llama")), CONTEXTS, (0, 1), BESIDE, "test")
     return place / "asked"
 
 
