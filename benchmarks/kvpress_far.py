@@ -45,7 +45,7 @@ SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}  # budgets beside `equal`
 NOTES = """\
 - Shares right in %, Wilson's 95 % intervals. Lines without a budget: smollm2far.md (memory, bm25: 64 tokens opened).
 - MB kept: of the text, and of the longest question where it is seen. Of memory: opened text, a question, the index.
-- Every press reads the whole text first, so that reading costs what full context costs, and KVzip about twice that.
+- Every press reads the whole text first, so that reading costs what full context costs, and KVzip several times that.
 """
 
 
