@@ -21,6 +21,8 @@ from memlm.report.views import columns_of
 
 Colours = dict[str, str]  # of models
 TASKS = {  # what is compared with, without and with another's memory: task and mode -> title
+    ("facts", "teacher-forced"): "facts, one in every chunk",
+    ("quote", "teacher-forced"): "quotation continued",
     ("copy", "teacher-forced"): "copy, shown the true tokens before",
     ("copy", "free-running"): "copy, reading what it wrote",
     ("blank", "both"): "blank copy",
@@ -28,6 +30,12 @@ TASKS = {  # what is compared with, without and with another's memory: task and 
     ("needle", "teacher-forced"): "needle in text",
 }
 AWAY = {("recall", "distance"): "chunks between key and question", ("needle", "depth"): "chunk that holds the needle"}
+FACTS = {  # what is asked at several lengths -> how its line is called
+    "facts": "facts, keys of two tokens",
+    "facts-3": "of three",
+    "facts-changed": "of three, one of them changed",
+    "quote": "quotation continued",
+}
 # A word of a benchmark's column -> how its figure is entitled; others are in the table only.
 COSTS = {"prefill": "Reading the context", "per token": "Writing one token", "cache": "Cache that is kept"}
 COSTS |= {"peak": "Peak memory of a training step"}
@@ -70,6 +78,9 @@ def charts_of(
     for rows, one in _numbered(comparable(runs)):
         add("measurement", "bits-by-length", one, [bits_along(rows, "chunk_tokens", "tokens of a chunk")], twin)
         add("measurement", "bits-by-layer", one, [bits_along(rows, "layer", "layer")], twin)
+    for models_at, one in _numbered(several_lengths(settings)):
+        memories = Line(label="loss with own memories"), Line(dash=DASHED, label="without")
+        add("far", "accuracy-by-context", one, by_context(models_at), *memories, about=models_at[0].name)
     for setting, one in _numbered(settings):
         known = any(chance_of(setting, task) is not None for task, _ in TASKS)
         chance = [Line(width=1, dash=DASHED, label="chance")] if known else []
@@ -157,6 +168,34 @@ def along(setting: Setting, colours: Colours, task: str, metric: str, place: str
         mark = "osD^v"[used[:i].count(used[i]) % 5]
         lines += [_curve(points, Line(colour=used[i], marker=mark, size=4, label=model.name))] if points else []
     return lines
+
+
+def several_lengths(settings: list[Setting]) -> list[list[Model]]:
+    """Each model that was asked about texts of several lengths, at all of them, the shortest first."""
+    found: dict[str, list[Model]] = {}
+    for model in (model for setting in settings for model in setting):
+        found.setdefault(model.name, []).append(model)
+    return [sorted(models, key=lambda model: model.chunks) for models in found.values() if len(models) > 1]
+
+
+def by_context(models: list[Model]) -> list[Panel]:
+    """One model by the chunks of a text: what is told right of what the text tells once, and next tokens' loss."""
+
+    def line(key: Line, task: str, memory: str, metric: str = "token_accuracy") -> list[Line]:
+        points = [(model.chunks, told) for model in models if (told := model.access(task, memory, metric))]
+        return [_curve(points, key)] if points else []
+
+    colours, right = _palette(FACTS), []
+    for task, label in FACTS.items():
+        right += line(Line(colour=colours[task], marker="o", size=4, label=label), task, "own")
+    loss = line(Line(colour=INK, marker="o", size=4), "causal", "own", "cross_entropy")
+    loss += line(Line(colour=INK, dash=DASHED), "causal", "none", "cross_entropy")
+    axes: dict[str, Any] = {"xscale": "log", "xlabel": "chunks of the text", "xticks": _ticks(right + loss)}
+    forms: dict[str, Callable[[float], str]] = {"x": number}
+    return [
+        Panel(lines=right, axes=axes | {"title": "told right", "ylim": (0, 1.02)}, forms=forms | {"y": percents}),
+        Panel(lines=[one._replace(band=None) for one in loss], axes=axes | {"title": "next tokens, nats"}, forms=forms),
+    ]
 
 
 def by_place(setting: Setting, colours: Colours, task: str, place: str) -> Panel:
