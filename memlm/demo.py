@@ -31,7 +31,6 @@ CONTEXTS = 1024, 4096, 16384  # whose cost is measured: what the next one takes 
 COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
 FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about, where there is text for two
-FAR_EXAMPLES = 64  # of a task; of 1,024 chunks 16
 QUOTED = 16  # tokens of a passage that are given, and told
 SEEDS = 3  # of the tables of `--full`
 
@@ -139,26 +138,25 @@ def demo(config: Demo) -> dict[str, Any]:
         seconds |= train_table(some, config.out, seed=seed, **shared)
     lengths = _lengths(data)
     _show_reading(config.out / "memory", data, max(lengths, default=0))
-    models = [str(config.out / name) for some in named.values() for name in some]
+    finders = {f"memory{_mark(config, seed)}" for seed in named}
+    models = [str(config.out / name) for some in named.values() for name in some if name not in finders]
     models.append(str(config.out / "memory" / "autoencoder"))  # what an encoder of 16 tokens could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
     access = measure(models, data, config.out / f"access{beside}", wanted)
-    told = access["access"]
-    if lengths:
-        finders = [str(config.out / f"memory{_mark(config, seed)}") for seed in named]
-        wanted = replace(wanted, access_chunks=lengths, access_examples=FAR_EXAMPLES, attribution=0, retention=False)
-        told = told + measure(finders, data, config.out / f"far{beside}", wanted)["access"]
+    wanted = replace(wanted, access_chunks=lengths, retention=False)
+    far = measure([str(config.out / name) for name in sorted(finders)], data, config.out / f"far{beside}", wanted)
     ui.say("6/7 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)
     ui.say("7/7 report, and the autoencoder as a folder to ship")
     model = config.out / f"export{beside}"
-    ship = shipped(model) if model.exists() else export(config.out / "slots", model, [retention])
+    told = shipped(model) if model.exists() else export(config.out / "slots", model, [retention])
     page = config.out / "report.html"
     # By name: the other demo's measurements may stand there too, with some of the same rows.
     every = [*runs(config.full), *(name for some in named.values() for name in some)]
-    made = (retention.name, f"access{beside}", *([f"far{beside}"] if lengths else []), "cost")
+    made = (retention.name, f"access{beside}", f"far{beside}", "cost")
     write_report([config.out / name for name in (*every, *made)], page)
-    return {**report, "access": told, "report": str(page), "model": ship, "train_seconds": seconds}
+    access = access["access"] + far["access"]
+    return {**report, "access": access, "report": str(page), "model": told, "train_seconds": seconds}
 
 
 def _show_passages(run: Path, data: Path) -> None:
