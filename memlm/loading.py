@@ -22,7 +22,7 @@ for _shape in ModelShape.kinds.values():  # so that transformers' AutoModel know
 
 
 # Weights that a pointer has since it answers marked chunks; 0 is as before.
-_SINCE = {f"reader.{name}" for name in ("order", "order_by_hidden", "marked")}
+_SINCE = {f"reader.{name}" for name in ("order", "order_by_hidden", "marked", "marked_in", "marked_pattern")}
 
 
 def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:

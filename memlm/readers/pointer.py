@@ -98,7 +98,8 @@ class Pointer(Reader):
         self.lesson_gate = nn.Linear(W + 2, 1)
         if self.answers:
             self.order, self.order_by_hidden = nn.Parameter(torch.zeros(H)), nn.Parameter(torch.zeros(H, W))
-            self.marked = nn.Parameter(torch.zeros(H + 1))
+            self.marked, self.marked_in = nn.Parameter(torch.zeros(H + 1)), nn.Parameter(torch.zeros(config.gate))
+            self.marked_pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
         self._begin()
 
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> ChunkDecoder:
@@ -227,11 +228,17 @@ class Pointer(Reader):
         return self.keep_words(kept[0].masked_fill((number_K == queries.hidden)[:, None], 0))
 
     def _recent(self, words_at: WordsAt, T: int, queries: Queries) -> Tensor:
-        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it."""
+        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it.
+
+        Before the first of marked chunks there are none: what it asks for does not go on from there.
+        """
         ago_n = torch.arange(1, self.recent + 1, device=queries.recent.device)
         at_RQn = queries.before[..., None] * T + queries.place[..., None] - ago_n
         own_RQn = ago_n <= queries.place[..., None]
-        earlier_BQn = words_at(at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1))
+        at_BQn = at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1)
+        if (order_BQ := queries.order) is not None:
+            at_BQn = at_BQn.masked_fill(((order_BQ >= 0) & (order_BQ < T))[..., None], -1)
+        earlier_BQn = words_at(at_BQn)
         return torch.where(own_RQn, queries.recent, earlier_BQn)
 
     def _opened(
@@ -338,6 +345,9 @@ class Pointer(Reader):
         number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)
         table_HX = STEP * (self.pattern[:, number_X % 2**WORDS] + self.length[:, length_X])
         table_BQHX = table_HX + torch.einsum("hbqn,xn->bqhx", rare_HBQn, bit_Xm[:, :WORDS].to(rare_HBQn.dtype))
+        marked_BQ1 = None if queries.order is None else (queries.order >= 0)[..., None]
+        if marked_BQ1 is not None:
+            table_BQHX = table_BQHX + STEP * self.marked_pattern[:, number_X % 2**WORDS] * marked_BQ1[..., None]
         agree_BQHJ = agree_BQJ[:, :, None].expand(-1, -1, len(table_HX), -1)
         score_BQHJ = score_BQHJ + table_BQHX.gather(-1, agree_BQHJ)
         likely_BQ1J = logp_BQV.gather(-1, words_BQJ)[:, :, None]
@@ -372,9 +382,10 @@ class Pointer(Reader):
             queries.logp[..., :WORDS] / 4,
         ]
         x_BQX = torch.cat(features, -1).masked_fill(none_BQ1, 0)
-        mix_BQX = self.gate(x_BQX) + self.gate_out(F.gelu(self.gate_in(x_BQX))) + F.pad(lse_BQH, (1, 0))
-        if queries.order is not None:
-            mix_BQX = mix_BQX + STEP * self.marked * (queries.order >= 0)[..., None]
+        mix_BQX, in_BQg = self.gate(x_BQX) + F.pad(lse_BQH, (1, 0)), self.gate_in(x_BQX)
+        if marked_BQ1 is not None:
+            mix_BQX, in_BQg = mix_BQX + STEP * self.marked * marked_BQ1, in_BQg + STEP * self.marked_in * marked_BQ1
+        mix_BQX = mix_BQX + self.gate_out(F.gelu(in_BQg))
         log_BQX = mix_BQX.log_softmax(-1)
         nothing_BQ = log_BQX[..., 0].masked_fill(none_BQ1[..., 0], 0)
         return nothing_BQ, log_BQX[..., 1:, None] + score_BQHJ - lse_BQH[..., None]

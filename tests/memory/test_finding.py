@@ -1,5 +1,6 @@
 """What is opened among many memories: the same by lists as by a look at every place; and what the mixture is."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,6 +13,7 @@ from memlm.readers import pointer, scores
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, places, unpacked
 from memlm.readers.placing import hiding
+from memlm.readers.pointer import words_of
 from memlm.readers.reader import Queries
 
 READER = PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=6, gate=8, window=2)
@@ -171,6 +173,15 @@ def test_a_marked_chunk_can_tell_the_text_from_its_beginning():
     def told(*some: slice, **asked) -> torch.Tensor:
         with torch.no_grad():
             return model(x[:, some[0]], **asked).logits.argmax(-1)[:, -4 * T :]
+
+    # Before the first of them there are no words: what it asks for does not go on from there.
+    place = torch.tensor([[0, 3]])
+    queries = Queries(torch.tensor([[4, 4]]), place, torch.ones(2, 2, model.reader.recent).long())
+    recent = model.reader._recent(words_of((words,)), T, replace(queries, order=place.expand(2, -1)))
+    assert (recent > 0).sum(-1).tolist() == [[0, 3]] * 2
+    assert torch.equal(
+        model.reader._recent(words_of((words,)), T, replace(queries, order=place + T))[:, 0, :T], text[:, -T:].flip(-1)
+    )
 
     every = slice(None)
     assert torch.equal(told(every, marks=marks, own_memories=words[:, :-1]), text)
