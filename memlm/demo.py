@@ -145,7 +145,7 @@ def demo(config: Demo) -> dict[str, Any]:
     models.append(str(config.out / "memory" / "autoencoder"))  # what an encoder of 16 tokens could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
     access = measure(models, data, config.out / f"access{beside}", wanted)
-    wanted = replace(wanted, access_chunks=lengths, retention=False)
+    wanted = replace(wanted, access_chunks=lengths, access_examples=64, free_running=8, retention=False)
     far = measure([str(config.out / name) for name in sorted(finders)], data, config.out / f"far{beside}", wanted)
     ui.say("6/7 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)
