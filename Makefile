@@ -11,7 +11,7 @@ demo: $(READY)
 
 explore: $(READY)  ## the page to play with, on the demo's models; makes them where they are missing
 	test -e runs/demo/report.html || $(BIN)/memlm demo
-	$(BIN)/memlm serve runs/demo/slots runs/demo/causal-transformer runs/demo/memory-curriculum
+	$(BIN)/memlm serve runs/demo/slots runs/demo/causal-transformer runs/demo/memory
 
 test: $(READY)  ## files of tests are handed to as many processes as there are cores, one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

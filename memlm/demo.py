@@ -3,9 +3,10 @@
 First our autoencoder, so that within a minute or two a passage is seen to come back out of one vector. Then the
 paper's claims: embeddings of language models hold little of their input (C1), those of autoencoders are nearly perfect
 memories (C2), memories in the place of tokens save computation (C3), a memory model that only predicts next tokens
-forms memories without use (C4), one that also has to retain learns to form and to read them (C5); with `--full` also
-that a curriculum over a frozen encoder gets there in fewer steps (C6). Every step is kept in its folder, so that a demo
-that was stopped goes on where it was. Whatever the numbers are, they are shown as they are.
+forms memories without use (C4). Beside it ours, which finds what it needs among a thousand memories. With `--full` also
+the paper's way: that a model which has to retain learns to form and to read memories (C5), and that a curriculum over a
+frozen encoder gets there in fewer steps (C6). Every step is kept in its folder, so that a demo that was stopped goes on
+where it was. Whatever the numbers are, they are shown as they are.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -29,6 +30,9 @@ LOOKED_AT = 64  # held-out chunks at a look at a run
 CONTEXTS = 1024, 4096, 16384  # whose cost is measured: what the next one takes is told by two before it ...
 COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
+FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about, where there is text for two
+QUOTED = 16  # tokens of a passage that are given, and told
+STEPS = {"language": 400, "find": 240}  # of `memory`: three fifths of the preset's, for eight minutes in all
 SEEDS = 3  # of the tables of `--full`
 
 
@@ -43,32 +47,36 @@ def runs(full: bool = False) -> dict[str, TrainConfig]:
     }
 
 
-def memory_runs(autoencoder: Path) -> dict[str, Run]:
-    """What tells C4 and C5: the paper's on next tokens alone; ours by curriculum, and on next tokens alone.
+def memory_runs(tokens: int) -> dict[str, Run]:
+    """What tells C4, the paper's on next tokens alone; and ours, which finds, after contexts for which there is text.
 
-    The last one starts from the curriculum's autoencoder and has as many causal tokens.
+    Args:
+        tokens: of the shorter one of what is trained on and what is chosen by.
     """
-    curriculum = presets.memory_curriculum()
-    last = replace(curriculum.stages["combined"], start=autoencoder, shrink_perturb=0.0)
-    return {
-        "memory-vector": presets.memory_vector(),
-        "memory-curriculum": curriculum,
-        "memory-causal": replace(last, objective="causal"),
-    }
+    stages = presets.memory().stages
+    stages |= {name: replace(stages[name], steps=steps) for name, steps in STEPS.items()}
+    find = stages["find"]
+    room = (tokens - find.model.window_tokens) // find.model.chunk_tokens
+    stages["find"] = replace(find, context=max(1, min(find.context, room)))
+    return {"memory-vector": presets.memory_vector(), "memory": Curriculum(stages=stages)}
 
 
 def full_runs(autoencoder: Path) -> dict[str, Run]:
-    """What `--full` adds of every seed: what tells C6; all from scratch, on all objectives and on next tokens alone.
+    """What `--full` adds of every seed over the autoencoder of `memory`: what tells C5 and C6; and from scratch.
 
-    `memory-direct` starts from the curriculum's autoencoder and has as many decoder steps, all on the last stage's
-    objective; `memory-fresh` is the curriculum with the encoder's word embeddings trained anew, the reference's way.
+    `memory-curriculum` learns to read, then all; `memory-causal` next tokens alone, after as many causal tokens;
+    `memory-direct` all from the first step, after as many of the decoder; `memory-fresh` is the curriculum with the
+    encoder's word embeddings trained anew, the reference's way.
     """
     stages, scratch = presets.memory_curriculum().stages, presets.memory_soft()
     direct = replace(stages["combined"], start=autoencoder, shrink_perturb=0.0)
+    curriculum = {"read": replace(stages["read"], start=autoencoder), "combined": stages["combined"]}
     frozen = ("encoder.readout", "encoder.norm", "reader.text")
     read = replace(stages["read"], start=autoencoder, fresh_embedding=True, frozen=frozen)
     again = replace(stages["combined"], frozen=frozen)
     return {
+        "memory-curriculum": Curriculum(stages=curriculum),
+        "memory-causal": replace(direct, objective="causal"),
         "memory-direct": replace(direct, steps=direct.steps + stages["read"].steps),
         "memory-scratch": scratch,
         "memory-scratch-causal": replace(scratch, objective="causal"),
@@ -130,10 +138,15 @@ def demo(config: Demo) -> dict[str, Any]:
     named = _memory_runs(config)
     for seed, some in named.items():
         seconds |= train_table(some, config.out, seed=seed, **shared)
-    models = [str(config.out / name) for some in named.values() for name in some]
-    models.append(str(config.out / "memory-curriculum" / "autoencoder"))  # what its encoder could do at best (C4)
+    lengths = _lengths(data)
+    _show_reading(config.out / "memory", data, max(lengths, default=0))
+    finders = {f"memory{_mark(config, seed)}" for seed in named}
+    models = [str(config.out / name) for some in named.values() for name in some if name not in finders]
+    models.append(str(config.out / "memory" / "autoencoder"))  # what an encoder of 16 tokens could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
     access = measure(models, data, config.out / f"access{beside}", wanted)
+    wanted = replace(wanted, access_chunks=lengths, access_examples=64, free_running=8, retention=False)
+    far = measure([str(config.out / name) for name in sorted(finders)], data, config.out / f"far{beside}", wanted)
     ui.say("6/7 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)
     ui.say("7/7 report, and the autoencoder as a folder to ship")
@@ -142,8 +155,10 @@ def demo(config: Demo) -> dict[str, Any]:
     page = config.out / "report.html"
     # By name: the other demo's measurements may stand there too, with some of the same rows.
     every = [*runs(config.full), *(name for some in named.values() for name in some)]
-    write_report([config.out / name for name in (*every, retention.name, f"access{beside}", "cost")], page)
-    return {**report, "access": access["access"], "report": str(page), "model": told, "train_seconds": seconds}
+    made = (retention.name, f"access{beside}", f"far{beside}", "cost")
+    write_report([config.out / name for name in (*every, *made)], page)
+    access = access["access"] + far["access"]
+    return {**report, "access": access, "report": str(page), "model": told, "train_seconds": seconds}
 
 
 def _show_passages(run: Path, data: Path) -> None:
@@ -166,6 +181,36 @@ def _show_passages(run: Path, data: Path) -> None:
         ui.say(f"  from its vector: {' '.join(came.replace('][', '').split())}")
 
 
+def _lengths(data: Path) -> tuple[int, ...]:
+    """How many chunks the texts have that a model which finds is asked about: of `FAR` those that two texts have."""
+    import numpy as np
+
+    from memlm.data.corpus import Corpus
+
+    corpus, T = Corpus.open(data), presets.memory().stages["autoencoder"].model.chunk_tokens
+    texts = np.diff(corpus.test.documents) - 1
+    return tuple(chunks for chunks in FAR if (texts // (chunks * T)).sum() > 1)
+
+
+def _show_reading(run: Path, data: Path, chunks: int) -> None:
+    """Tell how a passage of a held-out text goes on: as the text's memories tell, and without them."""
+    from memlm import load, ui
+    from memlm.data.corpus import Corpus
+
+    if not chunks:
+        return
+    model, corpus = load(run), Corpus.open(data)
+    tokens_N = corpus.chunks("test", chunks * model.chunk_tokens, 1).tokens[0]
+    decode, at = corpus.tokenizer.decode, len(tokens_N) // 3
+    given, goes_on = (decode(tokens_N[n : n + QUOTED].tolist()) for n in (at, at + QUOTED))
+    memories = model.encode(decode(tokens_N.tolist()))
+    told, alone = (model.generate(given, memories=m, max_new_tokens=QUOTED) for m in (memories, None))
+    words = " ".join(given.split()[1:])  # the first one may be the end of a word
+    ui.say(f"  {len(memories):,} memories hold {len(tokens_N):,} tokens, among them: {words} ...")
+    for what, text in {"the text goes on:": goes_on, "from memories:": told, "without:": alone}.items():
+        ui.say(f"  {what:17} {' '.join(text.split())}")
+
+
 def _cost(config: Demo) -> None:
     """C3: `memlm bench memory` at the contexts that a demo has time for, kept as it is."""
     from memlm.bench.form import Options
@@ -180,15 +225,22 @@ def _cost(config: Demo) -> None:
 
 def _memory_runs(config: Demo) -> dict[int, dict[str, Run]]:
     """By seed, the memory models of the demo; further seeds have them in their names."""
-    named = {}
+    from memlm.data.corpus import Corpus
+
+    corpus, named = Corpus.open(config.out / "data"), {}
+    tokens = min(len(corpus.train), len(corpus.tune))
     for seed in range(config.seed, config.seed + (SEEDS if config.full else 1)):
-        mark = "" if seed == config.seed else f"-seed{seed}"
-        autoencoder = config.out / f"memory-curriculum{mark}" / "autoencoder"
-        every = memory_runs(autoencoder) | (full_runs(autoencoder) if config.full else {})
+        mark = _mark(config, seed)
+        every = memory_runs(tokens) | (full_runs(config.out / f"memory{mark}" / "autoencoder") if config.full else {})
         named[seed] = {f"{name}{mark}": run for name, run in every.items()}
     if config.full:
         named[config.seed] |= single_runs()
     return named
+
+
+def _mark(config: Demo, seed: int) -> str:
+    """What the name of a further seed's run ends with."""
+    return "" if seed == config.seed else f"-seed{seed}"
 
 
 def small(config: TrainConfig) -> TrainConfig:

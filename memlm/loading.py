@@ -1,5 +1,6 @@
 """A shape -> a fresh model; a saved folder -> the model it holds; a model and its tokenizer -> a saved folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -18,6 +19,10 @@ from memlm.records import from_dict, to_dict
 for _shape in ModelShape.kinds.values():  # so that transformers' AutoModel knows ours; those of others import more
     if _shape.model.startswith("memlm.models."):
         named(_shape.model)
+
+
+# Weights that a pointer has since it answers marked chunks; 0 is as before.
+_SINCE = {f"reader.{name}" for name in ("order", "order_by_hidden", "marked", "marked_in", "marked_pattern")}
 
 
 def build_model(shape: ModelShape, vocab_size: int, seed: int) -> TextMemory:
@@ -100,6 +105,13 @@ def load_model(path: Path | str) -> TextMemory:
     with refusing(f"{folder} cannot be loaded, its files are damaged", ": save it anew"), quiet():
         config = model_class.config_class.from_dict(told)
         model, info = model_class.from_pretrained(folder, config=config, output_loading_info=True)
-        if absent := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
+        if absent := _filled(model, info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
             raise RuntimeError(f"there is no {absent[0]} of the shape it tells")
     return model.eval()
+
+
+def _filled(model: TextMemory, missing: Iterable[str]) -> list[str]:
+    """Weights that a model saved before has not are what they were; the names of those that it should have."""
+    for name in _SINCE.intersection(missing):
+        torch.nn.init.zeros_(model.get_parameter(name))
+    return sorted({*missing} - _SINCE)

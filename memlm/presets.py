@@ -170,13 +170,14 @@ def paper_memory() -> TrainConfig:
 
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
-    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8))
+    asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
+    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked)
 
 
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2), facts="near-facts")
+    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2))
 
 
 def _autoencoder() -> TrainConfig:
@@ -193,7 +194,7 @@ def _autoencoder() -> TrainConfig:
 
 
 def _finding(
-    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], facts: str = "facts"
+    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], asked: str = ""
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -202,7 +203,7 @@ def _finding(
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
-        facts: the objective that asks for them.
+        asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
     """
     base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
@@ -214,7 +215,7 @@ def _finding(
     finds = replace(
         base,
         model=replace(shape, chunks=chunks),
-        objective=f"causal+0.4*{facts}+0.1*quote/4",
+        objective="+".join(["causal+0.4*near-facts+0.1*quote/4", *([asked] if asked else [])]),
         context=256,  # memories before them, at most
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from banks import autoencoder, memory_model, tokenizer
+from safetensors.torch import load_file, save_file
 
 from memlm.errors import UsageError
 from memlm.kinds import ModelShape
 from memlm.legacy import modern_config
-from memlm.loading import load_model
+from memlm.loading import load_model, save_model
 from memlm.models.shapes import RecurrentShape
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum, TrainConfig
@@ -50,3 +52,25 @@ def test_a_shape_is_not_guessed():
     del told["kind"]
     with pytest.raises(UsageError, match=r"config\.model lacks the field 'kind'"):
         modern_config({"model": told}, "config")
+
+
+def test_a_pointer_of_before_marked_chunks_predicts_the_same(tmp_path):
+    """What was saved without the weights of `order` and `marked` is the model whose are 0."""
+    model = memory_model(autoencoder(), "pointer")
+    for name, weight in model.reader.named_parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+        if name.startswith(("order", "marked")):
+            torch.nn.init.zeros_(weight)
+    ids, marks = torch.randint(2, 300, (2, 32)), torch.ones(2, 4).bool()
+    save_model(model, tokenizer(), tmp_path / "saved")
+    file = tmp_path / "saved" / "model.safetensors"
+    kept = {k: v for k, v in load_file(file).items() if not k.startswith(("reader.order", "reader.marked"))}
+    save_file(kept, file, {"format": "pt"})
+    again = load_model(tmp_path / "saved")
+    with torch.no_grad():
+        for asked in ({}, {"marks": marks}):
+            assert torch.equal(again(ids, **asked).logits, model.eval()(ids, **asked).logits)
+    del kept["reader.rare"]
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(UsageError, match="damaged"):
+        load_model(tmp_path / "saved")

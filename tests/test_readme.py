@@ -33,7 +33,7 @@ def place(data, tmp_path_factory) -> Path:
     model = autoencoder()
     model.config.confidence = calibrate(model, np.random.default_rng(0).integers(2, 300, (20, model.chunk_tokens)))
     save_model(model, tokenizer(), place / "runs/demo/slots/model")
-    save_model(memory_model(model, "soft"), tokenizer(), place / "runs/demo/memory-curriculum/model")
+    save_model(memory_model(model, "pointer"), tokenizer(), place / "runs/demo/memory/model")
     shutil.copytree(data, place / "runs/demo/data")
     words = [f"word{n}" for n in range(40)]
     texts = [" ".join(np.random.default_rng(n).choice(words, 40)) for n in range(100)]

@@ -6,7 +6,8 @@ In reading order:
     chunks.py    documents -> chunks of token ids, in bounded memory
     kept.py      how memories are kept: types, sizes, corrections
     memories.py  Memories: vectors that know their text, chunk and encoder
-    table.py     a bank's rows on Lance: versions, checksums
+    rows.py      a memory as a row, whose it is, its checksum
+    table.py     a bank's rows on Lance: versions
     bank.py      Bank.open(BANK): memories of documents, read when they are asked for
     writing.py   rows -> a new bank, or a bank's next version; documents removed, files joined
     decoder.py   what turns a model's memories back into tokens

@@ -21,7 +21,8 @@ from torch import Tensor
 from memlm.bank.chunks import Fill
 from memlm.bank.kept import INDEXED, Keeping, Stored, row_bytes
 from memlm.bank.memories import Kept, Memories, Origin
-from memlm.bank.table import Form, Table, Version, damaged, numbers_of, schema, unpacked
+from memlm.bank.rows import Form, numbers_of, schema, unpacked
+from memlm.bank.table import Table, Version, damaged
 from memlm.errors import UsageError
 from memlm.files import check_format, read_json, sha256_json
 from memlm.locks import mend

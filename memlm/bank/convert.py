@@ -15,7 +15,8 @@ from memlm.bank.bank import FORMAT, META, SINCE_3, Bank, Meta, chunk_rows
 from memlm.bank.digest import sha256_rows
 from memlm.bank.encode import seen_from
 from memlm.bank.kept import Stored
-from memlm.bank.table import LABELS, Label, as_unicode, damaged
+from memlm.bank.rows import LABELS, Label, as_unicode
+from memlm.bank.table import damaged
 from memlm.bank.writing import making
 from memlm.errors import UsageError, refusing
 from memlm.files import read_json

@@ -16,7 +16,7 @@ from memlm.bank.digest import tokenizer_sha256
 from memlm.bank.keep import check_kept, keep
 from memlm.bank.kept import ANY, FIRST, Keeping, rounded
 from memlm.bank.memories import Kept, Memories, Origin
-from memlm.bank.table import Label, as_unicode
+from memlm.bank.rows import Label, as_unicode
 from memlm.bank.writing import BankWriter, adding, making
 from memlm.errors import UsageError
 from memlm.leftovers import entries

@@ -14,7 +14,7 @@ import torch
 from memlm.bank.bank import Bank
 from memlm.bank.filing import filed
 from memlm.bank.memories import Kept, Memories
-from memlm.bank.table import as_memories, numbers_of
+from memlm.bank.rows import as_memories, numbers_of
 from memlm.bank.writing import SCANNED
 from memlm.errors import UsageError
 from memlm.ranges import Count, refuse_outside

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memlm.bank.bank import INDEX, META, TABLE, Bank, Meta
-from memlm.bank.table import Label, Table, Writing, as_rows, compact, delete, sweep
+from memlm.bank.rows import Label, as_rows
+from memlm.bank.table import Table, Writing, compact, delete, sweep
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, write_json
 from memlm.locks import held

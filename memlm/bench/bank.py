@@ -23,8 +23,10 @@ import numpy as np
 
 from memlm.bank.bank import FORMAT, Bank, Meta, chunk_rows
 from memlm.bank.digest import sha256_rows
+from memlm.bank.kept import Stored
+from memlm.bank.rows import Label
 from memlm.bank.search import nearest
-from memlm.bank.table import Label, Stored, compact
+from memlm.bank.table import compact
 from memlm.bank.writing import BankWriter, adding, compact_bank, making, remove_documents
 from memlm.bench.form import Options, Report
 from memlm.files import atomic_folder, read_json, write_json

@@ -94,8 +94,8 @@ def run(
             f"{FULL_CHUNKS} chunks at once.",
             "causal: nats a token of the same chunks of a book, the first after so many memories; causal-seen: of "
             "tokens that follow the same two tokens in the context too, causal-new: of the others (which these are "
-            "depends on the context). Settings were chosen on austen-persuasion (LOG.md, 20), nothing on the others. "
-            "Intervals over examples of all seeds, 95 %.",
+            "depends on the context). Settings were chosen on other books (LOG.md, 20, 40). Intervals "
+            "over examples of all seeds, 95 %.",
             *(f"{name}: {told}" for name, told in served.items()),
         ],
         told={"seeds": list(seeds)},

@@ -106,6 +106,23 @@ class Corpus:
         starts = stream.documents[document] + (chosen - first[document]) * length
         return Windows(stream.tokens[starts[:, None] + np.arange(length)].astype(np.int64), document)
 
+    def windows(self, part: Part, length: int, limit: int) -> np.ndarray:
+        """As `chunks`, tokens alone; where no document is that long, of all of them in a row, as training reads them.
+
+        UsageError where all of them together are shorter.
+        """
+        stream = self.part(part)
+        if np.diff(stream.documents).max(initial=0) > length:
+            return self.chunks(part, length, limit).tokens
+        total = len(stream) // length
+        if not total:
+            raise UsageError(
+                f"{self.path} has {len(stream):,} tokens to choose by (its part {part}), fewer than the {length:,} of "
+                "an example: ask for fewer chunks or a shorter context, or prepare more text."
+            )
+        starts = np.arange(min(limit, total)) * total // min(limit, total) * length
+        return np.asarray(stream.tokens)[starts[:, None] + np.arange(length)].astype(np.int64)
+
     def sample(self, part: Part, length: int, limit: int) -> Windows:
         """Chunks of a part in an order that is drawn once: fewer are the first of more, whatever the limit.
 

@@ -52,6 +52,15 @@ class Prompt:
     index: Any = None
 
 
+def numbered(marks: Tensor) -> Tensor:
+    """Marks of chunks, bool [B, C] -> long [B, C]: 0 of a chunk that is not marked, else its number among those in a
+    row, from 1 on. Numbers stay."""
+    if marks.dtype != torch.bool:
+        return marks
+    count_BC = marks.long().cumsum(1)
+    return count_BC - count_BC.masked_fill(marks, 0).cummax(1)[0]
+
+
 class Chunked(Protocol):
     """What is asked of a model over chunks (`models.chunk_model.ChunkModel` tells what each is)."""
 
@@ -138,7 +147,7 @@ class Cached(Decoding):
         self.longest, self.read = max(lengths), 0  # `read` counts tokens since the prompt, of all rows alike
         self.length_R1 = torch.tensor(lengths, device=device)[:, None]
         self.chunk_R1 = self.length_R1 // self.T  # the number of each row's chunk
-        self.marks_BC = None if prompt.marks is None else F.pad(prompt.marks.to(device).long(), (0, 1))
+        self.marks_BC = None if prompt.marks is None else F.pad(numbered(prompt.marks).to(device), (0, 1))
         rows: dict[int, list[int]] = {}
         for row, length in enumerate(lengths):
             rows.setdefault(-length % self.T, []).append(row)
@@ -172,7 +181,7 @@ class Cached(Decoding):
             self.mask_R1P = F.pad(self.mask_R1P, (0, more))
 
     def marks(self) -> Tensor | None:
-        """Whether each row's chunk is marked: long [B, 1]; None: none is."""
+        """Above 0 where each row's chunk is marked, its number: long [B, 1]; None: none is."""
         if self.marks_BC is None:
             return None
         last = self.marks_BC.shape[1] - 1  # no chunk's column, and not marked

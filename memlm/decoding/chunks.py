@@ -18,7 +18,7 @@ from memlm.decoding.cached import Cached, Chunked, Prompt, cache_entries, last_e
 from memlm.nn.chunks import Chunks
 from memlm.nn.layout import Layout
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Kept, Queries, Reader, logp_of, recent_tokens
+from memlm.readers.reader import Kept, Queries, Reader, in_order, logp_of, recent_tokens
 
 
 class ReadsMemories(Chunked, Protocol):
@@ -319,7 +319,10 @@ class MemoryDecoding(ChunkDecoding[ReadsMemories]):
         recent_BQn, logp_BQn = (
             recent_tokens(x_BT, self.model.reader.recent).gather(1, at_BQn) for x_BT in (self.ids_BT, self.logp_BT)
         )
-        return Queries((self.given + self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn, logp=logp_BQn)
+        order_BQ = in_order(self.marks(), slot_RQ, self.T)
+        return Queries(
+            (self.given + self.chunk_R1).expand_as(slot_RQ), slot_RQ, recent_BQn, logp=logp_BQn, order=order_BQ
+        )
 
 
 class RecurrentDecoding(ChunkDecoding[Carries]):

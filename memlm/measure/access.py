@@ -55,9 +55,9 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
     the memory that tells was opened), `memory` (`own`, `none`, `other`; `gain`: how much better `own` is than `none`,
     above 0 where memory helps), `group` and `at` (None: all scored places), `value`, `value_ci`, `chance` (a uniform
     guess among all values that are drawn from), `chance_told` (among those told), `examples` and `tokens` that were
-    scored, `chunk_tokens`, `chunks` of an example, `memories_min`, `memories_mean`, `memories_max` (how many the
-    scored tokens could read), `model`, `kind`, `reader`, `trained_chunks` (of its longest training examples), `note`,
-    `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
+    scored, `chunk_tokens`, `example_chunks` (C, as asked), `chunks` of what was made of it, `memories_min`,
+    `memories_mean`, `memories_max` (how many the scored tokens could read), `model`, `kind`, `reader`, `trained_chunks`
+    (of its longest training examples), `note`, `seed`, `data`, `vocab_size`, `device`, `machine`, `commit`.
     A task that does not fit has one row without value whose `note` says why.
 
     Raises:
@@ -71,7 +71,7 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
 def _rows(subject: Subject, config: AccessConfig) -> Iterator[dict[str, Any]]:
     """All tasks, one after the other."""
     for makers in (TASKS, TRAINED):
-        for name, task in subject.examples(makers, config.chunks, config.examples):
+        for name, task in subject.examples(makers, config.examples):
             if isinstance(task, str):
                 if makers is TASKS:  # a reason is told once
                     yield subject.row(task=name, note=task)

@@ -34,7 +34,7 @@ def access_table(rows: list[dict[str, Any]]) -> str:
 
 def _figures(own: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """Memories, the figure under the three conditions, the gain with its interval, and chance."""
-    same = ("model", "task", "symbols", "mode", "metric", "group")
+    same = ("model", "example_chunks", "task", "symbols", "mode", "metric", "group")
     beside = {row["memory"]: row for row in rows if all(row.get(key) == own.get(key) for key in same)}
     form = "{:.3f}" if own["metric"] in ("cross_entropy", "bits_per_byte") else "{:.2%}"
     low, high = (form.format(bound) for bound in beside["gain"]["value_ci"])

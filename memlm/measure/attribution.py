@@ -92,7 +92,7 @@ def measure_attribution(model: TextMemory, corpus: Corpus, config: AttributionCo
     """
     rows, samples = [], []
     with examined(model, corpus, name, config, _TOLD) as subject:
-        for text, texts in subject.examples(TEXTS, config.chunks, config.texts):
+        for text, texts in subject.examples(TEXTS, config.texts):
             if isinstance(texts, str):
                 rows.append(subject.row(text=text, note=texts))
                 continue

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from memlm.errors import UsageError
 from memlm.nn.config import StackConfig
@@ -109,12 +109,15 @@ class MeasureConfig(Checked):
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     chunks: Pair = 4096  # that are scored
     part: HeldPart = "test"  # of the corpus; choices are made on tune
+    retention: bool = True  # what embeddings hold, by probes
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
     access: bool = True  # of models that read memories: what they get from them
-    access_examples: Pair = 512  # of every task, at most
-    access_chunks: Pair | None = (
-        None  # C of an example; the model's own if not given. Beyond 64 nothing is copied freely
+    access_examples: Pair = (
+        512  # of every task, at most; of long ones fewer: 16,384 chunks are read for a task, or 8 examples
     )
+    access_chunks: tuple[
+        Pair, ...
+    ] = ()  # C of an example, one length after the other; the model's own if none is given
     free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
     attribution: Natural = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
     seed: Natural = 0
@@ -122,7 +125,7 @@ class MeasureConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.access_config  # noqa: B018  refuses what is impossible
+        self.access_configs  # noqa: B018  refuses what is impossible
         self.attribution_config  # noqa: B018
         if wrong := [one for one in self.readouts if not re.fullmatch(READOUT, one)]:
             raise UsageError(f"there is no readout {wrong[0]!r}: take last, mean, cls, pooled or at:I,J,...")
@@ -131,22 +134,18 @@ class MeasureConfig(Checked):
                 raise UsageError(f"{name} must be 0 or at least 2, not 1: one has no interval.")
 
     @property
-    def access_config(self) -> AccessConfig:
-        """The part that measures access."""
-        return AccessConfig(
-            examples=self.access_examples,
-            free_running=self.free_running,
-            chunks=self.access_chunks,
-            part=self.part,
-            seed=self.seed,
-            device=self.device,
-        )
+    def access_configs(self) -> tuple[AccessConfig, ...]:
+        """The part that measures access, of each length."""
+        shared: Any = {"examples": self.access_examples, "free_running": self.free_running, "part": self.part}
+        shared |= {"seed": self.seed, "device": self.device}
+        return tuple(AccessConfig(chunks=chunks, **shared) for chunks in self.access_chunks or (None,))
 
     @property
     def attribution_config(self) -> AttributionConfig | None:
-        """The part that attributes tokens to memories, hiding one after the other; None: nothing is."""
-        if not self.attribution or (self.access_chunks or 0) > LONG:
+        """The part that attributes tokens to memories, at the first length, hiding one after the other; None: none."""
+        first = self.access_chunks[0] if self.access_chunks else None
+        if not self.attribution or (first or 0) > LONG:
             return None
         return AttributionConfig(
-            texts=self.attribution, chunks=self.access_chunks, part=self.part, seed=self.seed, device=self.device
+            texts=self.attribution, chunks=first, part=self.part, seed=self.seed, device=self.device
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memlm.decoding.cached import numbered
 from memlm.models.model import Generative, MemoryOutput, TextMemory, chunked
 from memlm.nn.loss import IGNORED
 from memlm.nn.vocabulary import PAD
@@ -158,14 +159,14 @@ def write_marked(model: Generative, ids_BN: Tensor, marks_BC: Tensor, memory: Me
     out_BN = ids_BN.clone()
     out_BN[:, first * T :] = PAD
     # A memory model needs a chunk's tokens and the memories before it; any other one reads all again for every token.
-    by_chunk = model.reads_given_memories and memory == "own"
+    by_chunk, number_BC = model.reads_given_memories and memory == "own", numbered(marks_BC)
     for c in range(first, marks_BC.shape[1]):
         known_BcM = model.encode_chunks(out_BN[:, : c * T].unflatten(1, (-1, T))) if by_chunk else None
         for n in range(c * T, min((c + 1) * T, out_BN.shape[1])):
             if known_BcM is None:
                 logits_BnV = logits_of(model, out_BN[:, : n + 1], marks_BC[:, : c + 1], memory)
             else:
-                asked = {"marks": marks_BC[:, c : c + 1], "memories": known_BcM, "own_memories": known_BcM[:, :0]}
+                asked = {"marks": number_BC[:, c : c + 1], "memories": known_BcM, "own_memories": known_BcM[:, :0]}
                 logits_BnV = model(out_BN[:, c * T : n + 1], **asked).logits
             out_BN[:, n] = logits_BnV[:, -1].argmax(-1)
     return out_BN

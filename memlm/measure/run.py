@@ -53,8 +53,8 @@ def measure(
     """Measure encoders, and write `OUT/results.json`, `access.json`, `attribution.json`; asked twice, it is done once.
 
     Retention is measured of every encoder that forms memories, ours at their own chunk length, others at each length
-    that is asked for; access and attribution of every model of ours that reads chunks. Of a recurrent model, retention
-    is that of its memory after the first chunk.
+    that is asked for, unless it shall not be; access and attribution of every model of ours that reads chunks. Of a
+    recurrent model, retention is that of its memory after the first chunk.
 
     Args:
         encoders: anything that `public.measure` takes.
@@ -99,6 +99,8 @@ def measure(
         for encoder in opened
         if config.access and corpus and encoder.model and readable(encoder.model)
     ]
+    if not config.retention and len(readers) < len(opened):
+        raise UsageError("without retention there is nothing to measure of what reads no memories: name memory models.")
     for encoder in opened:
         if not encoder.forms_memories:
             if not (config.access and corpus):
@@ -106,12 +108,14 @@ def measure(
             ui.say(f"{encoder.name} forms no memories: what it gets from its text is measured, and no retention")
     access, attributed = [], []
     for called, model, text in readers:
-        access += measure_access(model, text, config.access_config, called)
+        for wanted in config.access_configs:
+            access += measure_access(model, text, wanted, called)
         if wanted := config.attribution_config:
             attributed.append(measure_attribution(model, text, wanted, called))
     with ExitStack() as stack:
         kept = out if out is not None else stack.enter_context(tempfile.TemporaryDirectory())
-        report = _retention(opened, source, corpus, config, Path(cache or Path(kept) / "embeddings"))
+        held = opened if config.retention else []
+        report = _retention(held, source, corpus, config, Path(cache or Path(kept) / "embeddings"))
     report |= {"format": FORMAT, "config": asked, "environment": environment(device_of(config.device).type)}
     attribution = [row for one in attributed for row in one["results"]]
     if out is not None:

@@ -18,6 +18,8 @@ from memlm.measure.reading import Memory, memories_read, readable
 from memlm.models.model import Generative, TextMemory
 from memlm.precision import device_of, settle
 
+MOST_CHUNKS = 2**14  # that are read for a task and condition; long examples are fewer, ...
+FEWEST = 8  # ... but so many where there is text for them
 E = TypeVar("E")
 # A name -> what makes examples of held-out text [B, W], T, V and a seed, and how many chunks of text one of C takes.
 Makers = Mapping[str, tuple[Callable[[Tensor, int, int, int], E], Callable[[int], int]]]
@@ -31,21 +33,22 @@ class Subject:
     corpus: Corpus
     name: str
     part: Part
+    chunks: int  # C of an example
     seed: int
     device: torch.device
     keys: tuple[str, ...]
 
-    def examples(self, makers: Makers[E], chunks: int | None, limit: int) -> Iterator[tuple[str, E | str]]:
+    def examples(self, makers: Makers[E], limit: int) -> Iterator[tuple[str, E | str]]:
         """By name, what is made of held-out text of C chunks, `limit` at most, evenly spread; or why nothing is.
 
         UsageError where there are not two texts of that length.
         """
-        T, chunks = self.model.chunk_tokens, chunks or int(self.model.config.read_shape().chunks)
+        T, limit = self.model.chunk_tokens, min(limit, max(MOST_CHUNKS // self.chunks, FEWEST))
         for name, (make, chunks_of_text) in makers.items():
-            if chunks < 2:
+            if self.chunks < 2:
                 yield name, "one chunk has no earlier one to remember."
                 continue
-            tokens = chunks_of_text(chunks) * T
+            tokens = chunks_of_text(self.chunks) * T
             windows_BW = torch.from_numpy(self.corpus.chunks(self.part, tokens, limit=limit).tokens)
             if len(windows_BW) < 2:
                 raise UsageError(
@@ -76,6 +79,7 @@ class Subject:
             "kind": self.model.config.model_type.removeprefix("memlm-"),
             "reader": self.model.reader_name,
             "chunk_tokens": self.model.chunk_tokens,
+            "example_chunks": self.chunks,
             **{key: told.get(key) for key in self.keys},
             "vocab_size": self.corpus.vocab_size,
             "trained_chunks": self.model.config.trained_chunks,
@@ -101,7 +105,8 @@ def examined(
     training, where = model.training, device_of(config.device)
     settle(where)
     torch.nn.Module.to(model.eval(), where)
+    chunks = config.chunks or int(model.config.read_shape().chunks)
     try:
-        yield Subject(model, corpus, name, config.part, config.seed, where, keys)
+        yield Subject(model, corpus, name, config.part, chunks, config.seed, where, keys)
     finally:
         model.train(training)

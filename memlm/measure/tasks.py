@@ -76,7 +76,8 @@ def facts(
     kind: tuple[int, bool] = (2, False),
 ) -> Task:
     """Facts of a kind (`Facts`), one in every remembered chunk."""
-    batch = _far(partial(Facts, kind=kind, seed=seed, which=which), tokens_BW, chunk_tokens, vocab_size)
+    asked = partial(Facts, kind=kind, seed=seed, which=which, telling=tokens_BW.shape[1] // chunk_tokens)
+    batch = _far(asked, tokens_BW, chunk_tokens, vocab_size)
     return Task(batch, _OF_FACTS, symbols=which, chance=1 / len(symbols(vocab_size, which)))
 
 

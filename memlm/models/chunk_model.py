@@ -48,10 +48,10 @@ class ChunkModel(Generative):
             before_BQ: the token before each place, -1 where there is none; looked at beyond place 0, and at it too if
                 `start_holds_last`.
             place_RQ: their places in their chunks, of a shape that broadcasts.
-            marks_BQ: whether their chunks are marked, of a shape that broadcasts.
+            marks_BQ: above 0 where their chunks are marked, of a shape that broadcasts.
             reads_RQ: whether their chunks read any memory, likewise.
         """
-        marks_BQ = torch.zeros_like(place_RQ) if marks_BQ is None else marks_BQ.long()
+        marks_BQ = torch.zeros_like(place_RQ) if marks_BQ is None else (marks_BQ > 0).long()
         start_BQW, token_BQW = self.start(marks_BQ), self.embed(before_BQ.clamp(min=0))
         if self.start_holds_last:
             start_BQW = start_BQW + token_BQW * (before_BQ >= 0)[..., None]

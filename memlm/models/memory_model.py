@@ -27,7 +27,7 @@ from memlm.nn.loss import IGNORED
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
 from memlm.readers.placing import Placing
-from memlm.readers.reader import Queries, Reader, Sizes, build_reader, logp_of, recent_tokens
+from memlm.readers.reader import Queries, Reader, Sizes, build_reader, in_order, logp_of, recent_tokens
 from memlm.readers.sequence import Form, read_chunks, read_windows
 
 
@@ -91,7 +91,8 @@ class ReadsMemories(ChunkModel):
         kept = self.reader.keep(memory_BKM)
         place_N = torch.arange(T, device=ids_BCT.device).repeat(C)
         recent_BNn = recent_tokens(ids_BCT, self.reader.recent).flatten(1, 2)
-        queries = Queries(before_C.repeat_interleave(T)[None], place_N[None], recent_BNn, hidden)
+        order_BN = in_order(None if marks_BC is None else marks_BC.repeat_interleave(T, 1), place_N, T)
+        queries = Queries(before_C.repeat_interleave(T)[None], place_N[None], recent_BNn, hidden, order=order_BN)
         residuals = self.reader.residuals(kept, queries)
         if (w := self.reader.window) is None:
             entry_BKSW = self.reader.entries(memory_BKM)

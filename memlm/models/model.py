@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memlm.decoding.cached import Decoding, Prompt
+from memlm.decoding.cached import Decoding, Prompt, numbered
 from memlm.decoding.generate import generate
 from memlm.errors import UsageError
 from memlm.huggingface import ModelOutput, PreTrainedConfig, PreTrainedModel, register
@@ -133,7 +133,8 @@ class TextMemory(PreTrainedModel):
             input_ids: token ids [B, N], padded at the end with id 0.
             labels: the token ids to score [B, N], -100 where nothing is scored; unshifted.
             weights: what a label counts [B, N]; the mean over the scored ones by default.
-            marks: bool [B, C], chunks that shall be answered from memory; none by default.
+            marks: bool [B, C], chunks that shall be answered from memory; none by default. Of later chunks of a text
+                alone their numbers among the marked ones in a row (`numbered`).
             own_rows: so many rows at the beginning are an autoencoder's: each chunk is told from its own memory alone.
             remembered: so many chunks at the beginning are read and not predicted: logits begin after them.
             memories: of what comes before the text [B, K, M].
@@ -146,6 +147,7 @@ class TextMemory(PreTrainedModel):
         """
         if (memories is not None or own_memories is not None) and not self.reads_given_memories:
             raise UsageError("this model cannot be given memories: leave them out, or take a memory model.")
+        marks = None if marks is None else numbered(marks)
         skipped = remembered * self.chunk_tokens
         parts = [Predicted(self.reconstruct(input_ids[:own_rows, skipped:]))] if own_rows else []
         if own_rows < len(input_ids):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
-from memlm.objectives.batch import Batch, Objective
+from memlm.objectives.batch import MADE, Batch, Objective
 from memlm.objectives.noise import seeded_by
 from memlm.objectives.symbols import Symbols, symbols
 
@@ -45,7 +45,8 @@ class Recall(Objective):
         answers_BQ2[..., 0] = IGNORED
         labels = torch.cat([torch.full_like(pairs_BN, IGNORED), answers_BQ2.flatten(1)], 1)
         marks = torch.arange(chunks, device=tokens_BW.device).expand(rows, -1) == chunks - 1
-        return Batch(torch.cat([pairs_BN, queries_BQ2.flatten(1)], 1), labels, marks)
+        sources = torch.full(marks.shape, MADE, device=tokens_BW.device)
+        return Batch(torch.cat([pairs_BN, queries_BQ2.flatten(1)], 1), labels, marks, sources=sources)
 
     def _draw(self, tokens_BW: Tensor, told: int, asked: int) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values [B, told], and which of the pairs are asked for [B, asked]; drawn on the CPU."""

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED
@@ -23,7 +24,8 @@ class Same(Objective):
 
 
 class Copy(Objective):
-    """[h, h] -> the second half; its chunks are marked.
+    """[h, h] -> the second half; its chunks are marked. After chunks that are only remembered what is repeated is the
+    text from the first of these on.
 
     With `blank` the second half is read as blanks, so that only memories can tell what was there; without, a chunk's
     own earlier tokens are shown, and much of it could be guessed from them.
@@ -37,16 +39,24 @@ class Copy(Objective):
         return tokens // 2
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
-        """Read twice, or once and then blanks; scored once."""
-        rows, half = tokens_BW.shape
+        """As `__call__` without chunks that are only remembered."""
+        return self(tokens_BW, chunk_tokens)
+
+    def __call__(self, tokens_BW: Tensor, chunk_tokens: int, remembered: int = 0) -> Batch:
+        """Read once, then its beginning again, or blanks; that is scored."""
+        rows, chunks = len(tokens_BW), tokens_BW.shape[1] // chunk_tokens
+        half = tokens_BW.shape[1] - remembered * chunk_tokens
         if half % chunk_tokens:
             raise UsageError("a copy needs an even number of chunks: change --model.chunks.")
-        again_BW = torch.full_like(tokens_BW, PAD) if self.blank else tokens_BW
-        labels = torch.cat([torch.full_like(tokens_BW, IGNORED), tokens_BW], 1)
-        first_BC = same_chunks(rows, half // chunk_tokens, tokens_BW.device)
-        second_BC = torch.full_like(first_BC, BLANK) if self.blank else first_BC
-        marks = torch.cat([torch.zeros_like(first_BC), torch.ones_like(first_BC)], 1).bool()
-        return Batch(torch.cat([tokens_BW, again_BW], 1), labels, marks, sources=torch.cat([first_BC, second_BC], 1))
+        told_Bh = tokens_BW[:, :half]
+        again_Bh = torch.full_like(told_Bh, PAD) if self.blank else told_Bh
+        labels = torch.cat([torch.full_like(tokens_BW, IGNORED), told_Bh], 1)
+        first_BC = same_chunks(rows, chunks, tokens_BW.device)
+        second_BC = first_BC[:, : chunks - remembered]
+        marks = F.pad(torch.ones_like(second_BC).bool(), (chunks, 0))
+        sources = torch.cat([first_BC, torch.full_like(second_BC, BLANK) if self.blank else second_BC], 1)
+        ids_BN = torch.cat([tokens_BW, again_Bh], 1)
+        return Batch(ids_BN, labels, marks, sources=sources, remembered=remembered)
 
 
 def autoencode(vocab_size: int) -> Same:

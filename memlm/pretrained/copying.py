@@ -44,6 +44,8 @@ class CopyHead(Pointer):
     Of the base it is told probabilities and no hidden state: by that it learnt in what text to copy, not when (LOG.md).
     """
 
+    answers = False
+
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> Any:
         return None
 

@@ -10,6 +10,8 @@
     share  of an opened place p, in head i: c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
            row, to 8] + sum of R_i[j, w_j] over those of the 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i)
            log(1 + age), where x, y, z are linear in the hidden state, age counts memories, and s is a learned scale
+    order  a marked chunk (models/chunk_model.py) asks for the text from its beginning: open is also the place as far
+           from there as the prediction is from the mark; d_i + v_i are added to its score, v linear in the hidden state
     mix    p = (share of nothing) p_LM + the shares of places, summed by word: one softmax over nothing and the heads
 
 Nothing of the language model is touched, so that it can be trained alone and stay frozen. What each part is worth, and
@@ -56,6 +58,7 @@ class Opened:
     words_BQJ: Tensor
     agree_BQJ: Tensor
     near_BQJ: Tensor
+    order_BQJ: Tensor | None = None  # bool, the place that a marked chunk has in order
 
     @property
     def seen_BQJ(self) -> Tensor:
@@ -68,6 +71,7 @@ class Pointer(Reader):
 
     recent = max(MATCH, WORDS + LOOKS - 1)
     told_logp = files = True
+    answers = True  # whether marked chunks are told apart
 
     def __init__(self, config: PointerReader, sizes: Sizes):
         super().__init__(config, sizes)
@@ -92,6 +96,10 @@ class Pointer(Reader):
         self.gate = nn.Linear(features, H + 1)
         self.gate_in, self.gate_out = nn.Linear(features, config.gate), nn.Linear(config.gate, H + 1)
         self.lesson_gate = nn.Linear(W + 2, 1)
+        if self.answers:
+            self.order, self.order_by_hidden = nn.Parameter(torch.zeros(H)), nn.Parameter(torch.zeros(H, W))
+            self.marked, self.marked_in = nn.Parameter(torch.zeros(H + 1)), nn.Parameter(torch.zeros(config.gate))
+            self.marked_pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
         self._begin()
 
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> ChunkDecoder:
@@ -220,11 +228,17 @@ class Pointer(Reader):
         return self.keep_words(kept[0].masked_fill((number_K == queries.hidden)[:, None], 0))
 
     def _recent(self, words_at: WordsAt, T: int, queries: Queries) -> Tensor:
-        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it."""
+        """The words before each prediction [B, Q, n]: of its own chunk, then of the memories before it.
+
+        Before the first of marked chunks there are none: what it asks for does not go on from there.
+        """
         ago_n = torch.arange(1, self.recent + 1, device=queries.recent.device)
         at_RQn = queries.before[..., None] * T + queries.place[..., None] - ago_n
         own_RQn = ago_n <= queries.place[..., None]
-        earlier_BQn = words_at(at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1))
+        at_BQn = at_RQn.masked_fill(own_RQn, -1).expand(len(queries.recent), -1, -1)
+        if (order_BQ := queries.order) is not None:
+            at_BQn = at_BQn.masked_fill(((order_BQ >= 0) & (order_BQ < T))[..., None], -1)
+        earlier_BQn = words_at(at_BQn)
         return torch.where(own_RQn, queries.recent, earlier_BQn)
 
     def _opened(
@@ -242,7 +256,21 @@ class Pointer(Reader):
             number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
             before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
-        words_BQkM = words_at(number_BQk[..., None] * T + torch.arange(-MATCH, T, device=device))
+        words_BQJ, agree_BQJ, unseen_BQJ = self._look(number_BQk, recent_BQn, words_at, T, queries)
+        near_BQJ, scores = near_BQJ.masked_fill(unseen_BQJ, FAR), None
+        if index is None and torch.is_grad_enabled() and self.key.weight.requires_grad:
+            place_BQJ = places(number_BQk, T)
+            near_BQJ, scores = self._taught(near_BQJ, place_BQJ, unseen_BQJ, recent_BQn, words_at, kept, queries)
+        opened = Opened(number_BQk, words_BQJ, agree_BQJ, near_BQJ)
+        if queries.order is None:
+            return opened, scores
+        return self._and_in_order(opened, queries.order, recent_BQn, words_at, T, queries), scores
+
+    def _look(
+        self, number_BQk: Tensor, recent_BQn: Tensor, words_at: WordsAt, T: int, queries: Queries
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of memories: their words, which of those before agree, and what is not to be seen."""
+        words_BQkM = words_at(number_BQk[..., None] * T + torch.arange(-MATCH, T, device=number_BQk.device))
         words_BQkT, recent_BQ11m = words_BQkM[..., MATCH:], recent_BQn[..., None, None, :]
         agree_BQkT = torch.zeros_like(words_BQkT, dtype=torch.uint8)
         for i in range(MATCH):
@@ -252,11 +280,26 @@ class Pointer(Reader):
         if queries.hidden is not None:
             seen_BQk = seen_BQk & (number_BQk != queries.hidden)
         unseen_BQJ = (~seen_BQk[..., None] | (words_BQkT == 0)).flatten(2)
-        near_BQJ, scores, words_BQJ = near_BQJ.masked_fill(unseen_BQJ, FAR), None, words_BQkT.flatten(2)
-        if index is None and torch.is_grad_enabled() and self.key.weight.requires_grad:
-            place_BQJ = places(number_BQk, T)
-            near_BQJ, scores = self._taught(near_BQJ, place_BQJ, unseen_BQJ, recent_BQn, words_at, kept, queries)
-        return Opened(number_BQk, words_BQJ, agree_BQkT.flatten(2).long(), near_BQJ), scores
+        return words_BQkT.flatten(2), agree_BQkT.flatten(2).long(), unseen_BQJ
+
+    def _and_in_order(
+        self, opened: Opened, order_BQ: Tensor, recent_BQn: Tensor, words_at: WordsAt, T: int, queries: Queries
+    ) -> Opened:
+        """With the memory of the place that a marked chunk has in order, of which that place alone is to be seen."""
+        before_BQ = queries.before.expand_as(order_BQ)
+        number_BQ1 = torch.where(order_BQ < 0, before_BQ, order_BQ // T)[..., None]  # before: not to be seen
+        words_BQT, agree_BQT, unseen_BQT = self._look(number_BQ1, recent_BQn, words_at, T, queries)
+        at_BQT = (torch.arange(T, device=order_BQ.device) == order_BQ[..., None] % T) & ~unseen_BQT
+        ago_n = torch.arange(1, WORDS + 1, device=order_BQ.device)
+        key_BQd = self._unit(words_at(order_BQ.clamp(min=0)[..., None] - ago_n).flatten(0, 1)[None], self.key)[0]
+        near_BQ = (key_BQd.view(*order_BQ.shape, -1) * self._query_of(recent_BQn)).sum(-1)
+        return Opened(
+            torch.cat([opened.number_BQk, number_BQ1], -1),
+            torch.cat([opened.words_BQJ, words_BQT], -1),
+            torch.cat([opened.agree_BQJ, agree_BQT], -1),
+            torch.cat([opened.near_BQJ, near_BQ[..., None].masked_fill(~at_BQT, FAR)], -1),
+            torch.cat([torch.zeros_like(opened.seen_BQJ), at_BQT], -1),
+        )
 
     def _taught(
         self,
@@ -302,12 +345,18 @@ class Pointer(Reader):
         number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)
         table_HX = STEP * (self.pattern[:, number_X % 2**WORDS] + self.length[:, length_X])
         table_BQHX = table_HX + torch.einsum("hbqn,xn->bqhx", rare_HBQn, bit_Xm[:, :WORDS].to(rare_HBQn.dtype))
+        marked_BQ1 = None if queries.order is None else (queries.order >= 0)[..., None]
+        if marked_BQ1 is not None:
+            table_BQHX = table_BQHX + STEP * self.marked_pattern[:, number_X % 2**WORDS] * marked_BQ1[..., None]
         agree_BQHJ = agree_BQJ[:, :, None].expand(-1, -1, len(table_HX), -1)
         score_BQHJ = score_BQHJ + table_BQHX.gather(-1, agree_BQHJ)
         likely_BQ1J = logp_BQV.gather(-1, words_BQJ)[:, :, None]
         score_BQHJ = score_BQHJ + (STEP * self.likely[:, None] + likely_BQH1) * likely_BQ1J
         aged_BQ1J = age_BQk.repeat_interleave(T, -1)[:, :, None]
         score_BQHJ = score_BQHJ - (STEP * self.age[:, None] + older_BQH1) * aged_BQ1J
+        if opened.order_BQJ is not None:
+            order_BQH = STEP * self.order + h_BQW @ self.order_by_hidden.mT
+            score_BQHJ = score_BQHJ + order_BQH[..., None] * opened.order_BQJ[:, :, None]
         score_BQHJ = score_BQHJ.masked_fill(~seen_BQJ[:, :, None], FAR)
 
         lse_BQH, (best_BQH, at_BQH) = score_BQHJ.logsumexp(-1), score_BQHJ.max(-1)
@@ -333,7 +382,10 @@ class Pointer(Reader):
             queries.logp[..., :WORDS] / 4,
         ]
         x_BQX = torch.cat(features, -1).masked_fill(none_BQ1, 0)
-        mix_BQX = self.gate(x_BQX) + self.gate_out(F.gelu(self.gate_in(x_BQX))) + F.pad(lse_BQH, (1, 0))
+        mix_BQX, in_BQg = self.gate(x_BQX) + F.pad(lse_BQH, (1, 0)), self.gate_in(x_BQX)
+        if marked_BQ1 is not None:
+            mix_BQX, in_BQg = mix_BQX + STEP * self.marked * marked_BQ1, in_BQg + STEP * self.marked_in * marked_BQ1
+        mix_BQX = mix_BQX + self.gate_out(F.gelu(in_BQg))
         log_BQX = mix_BQX.log_softmax(-1)
         nothing_BQ = log_BQX[..., 0].masked_fill(none_BQ1[..., 0], 0)
         return nothing_BQ, log_BQX[..., 1:, None] + score_BQHJ - lse_BQH[..., None]

@@ -55,6 +55,8 @@ class Queries:
         hidden: index of a memory that none sees; positions do not change.
         logp: of the recent tokens, the log-probability that the decoder alone gave each, 0 where there is none
             [B, Q, n]; for `mix`, of readers that are told.
+        order: in a marked chunk, the place of the text that stands as far from its beginning as each entry from the
+            first of the marked chunks in a row [B, Q], -1 elsewhere; None: no chunk is marked.
     """
 
     before: Tensor
@@ -62,6 +64,7 @@ class Queries:
     recent: Tensor
     hidden: int | None = None
     logp: Tensor | None = None
+    order: Tensor | None = None
 
     def sees(self, memories: int) -> Tensor:
         """Which of the first `memories` each entry sees: bool [R, Q, K]."""
@@ -71,9 +74,9 @@ class Queries:
 
     def part(self, some: slice) -> "Queries":
         """Some of them."""
-        logp = None if self.logp is None else self.logp[:, some]
+        logp, order = (x if x is None else x[:, some] for x in (self.logp, self.order))
         parts = {"before": self.before[:, some], "place": self.place[:, some], "recent": self.recent[:, some]}
-        return replace(self, **parts, logp=logp)
+        return replace(self, **parts, logp=logp, order=order)
 
 
 class Mixed(NamedTuple):
@@ -160,6 +163,13 @@ class Reader(nn.Module):
 def build_reader(config: ReaderConfig, sizes: Sizes) -> Reader:
     """The reader that `config` describes."""
     return named(config.module)(config, sizes)
+
+
+def in_order(marks_BQ: Tensor | None, place_RQ: Tensor, chunk_tokens: int) -> Tensor | None:
+    """`Queries.order` by the numbers of marked chunks (`numbered`) and places in them, of shapes that broadcast."""
+    if marks_BQ is None:
+        return None
+    return torch.where(marks_BQ > 0, (marks_BQ - 1) * chunk_tokens + place_RQ, -1)
 
 
 def recent_tokens(ids_BCT: Tensor, count: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Which rows of a measurement are compared: the headline's, a model's with its controls, a chooser's samples."""
 
+from memlm.report.compared import Model, Setting
 from memlm.report.runs import Row, Run, owner
 from memlm.report.text import figure_of
 
 CONTROLS = {"untrained": "untrained twin", "shuffled": "shuffled memories", "random-tokens": "random tokens"}
 CONTROLS |= {"none": "no memory"}
+FAR = 64  # chunks of a text, from which on the page tells of it first
 
 
 def is_control(row: Row) -> bool:
@@ -32,6 +34,13 @@ def headline(measurements: list[Run]) -> tuple[Run | None, dict[str, Row]]:
     wanted = {"fresh": fresh, "causal": {"training": "causal"}, "none": {"training": "none"}}
     rows = {name: [row for row in measurement.rows if asked.items() <= row.items()] for name, asked in wanted.items()}
     return measurement, {"best": best} | {name: max(some, key=right) for name, some in rows.items() if some}
+
+
+def farthest(settings: list[Setting]) -> Model | None:
+    """The model that facts were asked of among most chunks, `FAR` at least; of several the one that tells most."""
+    asked = [(model, told) for setting in settings for model in setting if (told := model.access("facts", "own"))]
+    far = [(model.chunks, told.value, n) for n, (model, told) in enumerate(asked) if model.chunks >= FAR]
+    return asked[max(far)[2]][0] if far else None
 
 
 def by_model(measurement: Run) -> list[list[Row]]:

@@ -42,6 +42,11 @@ class Model:
         return self.seeds[0]
 
     @property
+    def chunks(self) -> int:
+        """How many chunks the texts had that it was asked about; 0 where that is not told."""
+        return self.first.rows[0].get("example_chunks") or 0
+
+    @property
     def runs(self) -> list[Run]:
         """The runs that trained it, one for each seed; empty unless all are known."""
         runs = [one.run for one in self.seeds if one.run]
@@ -120,10 +125,14 @@ def chance_of(setting: Setting, task: str, key: str = "chance") -> float | None:
 def settings_of(runs: Runs) -> list[Setting]:
     """Everything measured of access, in the order of measuring."""
     settings: dict[tuple[object, ...], list[Measured]] = {}
-    for one in _measured(runs, runs.access):
-        causal = next((row for row in one.rows if row["task"] == "causal" and row["value"] is not None), one.rows[0])
-        asked = tuple(causal.get(key) for key in ("data", "vocab_size", "chunk_tokens", "chunks"))
-        settings.setdefault(asked, []).append(one)
+    for every in _measured(runs, runs.access):
+        for length in dict.fromkeys(row.get("example_chunks") for row in every.rows):
+            one = every._replace(rows=[row for row in every.rows if row.get("example_chunks") == length])
+            causal = next(
+                (row for row in one.rows if row["task"] == "causal" and row["value"] is not None), one.rows[0]
+            )
+            asked = tuple(causal.get(key) for key in ("data", "vocab_size", "chunk_tokens", "chunks"))
+            settings.setdefault(asked, []).append(one)
     return [_by_config(models) for models in settings.values()]
 
 

@@ -7,7 +7,7 @@ figures follow its light or dark scheme.
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
+
+from memlm.report.text import Told
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9", "#882255", "#999933")
 INK, MUTED, RULE = "#39424e", "#87909c", "#dfe2e6"
@@ -35,6 +37,9 @@ STYLE: Any = {
     **{"lines.linewidth": 2.0, "lines.solid_capstyle": "round", "legend.frameon": False, "legend.columnspacing": 1.2},
     **{"svg.fonttype": "none", "svg.hashsalt": "memlm"},
 }
+
+
+Colours = dict[str, str]  # of models
 
 
 class Line(NamedTuple):
@@ -84,6 +89,32 @@ class Chart:
     columns: int | None = None  # of the legend
     title: str = ""
     about: str = ""  # the part of its title or caption that differs
+
+
+def percents(value: float) -> str:
+    """A share on an axis."""
+    return f"{100 * value:.0f} %"
+
+
+def ticks(lines: list[Line]) -> list[float]:
+    """Where lines have points."""
+    return sorted({x for line in lines for x in line.x})
+
+
+def curve(points: Sequence[tuple[float, Told]], key: Line) -> Line:
+    """A line like another through these points, with its band."""
+    low, high = zip(*(told.ends for _, told in points), strict=True)
+    return key._replace(x=[at for at, _ in points], y=[told.value for _, told in points], band=(low, high))
+
+
+def palette(names: Iterable[str]) -> Colours:
+    """A colour for each."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def interval(told: Told | None, place: float) -> Line:
+    """An interval, across at a place of a list."""
+    return Line(told.ends, [place] * 2, INK, width=1.1) if told else Line()
 
 
 @rc_context(STYLE)

@@ -35,6 +35,7 @@ def make_report(runs: Runs) -> Report:
         "charts": charts_of(runs, settings, models, series),  # by section
         "headline": best,
         "samples": next((found for run in sampled if (found := choose.samples_to_show(run))), []),
+        "far": choose.farthest(settings),
         "claims": claims.claims(runs, settings),
         "rankings": rankings(runs),
     }

@@ -1,9 +1,9 @@
-"""Which figures a report has and what each shows: functions from rows to the panels of a `Chart`."""
+"""Which figures a report has; and what those of retention, cost and training show: from rows to panels of a `Chart`."""
 
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from statistics import fmean
 from typing import Any
@@ -12,38 +12,45 @@ from matplotlib.scale import SymmetricalLogScale
 
 from memlm.report.choose import CONTROLS, by_model, is_control
 from memlm.report.compared import Model, Setting, chance_of
-from memlm.report.figures import DASHED, INK, MUTED, SERIES, Chart, Line, Panel
+from memlm.report.figures import (
+    DASHED,
+    MUTED,
+    SERIES,
+    Chart,
+    Colours,
+    Line,
+    Panel,
+    curve,
+    interval,
+    palette,
+    percents,
+    ticks,
+)
 from memlm.report.lineage import LEARNS, last_stage, parts_of, unseeded
+from memlm.report.plots_access import (
+    AWAY,
+    MEMORIES,
+    SAVED,
+    TASKS,
+    by_chunk,
+    by_context,
+    by_memory,
+    by_place,
+    legend,
+    loss_saved,
+    several_lengths,
+)
 from memlm.report.ranking import rankings
 from memlm.report.runs import Row, Run, Runs, owner
 from memlm.report.text import Told, figure_of, number, told
 from memlm.report.views import columns_of
 
-Colours = dict[str, str]  # of models
-TASKS = {  # what is compared with, without and with another's memory: task and mode -> title
-    ("copy", "teacher-forced"): "copy, shown the true tokens before",
-    ("copy", "free-running"): "copy, reading what it wrote",
-    ("blank", "both"): "blank copy",
-    ("recall", "teacher-forced"): "key-value recall",
-    ("needle", "teacher-forced"): "needle in text",
-}
-AWAY = {("recall", "distance"): "chunks between key and question", ("needle", "depth"): "chunk that holds the needle"}
 # A word of a benchmark's column -> how its figure is entitled; others are in the table only.
 COSTS = {"prefill": "Reading the context", "per token": "Writing one token", "cache": "Cache that is kept"}
 COSTS |= {"peak": "Peak memory of a training step"}
 DASHES: dict[str, Any] = {"autoencode": "-", "noise": (0, (8, 1.5)), "causal": (0, (4, 1.5)), "blank": (0, (1, 1.3))}
 DASHES |= {"copy": (0, (6, 1.5, 1, 1.5)), "recall": (0, (5, 1.5, 1, 1.5, 1, 1.5))}
-Marks = dict[str, dict[str, Any]]  # how marks are called and drawn
-MEMORIES: Marks = {"own memory": {"marker": "o"}, "without": {"marker": "o", "hollow": True}}
-MEMORIES |= {"another’s": {"marker": "x"}}
-SAVED: Marks = {"copied": {"marker": "o"}, "noise among it": {"marker": "x"}}
-SAVED |= {"plain text": {"marker": "o", "hollow": True}}
 DECODERS = [Line(label="own decoder"), Line(dash=DASHED, label="fresh decoder"), Line(width=0.8, label="controls")]
-
-
-def percents(value: float) -> str:
-    """A share on an axis."""
-    return f"{100 * value:.0f} %"
 
 
 def charts_of(
@@ -70,15 +77,18 @@ def charts_of(
     for rows, one in _numbered(comparable(runs)):
         add("measurement", "bits-by-length", one, [bits_along(rows, "chunk_tokens", "tokens of a chunk")], twin)
         add("measurement", "bits-by-layer", one, [bits_along(rows, "layer", "layer")], twin)
+    for models_at, one in _numbered(several_lengths(settings)):
+        memories = Line(label="loss with own memories"), Line(dash=DASHED, label="without")
+        add("far", "accuracy-by-context", one, by_context(models_at), *memories, about=models_at[0].name)
     for setting, one in _numbered(settings):
         known = any(chance_of(setting, task) is not None for task, _ in TASKS)
         chance = [Line(width=1, dash=DASHED, label="chance")] if known else []
         panels = [by_memory(setting, colours, *key) for key in TASKS]
-        add(f"access{one}", "accuracy-by-memory", one, panels, *_legend(MEMORIES), *chance, columns=4)
+        add(f"access{one}", "accuracy-by-memory", one, panels, *legend(MEMORIES), *chance, columns=4)
         add(f"access{one}", "accuracy-by-place", one, [by_place(setting, colours, *key) for key in AWAY], *chance)
         memories = Line(label="with own memories"), Line(dash=DASHED, label="without")
         add(f"access{one}", "loss-by-chunk", one, [by_chunk(setting, colours)], *memories)
-    add("attribution", "loss-saved", "", [loss_saved(models, colours)], *_legend(SAVED))
+    add("attribution", "loss-saved", "", [loss_saved(models, colours)], *legend(SAVED))
     for run, one in _numbered(runs.benchmark):
         for i, (title, about, panel) in enumerate(costs(run), 1):
             add(f"efficiency{one}", "cost", f"-{i}{one}", [panel], title=title, about=about)
@@ -112,59 +122,13 @@ def usable_bits(rows: list[Row], colours: Colours) -> Panel:
     for place, (row, bits) in enumerate(shown):
         alpha, end = 0.4 if is_control(row) else 1.0, max(bits.value, 0, *bits.ends)
         lines.append(Line([0, bits.value], [place] * 2, colours[owner(row)], width=11.5, alpha=alpha))
-        lines += [_spread(bits, place), Line([end], [place], width=0, text=number(bits.value, 2))]
+        lines += [interval(bits, place), Line([end], [place], width=0, text=number(bits.value, 2))]
     names = [f"{owner(row)}, {CONTROLS['untrained'] if is_control(row) else row['decoder']}" for row, _ in shown]
     widest = max([perfect or 0, *(bits.value for _, bits in shown)], default=0)
     axes = {"xlabel": "usable bits per token", "xlim": (None, 1.14 * widest or None)}
     axes |= {"title": f"dashed: perfect recall, {number(perfect, 2)}" if perfect else ""}
     height = 0.245 * len(shown) + 0.4
     return Panel(lines=lines, axes=axes, names=names, rules=[("x", perfect)], height=height)
-
-
-def marked(rows: list[tuple[Model, list[Told | None]]], colours: Colours, marks: Marks, **more: Any) -> Panel:
-    """Models in a list, each with a mark for every figure, the first one's interval, and a line to the second."""
-    rows, lines = [(model, figures) for model, figures in rows if figures[0]], []
-    for place, (model, figures) in enumerate(rows):
-        colour, ends = colours[model.name], [figure.value for figure in figures[:2] if figure]
-        lines += [Line(ends, [place] * len(ends), colour, width=1.2, alpha=0.45), _spread(figures[0], place)]
-        shown = [(figure, look) for figure, look in zip(figures, marks.values(), strict=True) if figure]
-        lines += [Line([figure.value], [place], colour, width=0, **look) for figure, look in shown]
-    return Panel(lines=lines, names=[model.name for model, _ in rows], height=0.21 * len(rows) + 0.42, **more)
-
-
-def by_memory(setting: Setting, colours: Colours, task: str, mode: str) -> Panel:
-    """Tokens right with the own memory (full), without (hollow) and with another text's (cross)."""
-    rows = [(m, [m.access(task, memory, mode=mode) for memory in ("own", "none", "other")]) for m in setting]
-    axes, rules = {"title": TASKS[task, mode], "xlim": (-0.02, 1.02)}, [("x", chance_of(setting, task))]
-    return marked(rows, colours, MEMORIES, axes=axes, forms={"x": percents}, rules=rules)
-
-
-def loss_saved(models: list[Model], colours: Colours) -> Panel:
-    """By how much the loss of copied tokens, noise and plain text grows when memories are hidden."""
-    places = (("noisy copy", "copied"), ("noisy copy", "noise"), ("plain", "plain"))
-    rows = [(model, [model.figures.get((*place, "mean", "loss", None)) for place in places]) for model in models]
-    return marked(rows, colours, SAVED, axes={"xlabel": "nats a token saved by memories"}, rules=[("x", 0)])
-
-
-def along(setting: Setting, colours: Colours, task: str, metric: str, place: str, memory: str = "own") -> list[Line]:
-    """A figure of every model by distance, depth or chunk (the first one is 1, as people count): lines with bands.
-
-    Each model has its colour, and another mark for each time that a colour was used before.
-    """
-    lines, used = [], [colours[model.name] for model in setting]
-    for i, model in enumerate(setting):
-        points = [(at + (place != "distance"), told) for at, told in model.curve(task, metric, memory, place)]
-        mark = "osD^v"[used[:i].count(used[i]) % 5]
-        lines += [_curve(points, Line(colour=used[i], marker=mark, size=4, label=model.name))] if points else []
-    return lines
-
-
-def by_place(setting: Setting, colours: Colours, task: str, place: str) -> Panel:
-    """Values right by how far back, or how deep, they were told."""
-    lines = along(setting, colours, task, "token_accuracy", place)
-    axes = {"xlabel": AWAY[task, place], "ylim": (0, 1), "title": f"{TASKS[task, 'teacher-forced']}, values right"}
-    axes |= {"xticks": _ticks(lines)}
-    return Panel(lines=lines, axes=axes, forms={"y": percents}, rules=[("y", chance_of(setting, task))], height=1.75)
 
 
 def by_budget(run: Run, colours: Colours) -> Panel:
@@ -178,18 +142,10 @@ def by_budget(run: Run, colours: Colours) -> Panel:
     for (name, twin), points in found.items():
         look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {"label": name}
         line = Line(colour=colours.get(name, MUTED), marker="o", size=3.5, **look)
-        lines += [_curve(sorted(points), line)] if len(points) > 1 else []
+        lines += [curve(sorted(points), line)] if len(points) > 1 else []
     axes: dict[str, Any] = {"xlabel": "chunks that the probe learnt from", "ylabel": "usable bits per token"}
-    axes |= {"xscale": "log", "xticks": _ticks(lines)}
+    axes |= {"xscale": "log", "xticks": ticks(lines)}
     return Panel(lines=lines, axes=axes, forms={"x": "{:,.0f}".format, "y": "{:g}".format}, rules=[("y", 0)])
-
-
-def by_chunk(setting: Setting, colours: Colours) -> Panel:
-    """Causal loss by the chunk's number: solid with the own memories, dashed without."""
-    own, none = (along(setting, colours, "causal", "cross_entropy", "chunk", memory) for memory in ("own", "none"))
-    lines = own + [line._replace(dash=DASHED, marker="", label="") for line in none]
-    axes = {"xlabel": "chunk of the example", "ylabel": "nats a token", "xticks": _ticks(lines)}
-    return Panel(lines=[line._replace(band=None) for line in lines], axes=axes)
 
 
 def comparable(runs: Runs) -> list[list[Row]]:
@@ -220,13 +176,13 @@ def bits_along(rows: list[Row], along: str, label: str) -> Panel:
         if x is not None and bits:
             found.setdefault((name, row["training"] == "untrained"), {}).setdefault(x, []).append(bits)
     found = {key: points for key, points in sorted(found.items()) if len(points) > 1}
-    colours, lines = _palette(name for name, _ in found), []
+    colours, lines = palette(name for name, _ in found), []
     for (name, twin), points in found.items():
         look: dict[str, Any] = {"dash": DASHED, "width": 1.2} if twin else {}
         means = [(x, _mean(some)) for x, some in sorted(points.items())]
-        lines.append(_curve(means, Line(colour=colours[name], marker="o", size=3.5, label=name, **look)))
+        lines.append(curve(means, Line(colour=colours[name], marker="o", size=3.5, label=name, **look)))
     axes: dict[str, Any] = {"xlabel": label, "ylabel": "usable bits per token"}
-    axes |= {"xticks": _ticks(lines)}
+    axes |= {"xticks": ticks(lines)}
     highest = [max(line.y) for line in lines]
     if max(highest, default=0) > 20 * max(min(highest, default=0), 0):  # the low lines would lie on the axis
         low = min(0, *(end for line in lines if line.band for end in line.band[0])) - 0.02
@@ -241,7 +197,7 @@ def costs(run: Run) -> list[tuple[str, str, Panel]]:
     titles = {key: title for key in columns for word, title in COSTS.items() if word in key.lower()}
     words = ("context", "length", "tokens", "chunks")
     free = [key for word in words for key in columns if word in key.lower() and key not in (side, *titles)]
-    colours = _palette(row[side] for row in run.rows) if side else {}
+    colours = palette(row[side] for row in run.rows) if side else {}
     found = []
     for column, title in titles.items() if colours and free else ():
         lines = []
@@ -251,9 +207,9 @@ def costs(run: Run) -> list[tuple[str, str, Panel]]:
             width = max(1.0, 3.4 - 0.8 * i)  # sides that cost the same stay visible beneath each other
             look = {"width": width, "marker": "o", "size": 2 + width, "label": name}
             lines += [Line([x for x, _ in points], [y for _, y in points], colour, **look)] if points else []
-        ticks = _ticks(lines)
+        lengths = ticks(lines)
         axes = {"xscale": "log", "yscale": "log", "xlabel": free[0], "ylabel": column}
-        axes |= {"xticks": ticks[:: max(1, len(ticks) // 6)]}
+        axes |= {"xticks": lengths[:: max(1, len(lengths) // 6)]}
         found.append((title, column, Panel(lines=lines, axes=axes, forms={"x": number, "y": "{:,.12g}".format})))
     return found
 
@@ -295,32 +251,9 @@ def _barred(rows: list[Row]) -> list[tuple[Row, Told]]:
     return [(row, bits) for row in shown if (bits := told(row, "usable_bits_per_token"))]
 
 
-def _spread(told: Told | None, place: float) -> Line:
-    """An interval, across at a place of a list."""
-    return Line(told.ends, [place] * 2, INK, width=1.1) if told else Line()
-
-
-def _legend(marks: Marks) -> list[Line]:
-    return [Line(width=0, label=label, **look) for label, look in marks.items()]
-
-
-def _ticks(lines: list[Line]) -> list[float]:
-    return sorted({x for line in lines for x in line.x})
-
-
-def _curve(points: Sequence[tuple[float, Told]], key: Line) -> Line:
-    """A line like another through these points, with its band."""
-    low, high = zip(*(told.ends for _, told in points), strict=True)
-    return key._replace(x=[at for at, _ in points], y=[told.value for _, told in points], band=(low, high))
-
-
 def _mean(some: list[Told]) -> Told:
     low, high = (fmean(told.ends[end] for told in some) for end in (0, 1))
     return Told(fmean(told.value for told in some), (low, high))
-
-
-def _palette(names: Iterable[str]) -> Colours:
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
 
 
 def _numbered(some: Sequence[Any]) -> list[tuple[Any, str]]:

@@ -96,9 +96,7 @@ def _train(config: TrainConfig, out: Path, accelerator: Accelerator, ranks: Rank
     # Their chunks are those of a grid over the stream, whether memories are read from disk or formed.
     align = T if config.model.on_grid else 1
     sampler = ChunkSampler(corpus.train.tokens, window, config.batch * config.accumulate, config.seed, align=align)
-    held_out = corpus.chunks("tune", window, limit=4 * config.eval_chunks)[0]
-    if not len(held_out):
-        raise UsageError(f"no held-out document of {config.data} has {window} tokens: choose shorter chunks.")
+    held_out = corpus.windows("tune", window, limit=4 * config.eval_chunks)
 
     model = build_model(config.model, corpus.vocab_size, config.seed)
     checkpoints = list_checkpoints(out / "checkpoints")

@@ -12,7 +12,7 @@ from memlm.bank.bank import Bank
 from memlm.bank.convert import convert_bank
 from memlm.bank.encode import encode_documents
 from memlm.bank.kept import Keeping
-from memlm.bank.table import Form, Label, as_memories, as_rows
+from memlm.bank.rows import Form, Label, as_memories, as_rows
 from memlm.bank.writing import adding, compact_bank, remove_documents
 from memlm.errors import UsageError
 

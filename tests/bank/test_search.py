@@ -11,8 +11,8 @@ from memlm.api.own import OwnModel
 from memlm.bank import search, writing
 from memlm.bank.bank import Bank
 from memlm.bank.encode import encode_documents
+from memlm.bank.rows import Label
 from memlm.bank.search import nearest
-from memlm.bank.table import Label
 from memlm.bank.writing import compact_bank, making, remove_documents
 from memlm.errors import UsageError
 

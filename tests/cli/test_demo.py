@@ -39,7 +39,8 @@ def test_the_whole_story(tmp_path, capsys, monkeypatch):
     assert told >= {("mixer", "causal"), ("transformer", "causal"), ("transformer", "untrained")}
     for result in report["results"]:
         assert result.keys() >= NEEDED | FIGURES | {f"{name}_ci" for name in FIGURES}
-    memories = set(demo.memory_runs(Path("autoencoder")))
+    assert err.index("without: ") > err.index("the text goes on: ") > err.index("5/7")
+    memories = set(demo.memory_runs(0))
     assert {row["model"] for row in report["access"]} == memories
     assert set(report["train_seconds"]) == set(demo.runs()) | memories
     assert read_json(out / "slots" / "config.json")["steps"] == round(0.002 * demo.runs()["slots"].steps)
@@ -60,4 +61,4 @@ def test_the_whole_story(tmp_path, capsys, monkeypatch):
     assert {**again, "train_seconds": None} == {**report, "train_seconds": None}
     ((runs, path),) = shown
     assert path == out / "report.html"
-    assert {run.name for run in runs} == {*demo.runs(), *memories, "retention", "access", "cost"}
+    assert {run.name for run in runs} == {*demo.runs(), *memories, "retention", "access", "far", "cost"}

@@ -174,6 +174,18 @@ def test_chunks_are_whole_and_inside_their_documents(books: Path, tmp_path: Path
         corpus.chunks("train", 10**6)
 
 
+def test_windows_that_no_document_has_are_of_all_in_a_row(books: Path, tmp_path: Path) -> None:
+    corpus = prepare(config(books, tmp_path / "data", tune=("b1", "b2", "b4"), test=("b5",)))
+    stream = corpus.tune
+    longest = int(np.diff(stream.documents).max()) - 1
+    assert (corpus.windows("tune", longest, 9) == corpus.chunks("tune", longest, 9).tokens).all()
+    within = corpus.windows("tune", longest + 1, 9)
+    assert within.tolist() == [stream.tokens[: longest + 1].tolist()]
+    assert corpus.windows("tune", len(stream) // 2, 9).shape == (2, len(stream) // 2) or longest >= len(stream) // 2
+    with pytest.raises(UsageError, match=r"part tune"):
+        corpus.windows("tune", len(stream) + 1, 9)
+
+
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(books: Path, tmp_path: Path) -> None:
     corpus = prepare(config(books, tmp_path / "data"))
     few, more = (corpus.sample("train", 16, limit) for limit in (5, 20))

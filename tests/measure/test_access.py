@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from memlm.measure.controls import derangement
 from memlm.measure.intervals import wilson
 from memlm.measure.reading import PlaceScores, memories_read
 from memlm.measure.run import measure
+from memlm.measure.subject import examined
 from memlm.models.shapes import AutoencoderShape
 from memlm.nn.loss import IGNORED
 from memlm.objectives.recall import Recall
@@ -28,6 +30,7 @@ from memlm.train.held_out import evaluate
 
 X = IGNORED
 QUICK = AccessConfig(examples=40, free_running=8)
+LOSS = ("causal", "cross_entropy", "own")
 ORIGIN = {"model", "kind", "reader", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine", "commit"}
 
 
@@ -267,6 +270,7 @@ def test_the_table_shows_each_figure_once(corpus):
 def saved(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     models = {"memory": shape(), "nothing": shape("none"), "recurrent": recurrent_shape()}
+    models |= {"autoencoder": AutoencoderShape(chunk_tokens=T, encoder=TRANSFORMER)}
     for name, any_shape in models.items():
         save_model(build_model(any_shape, corpus.vocab_size, 0), corpus.tokenizer, folder / name)
     return folder
@@ -300,6 +304,36 @@ def test_a_model_without_encoder_has_access_and_no_retention(saved, data, tmp_pa
     assert "forms no memories" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "other").exists()
+
+
+def test_access_at_several_lengths_and_nothing_else(saved, data, tmp_path, capsys):
+    argv = ["measure", str(saved / "memory"), "--data", str(data), "--no-retention", "--access-examples", "20"]
+    assert main([*argv, "--access-chunks", "2", "6", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "usable bits" not in printed
+    rows = json.loads((tmp_path / "out" / "access.json").read_text())
+    losses = {r["example_chunks"]: r for r in rows if (r["task"], r["metric"], r["memory"]) == LOSS and not r["group"]}
+    assert {C: row["memories_max"] for C, row in losses.items()} == {2: 1, 6: 5}
+    for row in losses.values():  # the table has each length's own figures
+        assert f"{row['value']:.3f}" in printed
+    attribution = json.loads((tmp_path / "out" / "attribution.json").read_text())["results"]
+    assert {row["example_chunks"] for row in attribution} == {2}
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["results"] == []
+    assert main([*argv, str(saved / "autoencoder"), "--out", str(tmp_path / "other")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("chunks", "examples"), [(2, 40), (2**11, 8), (2**12, 8), (2**9, 32)])
+def test_of_long_examples_there_are_fewer(corpus, chunks, examples):
+    """As many as have 16,384 chunks, 8 at least; the text is asked for no more, wherever it ends."""
+    asked = []
+    model = verbatim("copies", corpus.vocab_size)
+    with examined(model, corpus, "it", replace(QUICK, chunks=chunks), ()) as subject:
+        few = replace(subject, corpus=SimpleNamespace(chunks=lambda part, tokens, limit: asked.append(limit)))
+        with pytest.raises(AttributeError):  # there is no text in it
+            next(iter(few.examples({"it": (lambda *_: None, lambda n: n)}, 40)))
+    assert asked == [examples]
 
 
 def test_without_access_there_is_no_access_report(saved, data, tmp_path):

@@ -1,5 +1,6 @@
 """What is opened among many memories: the same by lists as by a look at every place; and what the mixture is."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,6 +12,8 @@ from memlm.models.shapes import MemoryShape
 from memlm.readers import pointer, scores
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, places, unpacked
+from memlm.readers.placing import hiding
+from memlm.readers.pointer import words_of
 from memlm.readers.reader import Queries
 
 READER = PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=6, gate=8, window=2)
@@ -155,6 +158,39 @@ def test_the_mixture_is_a_distribution_and_tells_what_it_copied():
     assert (shares >= 0).all()
     assert (shares.sum(-1) <= 1 + 1e-5).all()
     assert (shares.sum(-1) > 0).all()
+
+
+def test_a_marked_chunk_can_tell_the_text_from_its_beginning():
+    """Of blanks nothing agrees: with all weight on the place in order what comes is the text itself, and no more of it
+    than there are memories of, those that are given before it too."""
+    model, text = build(SHAPE), ids(2, 4 * T)
+    with torch.no_grad():
+        model.reader.order.fill_(1e3)
+        model.reader.marked[0] = -1e3  # no share to nothing
+    x = torch.cat([text, torch.zeros_like(text)], 1)
+    words, marks = x.unflatten(1, (-1, T)), torch.arange(8).expand(2, -1) >= 4
+
+    def told(*some: slice, **asked) -> torch.Tensor:
+        with torch.no_grad():
+            return model(x[:, some[0]], **asked).logits.argmax(-1)[:, -4 * T :]
+
+    # Before the first of them there are no words: what it asks for does not go on from there.
+    place = torch.tensor([[0, 3]])
+    queries = Queries(torch.tensor([[4, 4]]), place, torch.ones(2, 2, model.reader.recent).long())
+    recent = model.reader._recent(words_of((words,)), T, replace(queries, order=place.expand(2, -1)))
+    assert (recent > 0).sum(-1).tolist() == [[0, 3]] * 2
+    assert torch.equal(
+        model.reader._recent(words_of((words,)), T, replace(queries, order=place + T))[:, 0, :T], text[:, -T:].flip(-1)
+    )
+
+    every = slice(None)
+    assert torch.equal(told(every, marks=marks, own_memories=words[:, :-1]), text)
+    later = {"marks": marks[:, 1:], "memories": words[:, :1], "own_memories": words[:, 1:-1]}
+    assert torch.equal(told(slice(T, None), **later), text)
+    assert (told(every, own_memories=words[:, :-1]) != text).any(1).all()  # of chunks that are not marked none is
+    with hiding(model, 1):
+        right = told(every, marks=marks, own_memories=words[:, :-1]) == text
+    assert right.view(2, 4, T).all(-1).tolist() == [[True, False, True, True]] * 2
 
 
 def test_keys_of_memories_that_come_later_go_on_from_those_before():

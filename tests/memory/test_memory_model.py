@@ -23,12 +23,14 @@ from memlm.readers.reader import Queries
 def one_after_the_other(model: MemoryModel, input_ids: torch.Tensor, marks=None, memories=None) -> torch.Tensor:
     """The truth: chunk by chunk, each with the memories that there are by then and nothing that is masked."""
     known = [] if memories is None else list(memories.unbind(1))
-    out = []
+    out, run_B1 = [], 0
     for c, start in enumerate(range(0, input_ids.shape[1], T)):
         chunk = input_ids[:, start : start + T]
         real = chunk.shape[1]
         chunk = torch.nn.functional.pad(chunk, (0, T - real))
-        marked = None if marks is None else marks[:, c : c + 1]
+        if marks is not None:  # the number of this chunk among the marked ones in a row
+            run_B1 = marks[:, c : c + 1] * (run_B1 + 1)
+        marked = None if marks is None else run_B1
         held = torch.stack(known, 1) if known else torch.zeros(len(chunk), 0, M)
         if not model.reader.reads:
             held = None
@@ -60,14 +62,17 @@ def decode_alone(
             mask[q, p] = number_of[p] <= number_of[q]
     for t in range(T):
         mask[m + t, : m + t + 1] = True
-    start_B1W = model.start(torch.zeros(len(chunk_BT), 1).long() if marked is None else marked.long())
+    start_B1W = model.start(torch.zeros(len(chunk_BT), 1).long() if marked is None else (marked > 0).long())
     x_BTW = torch.cat([start_B1W, model.embed(chunk_BT[:, :-1])], 1) + model.place.weight
     if memory_BKM is None:
         return model.head(model.decoder(x_BTW, Layout(torch.tensor(positions), mask)))
     kept = model.reader.keep(memory_BKM)
     recent = [[chunk_BT[:, t - i] if t >= i else 0 * chunk_BT[:, 0] for i in range(1, 10)] for t in range(T)]
     recent_BTn = torch.stack([torch.stack(some, -1) for some in recent], 1)[..., : model.reader.recent]
-    queries = Queries(torch.full((1, T), known), torch.arange(T)[None], recent_BTn)
+    order_BT = None
+    if marked is not None:
+        order_BT = torch.where(marked > 0, T * (marked - 1) + torch.arange(T), -1)
+    queries = Queries(torch.full((1, T), known), torch.arange(T)[None], recent_BTn, order=order_BT)
 
     def only_tokens(give):
         return lambda h: torch.cat([torch.zeros_like(h[:, :m]), give(h[:, m:])], 1)

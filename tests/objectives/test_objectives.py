@@ -7,12 +7,13 @@ import torch
 
 from memlm.errors import UsageError
 from memlm.nn.loss import IGNORED, token_loss
-from memlm.objectives.batch import MADE
+from memlm.objectives.batch import BLANK, MADE
 from memlm.objectives.facts import Facts, Quote
 from memlm.objectives.names import NAMES, parse
 from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
 from memlm.objectives.symbols import symbols
+from memlm.objectives.text import Copy
 
 X = IGNORED
 # For the text 5 6 7 ... in 4 chunks of 2: (window, what is read, what is scored, marked chunks, sources).
@@ -60,7 +61,24 @@ def test_recall_tells_pairs_and_asks_for_some_of_them():
         assert marks.tolist() == [False, False, False, True]
         assert not told.keys() & set(told.values())  # so that a key is asked for in one way
     assert set(batch.input_ids.unique().tolist()) == set(symbols(V).tolist())
-    assert batch.sources is None
+    assert batch.sources.eq(MADE).all()
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_copy_after_a_context_is_of_its_beginning(blank):
+    T, K, half = 2, 5, 2
+    window = text((K + half) * T)
+    batch = Copy(blank)(window, T, K)
+    told = window[:, : half * T]
+    assert (batch.input_ids[:, : (K + half) * T] == window).all()
+    assert (batch.labels[:, (K + half) * T :] == told).all()
+    assert batch.labels[:, : (K + half) * T].eq(X).all()
+    assert (batch.input_ids[:, (K + half) * T :] == (0 if blank else told)).all()
+    assert batch.marks.int().tolist() == [[0] * (K + half) + [1] * half] * len(window)
+    assert batch.sources[:, K + half :].tolist() == [[BLANK] * half if blank else [0, 1]] * len(window)
+    assert batch.remembered == K
+    short = Copy(blank)(window[:, : half * T], T)
+    assert short.input_ids.shape[1] == 2 * half * T
 
 
 @pytest.mark.parametrize("size", [300, 1024, 49_152])
@@ -142,7 +160,7 @@ def test_a_quotation_goes_on_as_the_text_did():
 
 
 def test_after_a_context_only_the_end_is_scored_and_chunks_know_where_they_come_from():
-    inner, lengths = "causal+0.5*blank", set()
+    inner, lengths = "causal+0.5*recall", set()
     objective = build_objective(inner, V, context=5, chunk_tokens=2)
     assert objective.window(8) == 18
     for seed in range(40):

@@ -119,6 +119,30 @@ def test_chunks_of_another_length_are_another_table(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_model_at_several_lengths_is_told_of_at_the_longest_and_drawn_along_them(tmp_path):
+    right = {4: 1.0, 64: 0.97, 1024: 0.91}
+    told = {"symbols": "unseen", "trained_chunks": 264}
+    rows = []
+    for chunks, share in right.items():
+        of = told | {"example_chunks": chunks, "chunks": chunks}
+        rows += [row("finds", "facts", "token_accuracy", m, v, **of) for m, v in (("own", share), ("none", 0.004))]
+        rows += [row("finds", "facts", "token_accuracy", "other", 0.007, **of), *rows_of("finds", **of)]
+    report = make_report(read_runs([write_access(tmp_path / "m", rows)]))
+    (chart,) = report["charts"]["far"]
+    (facts,), loss = chart.panels[0].lines, chart.panels[1].lines
+    assert (list(facts.x), list(facts.y)) == (list(right), list(right.values()))
+    assert [list(line.x) for line in loss] == [list(right)] * 2
+    page = render(report)
+    words = section(page, "A long text, read as memories")
+    assert "1,024 chunks" in words
+    assert "at most 264" in words
+    assert [figure in words for figure in ("91.00", "0.40", "0.70", "97.00")] == [True, True, True, False]
+    assert page.count('<table class="access">') == len(right)
+    short = [one | {"example_chunks": 4, "chunks": 4} for one in rows]
+    assert make_report(read_runs([write_access(tmp_path / "n", short)]))["far"] is None
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_not_asked_has_no_column_and_says_why(tmp_path):
     rows = [one for one in rows_of("odd") if one["task"] in ("causal", "copy")]
     empty = dict.fromkeys(("mode", "metric", "memory", "value", "value_ci", "examples", "chunks"))

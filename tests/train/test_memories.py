@@ -16,6 +16,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
+from memlm.objectives.recall import Recall
 from memlm.objectives.registry import build_objective
 from memlm.readers.config import NoReader, PointerReader
 from memlm.train.checkpoint import list_checkpoints
@@ -159,7 +160,7 @@ def test_auto_reads_where_more_would_be_encoded_than_there_is(config, tmp_path):
 CANNOT = {
     "trained": ({"frozen": ()}, "the encoder is trained"),
     "partly trained": ({"fresh_embedding": True}, "the encoder is trained"),
-    "recall": ({"objective": "causal+recall"}, "makes up chunks"),
+    "unknown": ({"objective": "causal+recall"}, "makes up chunks"),
     "no memories": ({"model": replace(MEMORY, reader=NoReader()), "frozen": ()}, "does not read memories"),
     "carried": (
         {"model": RecurrentShape(encoder=replace(MEMORY.encoder, begins=True), decoder=TRANSFORMER), "frozen": ()},
@@ -173,8 +174,11 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("name", CANNOT)
-def test_what_cannot_be_read_is_encoded_or_refused_with_a_reason(config, tmp_path, name):
+def test_what_cannot_be_read_is_encoded_or_refused_with_a_reason(config, tmp_path, name, monkeypatch):
     change, sentence = CANNOT[name]
+    if name == "unknown":  # an objective that does not tell where its chunks come from
+        told = Recall.make
+        monkeypatch.setattr(Recall, "make", lambda *given: replace(told(*given), sources=None))
     with pytest.raises(UsageError, match=f"cannot be read from disk, since .*{sentence}"):
         train(replace(config, **change, cache_memories="on"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
