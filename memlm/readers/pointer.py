@@ -11,8 +11,8 @@
            row, to 8] + sum of R_i[j, w_j] over those of the 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i)
            log(1 + age), where x, y, z are linear in the hidden state, age counts memories, and s is a learned scale
     order  a marked chunk (models/chunk_model.py) asks for the text from its beginning: open is also the place as far
-           from there as the prediction is from the mark; d_i + v_i are added to its score, v linear in the hidden state.
-           P and what decides between nothing and the heads have a part of their own for marked chunks
+           from there as the prediction is from the mark; d_i + v_i are added to its score, v linear in the hidden
+           state; P, and what decides between nothing and the heads, have a part of their own for marked chunks
     mix    p = (share of nothing) p_LM + the shares of places, summed by word: one softmax over nothing and the heads
 
 Nothing of the language model is touched, so that it can be trained alone and stay frozen. What each part is worth, and
