@@ -182,7 +182,7 @@ def test_rows_say_where_they_come_from(corpus):
     found = measure_attribution(model, corpus, QUICK, "it")
     assert model.training
     origin = {"model", "kind", "reader", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine", "commit"}
-    origin |= {"trained_chunks", "protocol", "part"}
+    origin |= {"trained_chunks", "example_chunks", "protocol", "part"}
     for row in found["results"]:
         assert row.keys() == origin | {"text"} | set(_TOLD)
         assert row["value_ci"][0] <= row["value"] <= row["value_ci"][1]
