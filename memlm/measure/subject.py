@@ -18,7 +18,7 @@ from memlm.measure.reading import Memory, memories_read, readable
 from memlm.models.model import Generative, TextMemory
 from memlm.precision import device_of, settle
 
-MOST_CHUNKS = 2**14  # that are read for a task and condition; long examples are fewer, ...
+MOST_CHUNKS = 2**13  # that are read for a task and condition; long examples are fewer, ...
 FEWEST = 8  # ... but so many where there is text for them
 E = TypeVar("E")
 # A name -> what makes examples of held-out text [B, W], T, V and a seed, and how many chunks of text one of C takes.
