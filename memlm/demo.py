@@ -32,7 +32,7 @@ COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
 FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about, where there is text for two
 QUOTED = 16  # tokens of a passage that are given, and told
-STEPS = {"language": 400, "find": 240}  # of `memory`: three fifths of the preset's, for eight minutes in all
+STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all
 SEEDS = 3  # of the tables of `--full`
 
 
@@ -145,7 +145,7 @@ def demo(config: Demo) -> dict[str, Any]:
     models.append(str(config.out / "memory" / "autoencoder"))  # what an encoder of 16 tokens could do at best (C4)
     wanted = replace(wanted, access_examples=256, free_running=32, attribution=64)
     access = measure(models, data, config.out / f"access{beside}", wanted)
-    wanted = replace(wanted, access_chunks=lengths, access_examples=64, free_running=8, retention=False)
+    wanted = replace(wanted, access_chunks=lengths, access_examples=32, free_running=8, retention=False)
     far = measure([str(config.out / name) for name in sorted(finders)], data, config.out / f"far{beside}", wanted)
     ui.say("6/7 what a context costs: a decoder that reads memories, and one that reads all tokens")
     _cost(config)

@@ -112,12 +112,8 @@ class MeasureConfig(Checked):
     retention: bool = True  # what embeddings hold, by probes
     controls: bool = True  # untrained twin, shuffled memories, uniform random tokens
     access: bool = True  # of models that read memories: what they get from them
-    access_examples: Pair = (
-        512  # of every task, at most; of long ones fewer: 16,384 chunks are read for a task, or 8 examples
-    )
-    access_chunks: tuple[
-        Pair, ...
-    ] = ()  # C of an example, one length after the other; the model's own if none is given
+    access_examples: Pair = 512  # of every task, at most; of long ones as many as have 8,192 chunks, or 8
+    access_chunks: tuple[Pair, ...] = ()  # C of an example, each in turn; the model's own if none is given
     free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
     attribution: Natural = 128  # texts of every kind whose tokens are attributed to memories, at most; 0: none
     seed: Natural = 0

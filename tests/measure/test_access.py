@@ -324,9 +324,9 @@ def test_access_at_several_lengths_and_nothing_else(saved, data, tmp_path, capsy
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize(("chunks", "examples"), [(2, 40), (2**11, 8), (2**12, 8), (2**9, 32)])
+@pytest.mark.parametrize(("chunks", "examples"), [(2, 40), (2**11, 8), (2**12, 8), (2**9, 16)])
 def test_of_long_examples_there_are_fewer(corpus, chunks, examples):
-    """As many as have 16,384 chunks, 8 at least; the text is asked for no more, wherever it ends."""
+    """As many as have 8,192 chunks, 8 at least; the text is asked for no more, wherever it ends."""
     asked = []
     model = verbatim("copies", corpus.vocab_size)
     with examined(model, corpus, "it", replace(QUICK, chunks=chunks), ()) as subject:
