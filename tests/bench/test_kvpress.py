@@ -1,6 +1,6 @@
 """benchmarks/kvpress_far.py without kvpress: what it asks, how it reads compressed caches, judges and goes on."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from itertools import pairwise
@@ -27,11 +27,15 @@ BESIDE = [
 
 @pytest.fixture(scope="module")
 def far():
-    spec = importlib.util.spec_from_file_location("kvpress_far", SCRIPT)
-    sys.modules["kvpress_far"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["kvpress_far"]
+    """The script as it is started: what lies beside it can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        yield importlib.import_module("kvpress_far")
+
+
+@pytest.fixture(scope="module")
+def caches(far):
+    return sys.modules["kvpress_caches"]
 
 
 @pytest.fixture(scope="module")
@@ -88,34 +92,34 @@ def test_the_questions_are_the_benchmark_s(far, folder, data):
 
 
 @torch.inference_mode()
-def test_a_cache_that_nothing_left_is_the_text_itself(far, folder, model):
+def test_a_cache_that_nothing_left_is_the_text_itself(caches, folder, model):
     text = json.loads((folder / "questions.json").read_text())["texts"][0]
     ids, asked = text["ids"], text["asked"][-1]
     question, answer = asked["question"], asked["answer"]
-    held, hidden = far.read(model, ids, make(9, len(ids)))
+    held, hidden = caches.read(model, ids, make(9, len(ids)))
     expected_QV = alone(model, ids + question + answer)[-len(answer) - 1 : -1]
     for name in (None, "whole"):
-        told_QV, nbytes = far.unseen(model, "whole", held[name], question, answer)["whole"]
+        told_QV, nbytes = caches.unseen(model, "whole", held[name], question, answer)["whole"]
         torch.testing.assert_close(told_QV, expected_QV, atol=1e-4, rtol=1e-4)
         assert nbytes == len(ids) * 3 * 2 * 4 * 2 * 4  # layers, heads, size, keys and values, bytes
-    told = far.seen(model, held[None], hidden, 9, make_seen, question, answer)
+    told = caches.seen(model, held[None], hidden, 9, make_seen, question, answer)
     torch.testing.assert_close(told["whole"][0], expected_QV, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(told["newest"][0][0], expected_QV[0], atol=1e-4, rtol=1e-4)  # the first sees everything
     assert not torch.allclose(told["newest"][0][1:], expected_QV[1:], atol=1e-2)
     assert told["newest"][1] == (9 + len(question)) * 192
-    few_QV, nbytes = far.unseen(model, "newest", held["newest"], question, answer)["newest"]
+    few_QV, nbytes = caches.unseen(model, "newest", held["newest"], question, answer)["newest"]
     assert nbytes == 9 * 192
     assert not torch.allclose(few_QV, expected_QV, atol=1e-2)
 
 
 @torch.inference_mode()
-def test_a_question_stands_where_it_is_in_the_text(far, model):
+def test_a_question_stands_where_it_is_in_the_text(caches, model):
     """Of a rotary model's one layer, dropping far pairs is masking them: positions stay."""
     ids = list(range(3, 60))
     model.model.layers = model.model.layers[:1]
-    held, _ = far.read(model, ids, make(9, len(ids)))
-    one = far.Held(held["newest"].pairs, [None], len(ids))
-    seen_1V = far.logits(model, one, [7], 1)
+    held, _ = caches.read(model, ids, make(9, len(ids)))
+    one = caches.Held(held["newest"].pairs, [None], len(ids))
+    seen_1V = caches.logits(model, one, [7], 1)
     mask = torch.full((1, 1, 58, 58), -torch.inf).triu(1)
     mask[..., -1, : 57 - 9] = -torch.inf
     expected_V = model(input_ids=torch.tensor([[*ids, 7]]), attention_mask=mask).logits[0, -1]
