@@ -15,7 +15,7 @@ from memlm.bank.bank import Bank
 from memlm.cli import main
 from memlm.loading import save_model
 
-pytest.importorskip("ray", reason="ray is not installed: pip install 'memlm[ray]'")
+pytest.importorskip("ray", reason="a cluster of 79 MB, which the lock leaves out: pip install 'memlm[ray]'")
 
 
 @pytest.fixture(scope="module")

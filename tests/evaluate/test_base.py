@@ -8,8 +8,6 @@ import torch
 from tiny_models import own_tokenizer, save_tiny
 from transformers import AutoModelForCausalLM
 
-pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'memlm[eval]'")
-
 from memlm.cli import main
 from memlm.evaluate.memories import ChunkMemories
 from memlm.evaluate.scoring import Scorer, Text, conditions_of, fitted

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,10 +14,6 @@ from memlm.loading import build_model, save_model
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
 from memlm.nn.config import StackConfig
 
-needs_lm_eval = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import lm_eval"], capture_output=True).returncode != 0,
-    reason="lm-eval is not installed: pip install 'memlm[eval]'",
-)
 SHAPES = {
     "reading": MemoryShape(encoder=ENCODERS[2], decoder=TRANSFORMER, chunks=40),
     "causal": CausalShape(chunk_tokens=60, stack=HEADS),
@@ -82,7 +76,6 @@ def call(capsys, *argv):
     return code, out, err
 
 
-@needs_lm_eval
 def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, capsys):
     out = tmp_path / "out"
     code, told, err = call(
@@ -117,7 +110,6 @@ def test_models_and_conditions_stand_in_one_report(models, tasks, tmp_path, caps
     assert f"warning: {report['warnings'][0]}" in err
 
 
-@needs_lm_eval
 def test_conditions_that_were_asked_for_are_run_or_said_to_be_left_out(models, tmp_path, capsys):
     task = write_task(tmp_path / "tasks")
     argv = [models / "reading", models / "causal", "--tasks", task, "--out", tmp_path / "out", "--json"]
@@ -128,7 +120,6 @@ def test_conditions_that_were_asked_for_are_run_or_said_to_be_left_out(models, t
     assert "causal cannot be asked under the condition random: left out." in err
 
 
-@needs_lm_eval
 def test_a_task_of_writing_counts_what_was_read_meanwhile(models, data, tmp_path, capsys):
     yaml = YAML.replace("multiple_choice", "generate_until").replace("metric: acc", "metric: exact_match")
     yaml = yaml.replace("doc_to_choice: choices\n", "generation_kwargs: {until: [], max_gen_toks: 5}\n")
@@ -146,7 +137,6 @@ def test_a_task_of_writing_counts_what_was_read_meanwhile(models, data, tmp_path
     assert counts == {"own": (min(full), max(full) + written), "none": (0, written), "random": counts["own"]}
 
 
-@needs_lm_eval
 def test_more_memories_than_in_training_are_warned_of(models, tmp_path, capsys):
     lines = [line | {"context": "the sea was calm " * 60} for line in LINES]
     task = write_task(tmp_path / "tasks", lines=lines)
@@ -155,7 +145,6 @@ def test_more_memories_than_in_training_are_warned_of(models, tmp_path, capsys):
     assert "memories, where training had 39" in err
 
 
-@needs_lm_eval
 def test_contexts_shorter_than_a_chunk_are_warned_of(models, tmp_path, capsys):
     lines = [line | {"context": "", "choices": [" a", " b"]} for line in LINES]
     task = write_task(tmp_path / "tasks", lines=lines)
@@ -167,7 +156,6 @@ def test_contexts_shorter_than_a_chunk_are_warned_of(models, tmp_path, capsys):
     assert all(row[-1] == "100%" and row[-2] == "0" for row in rows)
 
 
-@needs_lm_eval
 def test_asked_twice_it_says_the_same_whichever_folder_it_is_called_from(models, tmp_path, capsys, monkeypatch):
     task = write_task(tmp_path / "tasks")
     results = []
@@ -182,7 +170,6 @@ def test_asked_twice_it_says_the_same_whichever_folder_it_is_called_from(models,
     assert {row["few_shot"] for row in results[0]} == {1}
 
 
-@needs_lm_eval
 @pytest.mark.parametrize("stop", [1, 4, 9])
 def test_an_interrupted_evaluation_goes_on_and_says_what_it_would_have_said(
     stop, models, tasks, tmp_path, capsys, monkeypatch
@@ -228,7 +215,6 @@ def test_an_interrupted_evaluation_goes_on_and_says_what_it_would_have_said(
     assert examine(tmp_path / "out").checked["samples.jsonl"] == "sha256.json"
 
 
-@needs_lm_eval
 def test_the_figures_of_a_report_can_be_made_again_from_its_samples(models, tasks, tmp_path, capsys):
     argv = [models / "reading", "--tasks", tasks / "memlm_continue.yaml", "--out", tmp_path / "out", "--log-samples"]
     code, out, err = call(capsys, *argv, "--json")
@@ -251,7 +237,6 @@ def test_the_figures_of_a_report_can_be_made_again_from_its_samples(models, task
         assert [min(r[0] for r in read), max(r[2] for r in read)] == [row["memories_min"], row["memories_max"]]
 
 
-@needs_lm_eval
 @pytest.mark.parametrize("how", ["function", "included", "metric", "template"])
 def test_code_in_a_task_file_runs_only_if_it_is_trusted(how, models, tmp_path, capsys):
     proof = tmp_path / "ran"
@@ -283,7 +268,6 @@ def test_code_in_a_task_file_runs_only_if_it_is_trusted(how, models, tmp_path, c
         assert proof.exists()
 
 
-@needs_lm_eval
 def test_a_chat_template_is_the_models_own_or_one_sentence(models, data, tmp_path, capsys):
     argv = ["--tasks", write_task(tmp_path / "task"), "--chat-template", "--json"]
     code, _, err = call(capsys, models / "reading", *argv, "--out", tmp_path / "out")
@@ -332,7 +316,6 @@ WRONG = {
 }
 
 
-@needs_lm_eval
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
@@ -369,7 +352,6 @@ def test_a_wrong_call_is_one_sentence(name, models, data, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@needs_lm_eval
 def test_names_of_lm_eval_are_found_or_told_and_data_that_cannot_be_had_are_one_sentence(
     models, tmp_path, capsys, monkeypatch
 ):

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from memory_models import ENCODERS, HEADS, TRANSFORMER, T
-
-pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'memlm[eval]'")
-
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
+from memory_models import ENCODERS, HEADS, TRANSFORMER, T
 from texts import TEXT
 
 from memlm.data.corpus import Corpus

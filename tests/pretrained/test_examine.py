@@ -224,7 +224,8 @@ def test_what_has_no_cache_is_told_before_anything_is_measured(option, word, mad
 
 
 def test_a_gguf_file_without_weights_is_refused(tmp_path, monkeypatch):
-    gguf = pytest.importorskip("gguf", reason="gguf is not installed: pip install 'memlm[pretrained]'")
+    import gguf
+
     monkeypatch.setenv("MEMLM_CACHE", str(tmp_path / "cache"))
     writer = gguf.GGUFWriter(str(tmp_path / "vocab.gguf"), "llama")
     writer.add_context_length(256)

@@ -1,11 +1,11 @@
 """The openai client works against a server unchanged, and gets what the Python interface gives."""
 
 import numpy as np
+import openai
 import pytest
 
 import memlm
 
-openai = pytest.importorskip("openai", reason="the client is in the group dev")
 TEXT = "the sea was calm and a cold wind came from the north"
 
 

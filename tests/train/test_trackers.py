@@ -119,7 +119,7 @@ def test_an_absent_tracker_is_told_with_what_brings_it_before_anything_is_made(d
 
 @pytest.mark.parametrize("name", ["trackio", "tensorboard", "wandb"])
 def test_a_real_tracker_has_it(name, config, tmp_path, monkeypatch, capfd):
-    pytest.importorskip(name, reason=f"{name} is not installed: pip install 'memlm[trackers]'")
+    pytest.importorskip(name, reason=f"{name}, which the lock leaves out: pip install 'memlm[trackers]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
     if name == "trackio":  # its folder is settled when it is imported
         from trackio import sqlite_storage
