@@ -31,9 +31,10 @@ from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import CopyingShape
 from memlm.pretrained.transplant import SHIFT
 from memlm.readers.finding import FAR, PlaceIndex
-from memlm.readers.pointer import WORDS, Opened, Pointer, WordsAt, words_of
+from memlm.readers.pointer import Pointer, WordsAt, words_of
 from memlm.readers.reader import Kept, Queries, Sizes, logp_of, recent_tokens
 from memlm.readers.scores import Scores
+from memlm.readers.shares import WORDS, Opened
 
 NEXT = 0.5  # of a place in the passage after one: what follows the place shall be read as well
 
@@ -73,14 +74,14 @@ class CopyHead(Pointer):
         nats_BQ = -torch.logaddexp(nothing_BQ + own_BQ, copied_BQ)
         if scores is None:
             return nats_BQ
-        return nats_BQ + scores.lesson(self.lesson_gate, self._sharpness(), logp_BQV, _ones(h_BQW), labels_BQ)
+        return nats_BQ + scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, _ones(h_BQW), labels_BQ)
 
     @torch.no_grad()
     def passages(self, index: PlaceIndex, ids_N: Tensor, many: int, segment: int) -> list[int]:
         """The numbers of the passages that a text's last `segment` words point to; each stands for the next one too."""
         K, T = index.words_KT.shape
         recent_Nn = F.pad(ids_N.cpu(), (WORDS, 0)).unfold(0, WORDS, 1)[1:].flip(-1)[-segment:]
-        query_Nd = self._query_of(recent_Nn[None].to(self.embed.weight.device))[0] / self._sharpness()
+        query_Nd = self._query_of(recent_Nn[None].to(self.embed.weight.device))[0] / self.sharpness()
         score_K = torch.zeros(K)
         for word, query_d in zip(recent_Nn[:, 0].tolist(), query_Nd.cpu(), strict=True):
             place_n, near_n = index.after(word, query_d)

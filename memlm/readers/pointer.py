@@ -6,13 +6,10 @@
     query  q   = norm(B [e(w_1) ... e(w_4)]), w_i the i-th word before the prediction: of words alone
     find   memory m scores max_p s q.k_p + 5 [w_p-2 = w_2] over its places p with w_p-1 = w_1; opened are the newest
            `LAST`, the best by this query, and some of the best by the queries of one and two words ago, one and two
-           places on (one changed word hides its own look alone)
-    share  of an opened place p, in head i: c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
-           row, to 8] + sum of R_i[j, w_j] over those of the 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i)
-           log(1 + age), where x, y, z are linear in the hidden state, age counts memories, and s is a learned scale
+           places on (one changed word hides its own look alone); s is a learned scale
+    share  of what is open, and of nothing: readers/shares.py
     order  a marked chunk (models/chunk_model.py) asks for the text from its beginning: open is also the place as far
-           from there as the prediction is from the mark; d_i + v_i are added to its score, v linear in the hidden
-           state; P, and what decides between nothing and the heads, have a part of their own for marked chunks
+           from there as the prediction is from the mark
     mix    p = (share of nothing) p_LM + the shares of places, summed by word: one softmax over nothing and the heads
 
 Nothing of the language model is touched, so that it can be trained alone and stay frozen. What each part is worth, and
@@ -25,7 +22,6 @@ memories, J = k T opened places, H heads.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -37,47 +33,26 @@ from torch.nn import functional as F
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
-from memlm.readers.reader import Kept, Mixed, Queries, Reader, Sizes
+from memlm.readers.reader import Kept, Mixed, Queries, Sizes
 from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
+from memlm.readers.shares import MATCH, STEP, WORDS, Opened, Shares
 
-WORDS = 4  # n of a key
-MATCH = 8  # words before a place that are compared with those before the prediction
-OLDEST = 255  # memories: older ones are as old as the oldest of training examples, beyond which age was not learnt
-STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
 INDEXED = 2**14  # places of a sequence from which on they are put into lists
 SCORES = 2**25  # of places at a time while evaluating: what bounds memory
 
 WordsAt = Callable[[Tensor], Tensor]  # places [B, ...] -> the words that stand there
 
 
-@dataclass(frozen=True)
-class Opened:
-    """Memories that are open for each query: their numbers, the words of their places, which of the `MATCH` words
-    before each agree (bit i: the i-th), and s q.k, `FAR` where nothing is to be seen."""
-
-    number_BQk: Tensor
-    words_BQJ: Tensor
-    agree_BQJ: Tensor
-    near_BQJ: Tensor
-    order_BQJ: Tensor | None = None  # bool, the place that a marked chunk has in order
-
-    @property
-    def seen_BQJ(self) -> Tensor:
-        """Which places are to be seen."""
-        return self.near_BQJ > FAR / 2
-
-
-class Pointer(Reader):
+class Pointer(Shares):
     """keep: words and keys of every place. mix: what is opened, copied. See the file's head."""
 
     recent = max(MATCH, WORDS + LOOKS - 1)
     told_logp = files = True
-    answers = True  # whether marked chunks are told apart
 
     def __init__(self, config: PointerReader, sizes: Sizes):
         super().__init__(config, sizes)
         words = cast(nn.Embedding, sizes.words)
-        V, W, H, D = words.num_embeddings, sizes.width, config.heads, config.word_dim
+        V, W, D = words.num_embeddings, sizes.width, config.word_dim
         self.top, self.window = config.top, config.window
         self.vectors = sizes.chunk_tokens if config.window else 0
         self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
@@ -86,21 +61,8 @@ class Pointer(Reader):
         self.key = nn.Linear(WORDS * D, config.key_dim, bias=False)
         self.query = nn.Linear(WORDS * D, config.key_dim, bias=False)
         self.scale = nn.Parameter(torch.tensor(math.log(12.0) / STEP))
-        self.head_scale = nn.Parameter(torch.linspace(1.0, 0.3, H) / STEP)
-        self.pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
-        self.length = nn.Parameter(torch.zeros(H, MATCH + 1))
-        self.rare = nn.Parameter(torch.zeros(H, WORDS, V))
-        self.likely = nn.Parameter(torch.zeros(H))
-        self.age = nn.Parameter(torch.zeros(H))
-        self.by_hidden = nn.Linear(W, 3 * H, bias=False)
-        features = W + 12 * H + 3 + WORDS
-        self.gate = nn.Linear(features, H + 1)
-        self.gate_in, self.gate_out = nn.Linear(features, config.gate), nn.Linear(config.gate, H + 1)
+        self.make_shares(config, W, V)
         self.lesson_gate = nn.Linear(W + 2, 1)
-        if self.answers:
-            self.order, self.order_by_hidden = nn.Parameter(torch.zeros(H)), nn.Parameter(torch.zeros(H, W))
-            self.marked, self.marked_in = nn.Parameter(torch.zeros(H + 1)), nn.Parameter(torch.zeros(config.gate))
-            self.marked_pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
         self._begin()
 
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> ChunkDecoder:
@@ -115,18 +77,13 @@ class Pointer(Reader):
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Queries as keys, nearer words count more, the longest match first; and nothing is copied."""
+        """Queries as keys, and nearer words count more."""
         D = self.embed.embedding_dim
         nn.init.normal_(self.embed.weight)
         for i in range(WORDS):
             self.key.weight[:, i * D : (i + 1) * D] *= 0.7**i
         self.query.weight.copy_(self.key.weight)
-        for layer in (self.by_hidden, self.gate, self.gate_out, self.lesson_gate):
-            nn.init.zeros_(layer.weight)
-        for layer in (self.gate, self.gate_out):
-            nn.init.zeros_(layer.bias)
-        self.length[0] = torch.arange(MATCH + 1).clamp(max=3) / STEP
-        self.gate.bias[0] = 12.0
+        nn.init.zeros_(self.lesson_gate.weight)
         nn.init.constant_(self.lesson_gate.bias, -3.0)
 
     def entries(self, memory_BKM: Tensor) -> Tensor:
@@ -214,7 +171,7 @@ class Pointer(Reader):
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
         lesson = None
         if scores is not None:
-            lesson = partial(scores.lesson, self.lesson_gate, self._sharpness(), logp_BQV, h_BQW)
+            lesson = partial(scores.lesson, self.lesson_gate, self.sharpness(), logp_BQV, h_BQW)
         return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
 
     def recall(self, memory_BM: Tensor) -> Tensor:
@@ -328,80 +285,17 @@ class Pointer(Reader):
         scores = with_sample(near_BQg, place_BQg, score_BQn, place_Bn, kept[0], queries)
         return near_BQJ.scatter(2, best_BQg, near_BQg), scores
 
-    def _shares(
-        self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
-    ) -> tuple[Tensor, Tensor]:
-        """Log share of nothing [B, Q], and of each opened place in each head [B, Q, H, J]."""
-        words_BQJ, near_BQJ, agree_BQJ = opened.words_BQJ, opened.near_BQJ, opened.agree_BQJ
-        T = words_BQJ.shape[-1] // opened.number_BQk.shape[-1]
-        assert queries.logp is not None
-        seen_BQJ = opened.seen_BQJ
-        none_BQ1 = ~seen_BQJ.any(-1, keepdim=True)
-        bit_Xm = _bits(words_BQJ.device)  # of every way to agree
-        rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
-        scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
-        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(0, OLDEST).float().log1p()
-
-        score_BQHJ = near_BQJ[:, :, None] * (STEP * self.head_scale)[:, None] * scale_BQH1.exp()
-        number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)
-        table_HX = STEP * (self.pattern[:, number_X % 2**WORDS] + self.length[:, length_X])
-        table_BQHX = table_HX + torch.einsum("hbqn,xn->bqhx", rare_HBQn, bit_Xm[:, :WORDS].to(rare_HBQn.dtype))
-        marked_BQ1 = None if queries.order is None else (queries.order >= 0)[..., None]
-        if marked_BQ1 is not None:
-            table_BQHX = table_BQHX + STEP * self.marked_pattern[:, number_X % 2**WORDS] * marked_BQ1[..., None]
-        agree_BQHJ = agree_BQJ[:, :, None].expand(-1, -1, len(table_HX), -1)
-        score_BQHJ = score_BQHJ + table_BQHX.gather(-1, agree_BQHJ)
-        likely_BQ1J = logp_BQV.gather(-1, words_BQJ)[:, :, None]
-        score_BQHJ = score_BQHJ + (STEP * self.likely[:, None] + likely_BQH1) * likely_BQ1J
-        aged_BQ1J = age_BQk.repeat_interleave(T, -1)[:, :, None]
-        score_BQHJ = score_BQHJ - (STEP * self.age[:, None] + older_BQH1) * aged_BQ1J
-        if opened.order_BQJ is not None:
-            order_BQH = STEP * self.order + h_BQW @ self.order_by_hidden.mT
-            score_BQHJ = score_BQHJ + order_BQH[..., None] * opened.order_BQJ[:, :, None]
-        score_BQHJ = score_BQHJ.masked_fill(~seen_BQJ[:, :, None], FAR)
-
-        lse_BQH, (best_BQH, at_BQH) = score_BQHJ.logsumexp(-1), score_BQHJ.max(-1)
-        said_BQH = words_BQJ.gather(-1, at_BQH)
-        same_BQHJ = score_BQHJ.masked_fill(words_BQJ[:, :, None] != said_BQH[..., None], FAR)
-        best_agree_BQH = agree_BQJ.gather(2, at_BQH)
-        agree_BQHn = bit_Xm[best_agree_BQH, :WORDS].to(logp_BQV.dtype)
-        entropy_BQ1 = -(logp_BQV.exp() * logp_BQV).sum(-1, keepdim=True)
-        features = [
-            h_BQW,
-            best_BQH / 8,
-            lse_BQH / 8,
-            logp_BQV.gather(-1, said_BQH) / 4,
-            entropy_BQ1 / 4,
-            logp_BQV.amax(-1, keepdim=True),
-            (queries.before.clamp(min=1).float().log() / 4)[..., None].expand_as(entropy_BQ1),
-            agree_BQHn.flatten(2),
-            near_BQJ.gather(2, at_BQH) / self._sharpness(),
-            same_BQHJ.logsumexp(-1) - lse_BQH,
-            (rare_HBQn.permute(1, 2, 0, 3) * agree_BQHn).sum(-1),
-            length_X[best_agree_BQH] / 8,
-            age_BQk.gather(2, at_BQH // T) / 4,
-            queries.logp[..., :WORDS] / 4,
-        ]
-        x_BQX = torch.cat(features, -1).masked_fill(none_BQ1, 0)
-        mix_BQX, in_BQg = self.gate(x_BQX) + F.pad(lse_BQH, (1, 0)), self.gate_in(x_BQX)
-        if marked_BQ1 is not None:
-            mix_BQX, in_BQg = mix_BQX + STEP * self.marked * marked_BQ1, in_BQg + STEP * self.marked_in * marked_BQ1
-        mix_BQX = mix_BQX + self.gate_out(F.gelu(in_BQg))
-        log_BQX = mix_BQX.log_softmax(-1)
-        nothing_BQ = log_BQX[..., 0].masked_fill(none_BQ1[..., 0], 0)
-        return nothing_BQ, log_BQX[..., 1:, None] + score_BQHJ - lse_BQH[..., None]
-
     def _queries(self, recent_n: Tensor) -> Tensor:
         """What places are looked for by, of no, one and two words ago [L, d], times s."""
         recent_1Ln = torch.stack([recent_n[ago : ago + WORDS] for ago in range(LOOKS)])[None]
-        return self._unit(recent_1Ln, self.query)[0] * self._sharpness()
+        return self._unit(recent_1Ln, self.query)[0] * self.sharpness()
 
     def _query_of(self, recent_BQn: Tensor) -> Tensor:
         """What places are looked for by before words [..., n], times s [..., d]."""
         recent_BNn = recent_BQn.flatten(0, -3) if recent_BQn.ndim > 2 else recent_BQn[None]
-        return self._unit(recent_BNn, self.query).view(*recent_BQn.shape[:-1], -1) * self._sharpness()
+        return self._unit(recent_BNn, self.query).view(*recent_BQn.shape[:-1], -1) * self.sharpness()
 
-    def _sharpness(self) -> Tensor:
+    def sharpness(self) -> Tensor:
         """What a cosine is multiplied by."""
         return (STEP * self.scale).exp()
 
@@ -430,9 +324,3 @@ def words_of(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
         return torch.where(place < P, words, taken(flat_BP, place - P)) if flat_BP.shape[1] else words
 
     return at
-
-
-def _bits(device: torch.device) -> Tensor:
-    """The bits of every number of `MATCH` bits, the lowest first: bool [2^m, m]."""
-    number_X = torch.arange(2**MATCH, device=device)
-    return (number_X[:, None] >> torch.arange(MATCH, device=device)) % 2 > 0
