@@ -27,6 +27,7 @@ from memlm.measure.config import MeasureConfig
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
+from memlm.measure.subject import texts_of
 from memlm.measure.table import Results
 from memlm.measure.texts import GivenTexts
 from memlm.measure.theirs import encoders_of, open_theirs
@@ -99,6 +100,11 @@ def measure(
         for encoder in opened
         if config.access and corpus and encoder.model and readable(encoder.model)
     ]
+    if not config.retention and not config.access:
+        raise UsageError("nothing is asked: leave out --no-retention or --no-access.")
+    for _, model, text in readers:  # before minutes are spent on shorter ones
+        for chunks in config.access_chunks:
+            texts_of(text, config.part, chunks * model.chunk_tokens, 2)
     if not config.retention and len(readers) < len(opened):
         raise UsageError("without retention there is nothing to measure of what reads no memories: name memory models.")
     for encoder in opened:

@@ -49,11 +49,7 @@ class Subject:
                 yield name, "one chunk has no earlier one to remember."
                 continue
             tokens = chunks_of_text(self.chunks) * T
-            windows_BW = torch.from_numpy(self.corpus.chunks(self.part, tokens, limit=limit).tokens)
-            if len(windows_BW) < 2:
-                raise UsageError(
-                    f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks."
-                )
+            windows_BW = texts_of(self.corpus, self.part, tokens, limit)
             try:
                 made = make(windows_BW, T, self.model.config.vocab_size, self.seed)
             except UsageError as why:  # it is not for chunks like these: the others may be
@@ -85,6 +81,14 @@ class Subject:
             "trained_chunks": self.model.config.trained_chunks,
             **origin(self.corpus, self.part, self.seed, self.device),
         }
+
+
+def texts_of(corpus: Corpus, part: Part, tokens: int, limit: int) -> Tensor:
+    """Held-out texts of so many tokens [B, W], `limit` at most; UsageError where there are not two."""
+    windows_BW = torch.from_numpy(corpus.chunks(part, tokens, limit=limit).tokens)
+    if len(windows_BW) < 2:
+        raise UsageError(f"there is but one held-out text of {tokens} tokens: measure on more data or fewer chunks.")
+    return windows_BW
 
 
 @contextmanager

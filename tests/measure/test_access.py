@@ -306,7 +306,7 @@ def test_a_model_without_encoder_has_access_and_no_retention(saved, data, tmp_pa
     assert not (tmp_path / "other").exists()
 
 
-def test_access_at_several_lengths_and_nothing_else(saved, data, tmp_path, capsys):
+def test_access_at_several_lengths_and_nothing_else(saved, data, tmp_path, capsys, monkeypatch):
     argv = ["measure", str(saved / "memory"), "--data", str(data), "--no-retention", "--access-examples", "20"]
     assert main([*argv, "--access-chunks", "2", "6", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
@@ -319,9 +319,17 @@ def test_access_at_several_lengths_and_nothing_else(saved, data, tmp_path, capsy
     attribution = json.loads((tmp_path / "out" / "attribution.json").read_text())["results"]
     assert {row["example_chunks"] for row in attribution} == {2}
     assert json.loads((tmp_path / "out" / "results.json").read_text())["results"] == []
-    assert main([*argv, str(saved / "autoencoder"), "--out", str(tmp_path / "other")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "other").exists()
+    monkeypatch.setattr("memlm.measure.run.measure_access", None)  # would fail if anything were measured
+    for more, wrong, said in (
+        ([str(saved / "autoencoder")], [], "reads no memories"),
+        ([], ["--no-access"], "nothing is asked"),
+        ([], ["--access-chunks", "2", "100000"], "no document is as long"),
+    ):
+        assert main(["measure", *more, *argv[1:], *wrong, "--out", str(tmp_path / "other")]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(("chunks", "examples"), [(2, 40), (2**11, 8), (2**12, 8), (2**9, 16)])
