@@ -32,7 +32,8 @@ class Finding:
 
     Attributes:
         path: the path.
-        kind: run, curriculum, data set, model, bank, memories, measurement, evaluation, tasks, report, folder, nothing.
+        kind: run, curriculum, data set, model, bank, memories, states, measurement, evaluation, tasks, report, folder,
+            nothing.
         memlm: the version that wrote it, where it tells.
         problems: sentences; empty: it is whole.
         checked: file -> the file that its SHA-256 was compared with; None: it was parsed only.
@@ -123,7 +124,7 @@ def _data(path: Path, found: Finding) -> None:
     _compare(path, meta["files"], "data.json", found, f"prepare {path} again with --overwrite")
     if sha256_json({name: told["sha256"] for name, told in meta["files"].items()}) != meta["hash"]:
         found.problems.append(f"{path / 'data.json'} is damaged (its hash): prepare {path} again with --overwrite.")
-    found.parts = [_examine(one) for one in _folders(path / "memories")]
+    found.parts = [_examine(one) for one in (*_folders(path / "memories"), *_folders(path / "states", "*.npy"))]
     found.next = f"data of memlm train and measure, {meta['hash'][:12]} (SHA-256)"
 
 
@@ -261,8 +262,8 @@ def _evaluation(path: Path, found: Finding) -> None:
         found.next = f"has not ended: the same call of memlm eval goes on from {count} batches"
 
 
-def _folders(path: Path) -> list[Path]:
-    return [one.parent for one in sorted(path.glob("[!.]*/meta.json"))]
+def _folders(path: Path, holding: str = "meta.json") -> list[Path]:
+    return sorted({one.parent for one in path.glob(f"[!.]*/{holding}")})
 
 
 def _safetensors(path: Path) -> None:
@@ -286,6 +287,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Callable[[Path, Finding], None]], ...]
     ("measurement", ("results.json", "embeddings", "access.json"), _measurement),
     ("evaluation", ("eval.json", "answers.jsonl"), _evaluation),
     ("tasks", ("tasks.json",), _parsed),
+    ("states", ("hidden.npy", "logp.npy"), _parsed),
     ("model", ("model.safetensors",), _model),
     ("run", ("config.json", "checkpoints"), _run),
 )

@@ -23,7 +23,7 @@ from memlm import ui
 from memlm.arrays import read_npy
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
-from memlm.files import atomic_folder, followed, holds_files, sha256_json, write_json
+from memlm.files import atomic_folder, followed, holds_files, sha256_json, write_json, write_sums
 from memlm.loading import build_model, save_model
 from memlm.precision import Device, device_of
 from memlm.pretrained.copying import Copying, queries_of
@@ -210,6 +210,7 @@ def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting
         with atomic_folder(folder, replace=True) as scratch:
             for name, array in arrays.items():
                 np.save(scratch / f"{name}.npy", array)
+            write_sums(scratch)
     found = [read_npy(folder / f"{name}.npy", mapped=True) for name in ("ids", "begins", "hidden", "logp")]
     return States(text_N, *found, plain=plain)
 

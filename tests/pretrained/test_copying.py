@@ -1,6 +1,7 @@
 """A language model of others over remembered text: itself where nothing is found, cached as recomputed, unchanged."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +159,16 @@ def test_a_head_is_trained_saved_and_read_again(data, tmp_path, small, capsys):
     kept = {path: path.stat().st_mtime_ns for path in (data / "states").rglob("*.npy")}
     assert adapt(config, tmp_path / "again")["losses"] == summary["losses"]
     assert {path: path.stat().st_mtime_ns for path in (data / "states").rglob("*.npy")} == kept
+    for file in kept:  # a changed byte in any of them is found, in a copy of the data
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(data, tmp_path / "copy")
+        spoilt = tmp_path / "copy" / file.relative_to(data)
+        content = spoilt.read_bytes()
+        assert main(["doctor", str(tmp_path / "copy")]) == 0
+        spoilt.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        capsys.readouterr()
+        assert main(["doctor", str(tmp_path / "copy")]) == 1
+        assert file.name in capsys.readouterr().out
     bank = a_bank(tmp_path, TEXTS)
     call = ["--prompt", "the sea was", "--memory", str(bank.path), "--max-new-tokens", "3", "--show-memories"]
     assert main(["generate", str(tmp_path / "head"), *call, "--json"]) == 0
