@@ -152,7 +152,7 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
         return trust_T * right_T - norm_T, slope_T, (1 + one_more) * spread_T
 
     trust_T, low_T = torch.ones_like(probe.trust_T), torch.full_like(probe.trust_T, -0.5)
-    high_T = torch.full_like(trust_T, 2.0**10)
+    high_T, gain_T = torch.full_like(trust_T, 2.0**10), torch.zeros_like(trust_T)
     for _ in range(_PASSES):
         gain_T, slope_T, curvature_T = derivatives(trust_T)
         low_T, high_T = torch.where(slope_T > 0, low_T, trust_T), torch.where(slope_T > 0, trust_T, high_T)
