@@ -35,7 +35,7 @@ def modern_config(told: Any, where: str) -> Any:
     told = {"context": 0, "parallel": "ddp", **told}
     if isinstance(told.get("optim"), dict):
         told["optim"] = {"matrix_block": 0, **told["optim"]}
-    if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
+    if not isinstance(told.get("model"), dict):
         return told
     new = told | {"model": modern_shape(told["model"], f"{where}.model")}
     if "renew" in new:
@@ -49,6 +49,8 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
+    if isinstance(reader := told.get("reader"), dict) and reader.get("kind") == "pointer":
+        told = told | {"reader": {"surprise": 0, **reader}}
     if "kind" in told:
         return told
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
