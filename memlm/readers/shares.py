@@ -119,7 +119,9 @@ class Shares(Reader):
         if self.surprise is not None:
             b_N, q_N, j_N = (seen_BQJ & (agree_BQJ % 2 > 0)).nonzero(as_tuple=True)
             at_NM = opened.words_BQkM[b_N, q_N, j_N // T]
-            bias_NH = self.surprise.bias(at_NM, MATCH + j_N % T, recent_BQn[b_N, q_N]).to(score_BQHJ)
+            agree_N3 = 4 * bit_Xm[agree_BQJ[b_N, q_N, j_N], 1:WORDS].to(score_BQHJ)
+            told_N4 = torch.cat([agree_N3, likely_BQ1J[b_N, q_N, 0, j_N][:, None].detach()], -1)
+            bias_NH = self.surprise.bias(at_NM, MATCH + j_N % T, recent_BQn[b_N, q_N], told_N4).to(score_BQHJ)
             head_H = torch.arange(len(table_HX), device=j_N.device)
             at = b_N[:, None], q_N[:, None], head_H, j_N[:, None]
             score_BQHJ = score_BQHJ.index_put(at, bias_NH, accumulate=True)

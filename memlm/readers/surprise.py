@@ -4,7 +4,8 @@
               memories from the same first words before uniformly drawn ones, which is a density ratio (noise contrast;
               Gutmann and Hyvärinen, 2010), of rank d
     bias      of a place p after the word before the prediction, in head i: a network of one hidden layer of
-              s(w_p-3 | w_p-4) ... s(w_p+1 | w_p), and of s of the last words before the prediction
+              s(w_p-3 | w_p-4) ... s(w_p+1 | w_p), of s of the last words before the prediction, of which further words
+              agree, and of log p_LM(w_p)
 
 Two words stand together by chance in any long text; a thing is told where its words surprise, and what stands before
 and after it does not. The bias is zero at initialisation.
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BEFORE, AFTER, ASKED = 3, 1, 3  # words whose surprise is told: before a place, after it, before the prediction
+TOLD = 4  # numbers that are told of a place beside
 HIDDEN = 16  # width of the network
 PAIRS = 1024  # of a text, by which a step teaches at most
 STEP = 3.0  # as of shares.py
@@ -36,7 +38,7 @@ class Surprise(nn.Module):
         super().__init__()
         self.first, self.second = nn.Embedding(vocab_size, dim), nn.Embedding(vocab_size, dim)
         self.common = nn.Parameter(torch.zeros(vocab_size))
-        self.hidden, self.out = nn.Linear(BEFORE + 1 + AFTER + ASKED, HIDDEN), nn.Linear(HIDDEN, heads)
+        self.hidden, self.out = nn.Linear(BEFORE + 1 + AFTER + ASKED + TOLD, HIDDEN), nn.Linear(HIDDEN, heads)
         for table in (self.first, self.second):
             nn.init.normal_(table.weight, std=0.3 / STEP)
         for weight in self.out.parameters():
@@ -50,18 +52,19 @@ class Surprise(nn.Module):
     def _pair(self, v_N: Tensor, w_N: Tensor) -> Tensor:
         return STEP**2 * (self.first(v_N) * self.second(w_N)).sum(-1) + STEP * self.common[w_N]
 
-    def bias(self, at_NM: Tensor, place_N: Tensor, recent_Nn: Tensor) -> Tensor:
+    def bias(self, at_NM: Tensor, place_N: Tensor, recent_Nn: Tensor, told_Nt: Tensor) -> Tensor:
         """What is added to places' scores [N, H].
 
         Args:
             at_NM: words among which each place is; nothing is known of what stands after them.
             place_N: where in these it is.
             recent_Nn: the words before the prediction, the nearest first.
+            told_Nt: what else is told of each place.
         """
         offset_n = torch.arange(-BEFORE - 1, AFTER + 1, device=place_N.device)
         around_Nn = F.pad(at_NM, (0, AFTER)).gather(1, place_N[:, None] + offset_n)
         with torch.no_grad():  # pairs are learnt by what stands together alone
-            x_NF = torch.cat([self(around_Nn), self(recent_Nn[:, : ASKED + 1].flip(-1))], -1) / 4
+            x_NF = torch.cat([self(around_Nn), self(recent_Nn[:, : ASKED + 1].flip(-1)), told_Nt], -1) / 4
         return STEP * self.out(F.gelu(self.hidden(x_NF)))
 
     def lesson(self, words_BP: Tensor) -> Tensor:
