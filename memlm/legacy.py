@@ -1,4 +1,4 @@
-"""Configs and models saved by memlm 0.1, in the words of today, or refused with a sentence.
+"""Configs and models saved by earlier versions, in the words of today, or refused with a sentence.
 
 0.1 saved no kinds: a model's shape was known by its fields, and a memory model's reader was a name among its fields.
 """
@@ -52,6 +52,8 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
     if isinstance(reader := told.get("reader"), dict) and reader.get("kind") == "pointer":
         told = told | {"reader": {"surprise": 0, **reader}}
     if "kind" in told:
+        if isinstance(reader := told.get("reader"), dict) and reader.get("kind") == "soft":
+            raise _left("soft", where)
         return told
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
@@ -75,11 +77,14 @@ def _memory(told: dict[str, Any], where: str) -> dict[str, Any]:
     if told["reader"] == "full":
         tokens = told["encoder"]["chunk_tokens"]
         return {"kind": "full", "chunks": told["chunks"], "chunk_tokens": tokens, "decoder": told["decoder"]}
-    fields = {"none": (), "vector": ("vectors",), "soft": ("bridge", "unroll", "shift")}
+    fields = {"none": (), "vector": ("vectors",)}
     if told["reader"] not in fields:
-        raise UsageError(
-            f"{where}: the reader {told['reader']!r} left with memlm 0.2: train with another, soft or vector."
-        )
+        raise _left(told["reader"], where)
     reader = {"kind": told["reader"], **{name: told[name] for name in fields[told["reader"]]}}
     kept = ("kind", "chunks", "encoder", "decoder", "positions")
     return {**{name: told[name] for name in kept}, "reader": reader}
+
+
+def _left(reader: str, where: str) -> UsageError:
+    """What is said of a reader that another one beat in everything."""
+    return UsageError(f"{where}: the reader {reader!r} left memlm: train one that copies, memlm train memory.")
