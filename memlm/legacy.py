@@ -18,6 +18,7 @@ _FIELDS = {  # what tells a shape of 0.1: exactly these fields
     "soft": {"base", "encoder", "decoder", "negatives"},
     "pretrained": {"encoder", "chunks", "reader", "vectors", "soft", "positions", "decoder"},
 }
+_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}}  # fields that kinds have since, and what they were before
 
 
 def modern_config(told: Any, where: str) -> Any:
@@ -50,7 +51,7 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
     if "kind" in told:
-        return told
+        return {**_SINCE.get(str(told["kind"]), {}), **told}
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
         raise UsageError(f"{where} lacks the field 'kind', and memlm 0.1 had no model with just its fields.")

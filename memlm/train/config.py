@@ -116,5 +116,9 @@ class Adapting(Checked):
     context: Count = 256  # passages of 32 tokens before a window, at most
     steps: Count = 170
     lr: Positive = 1e-2  # of AdamW
+    lora: Natural = 0  # rank of an adapter that learns to read what is opened; 0: none
+    lora_layers: Count = 12  # the upper layers that get it
+    lora_steps: Count = 90  # of four examples
+    lora_lr: Positive = 2e-3
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
