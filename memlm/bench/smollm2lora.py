@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Sizes:
     contexts: Sequence[int] = (2048, 4096, 8192, 16384)  # tokens, of questions
     examples: int = 4  # texts of a length
     quotations: int = 2  # of a text; needles and questions are six
+    by_bm25: Sequence[str] = ("lora",)  # what reads BM25's passages before questions; smollm2far has the base
     windows: Sequence[int] = (64, 512)  # tokens read in full, of next tokens
     remembered: int = 8192  # tokens before a window
     places: int = 2  # of a book
@@ -73,6 +74,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         name="smollm2lora",
         columns=(*COLUMNS, "read_by"),
         rows=rows,
+        ratios=_asked_for(rows),
         device=str(bench.model.device.type),
         setting=(
             f"{Path(shape.base).name}: {bench.model.config.base_source}; adapter of rank {shape.lora_rank} on the "
@@ -88,6 +90,20 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         ],
         told={"seed": 0},
     )
+
+
+def _asked_for(rows: list[tuple[Any, ...]]) -> dict[str, float]:
+    """What the adapter makes of each row that the base reads too."""
+    table = {(row[0], row[3], row[8], row[9], row[-1]): row[5] for row in rows}
+    told = {}
+    for (task, memory, context, window, read_by), value in table.items():
+        base = table.get((task, memory, context, window, "base"))
+        if read_by == "lora" and base:
+            where = f"after {window:,}" if task == "next" else f"{context:,} tokens"
+            told[f"{task}, {memory}, {where}: lora / base (asked, {'below' if task == 'next' else 'above'} 1)"] = (
+                value / base
+            )
+    return told
 
 
 def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
@@ -139,7 +155,7 @@ def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
     if importlib.util.find_spec("bm25s"):
         before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
     for side, words in before.items():
-        for read_by in READ_BY:
+        for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
             found = bench.after(words, texts, last, lora=read_by == "lora")
             tell(side, read_by, [told for told, _ in found], size)
             if side == "opened":
