@@ -115,7 +115,7 @@ def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
     if not lora.exists():
         head = runs / "copy-head"
         base = str(head) if head.exists() else "smollm2"
-        adapt(sizes.train or Adapting(data=options.data, base=base, lora=8), lora)
+        adapt(sizes.train or Adapting(data=options.data, base=base, lora=8, context=128), lora)
     model, autoencoder = (load_model(path).requires_grad_(False) for path in (lora, auto))
     for one in (model, autoencoder):
         torch.nn.Module.to(one, options.device)

@@ -87,7 +87,7 @@ def train_opened(
     """
     trained = nn.ParameterList([model.gate, *(p for name, p in model.lm.named_parameters() if is_adapter(name))])
     trained.requires_grad_(True)
-    optim = OptimConfig(lr=config.lora_lr, warmup=10, decay_from=0.5, final=0.05)
+    optim = OptimConfig(lr=config.lora_lr, warmup=10, decay_from=1.0)
     optimizers, history, began = build_optimizers(trained, optim), [], time.perf_counter()
     settings = [source, config.context, config.seed, config.lora_steps, config.lora_lr]
     kept = config.data / "states" / f"{sha256_json(settings)[:32]}-lora"
