@@ -63,6 +63,11 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         _next_tokens(bench, texts)
         bench.ends = whole
         _questions(bench, texts)
+    return _report(bench, f"data {corpus.hash[:12]}, part {part}: {', '.join(texts)}", part)
+
+
+def _report(bench: Bench, text: str, part: Part) -> Report:
+    """What was asked of a text, and what came out."""
     trained, rows = bench.model.config.trained_chunks, []
     for (task, metric, memory, read_by, context, window, opened), parts in bench.sums.items():
         told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
@@ -78,8 +83,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         device=str(bench.model.device.type),
         setting=(
             f"{Path(shape.base).name}: {bench.model.config.base_source}; adapter of rank {shape.lora_rank} on the "
-            f"upper {shape.lora_layers} layers, gates {gates[0]} (opened words) and {gates[1]} (text); data "
-            f"{corpus.hash[:12]}, part {part}: {', '.join(texts)}"
+            f"upper {shape.lora_layers} layers, gates {gates[0]} (opened words) and {gates[1]} (text); {text}"
         ),
         notes=[
             "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "
