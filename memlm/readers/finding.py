@@ -12,7 +12,7 @@ Suffixes as in readers/pointer.py.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,7 +39,7 @@ def open_all(
     query_of: Callable[[Tensor], Tensor],
     recent_BQn: Tensor,
     words_BKT: Tensor,
-    key_BPd: Tensor,
+    key_BPd: Iterable[Tensor],
     queries: Queries,
     words: int,
     top: int,

@@ -21,7 +21,7 @@ memories, J = k T opened places, H heads.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -110,8 +110,17 @@ class Pointer(Shares):
         earlier_Bn = before[0].flatten(1)[:, -WORDS:] if before else flat_BP[:, :0]
         flat_BP = torch.cat([flat_BP.new_zeros(len(flat_BP), WORDS - earlier_Bn.shape[1]), earlier_Bn, flat_BP], 1)
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
+        if before_BPn.shape[1] > EXACT and self.training and torch.is_grad_enabled():
+            return (words_BKT,)  # keys are made where they are looked at, a row at a time: all do not fit into a cache
         with torch.set_grad_enabled(torch.is_grad_enabled() and before_BPn.shape[1] <= EXACT):
             return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
+
+    def _keys(self, words_BKT: Tensor) -> Iterator[Tensor]:
+        """The key of every place [P, d], row by row."""
+        table_nVd = self._table(self.key)
+        for words_P in words_BKT.flatten(1):
+            before_Pn = F.pad(words_P, (WORDS, 0)).unfold(0, WORDS, 1)[:-1].flip(-1)
+            yield _looked_up(before_Pn, table_nVd)
 
     def index(self, kept: Kept, newest_BwM: Tensor) -> PlaceIndex | None:
         """The places of one sequence's memories in lists, where there are many."""
@@ -149,6 +158,8 @@ class Pointer(Shares):
         Q, P = logits_BQV.shape[1], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
+        if self.training and queries.asked is not None:
+            return self._mix_asked(logits_BQV, h_BQW, kept, queries, queries.asked)
         at_once = 1 if index is not None else max(1, SCORES // P)
         if self.training or at_once >= Q:
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
@@ -156,6 +167,33 @@ class Pointer(Shares):
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
         logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
         return Mixed(logits_BQV, opened_BQk, share_BQk)
+
+    def _mix_asked(
+        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, asked_BQ: Tensor
+    ) -> Mixed:
+        """The mixture at the places that are scored: of rows with few of them apart from those with many, as wide."""
+        count_B = asked_BQ.sum(-1)
+        few_B, parts = count_B <= asked_BQ.shape[1] // 2, list[tuple[Tensor, Tensor, Mixed]]()
+        mixed_BQV = logits_BQV.clone()
+        for row_r in (few_B.nonzero()[:, 0], (~few_B).nonzero()[:, 0]):
+            if not len(row_r) or not (most := int(count_B[row_r].max())):
+                continue
+            at_rA = asked_BQ[row_r].int().sort(-1, descending=True, stable=True)[1][:, :most]
+            row_r1 = row_r[:, None]
+            some = tuple(t.index_select(0, row_r) for t in kept)
+            part = self._mix(logits_BQV[row_r1, at_rA], h_BQW[row_r1, at_rA], some, queries.at(row_r1, at_rA), None)
+            mixed_BQV = mixed_BQV.to(part.logits).index_put_((row_r1, at_rA), part.logits)
+            parts.append((row_r1, at_rA, part))
+
+        def lesson(labels_BQ: Tensor) -> Tensor:
+            nats_BQ = torch.zeros_like(labels_BQ, dtype=torch.float32)
+            for row_r1, at_rA, part in parts:
+                assert part.lesson is not None
+                nats_BQ = nats_BQ.index_put((row_r1, at_rA), part.lesson(labels_BQ[row_r1, at_rA]).float())
+            return nats_BQ
+
+        taught = all(part.lesson is not None for *_, part in parts)
+        return Mixed(mixed_BQV, lesson=lesson if taught else None)
 
     def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
@@ -205,7 +243,7 @@ class Pointer(Shares):
         """What is open for each query, and while keys are taught the scores of places that stand for all."""
         T, device = kept[0].shape[2], recent_BQn.device
         if index is None:
-            key_BPd = kept[1].flatten(1, 2)
+            key_BPd = kept[1].flatten(1, 2) if len(kept) > 1 else self._keys(kept[0])
             number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, kept[0], key_BPd, queries, WORDS, self.top)
         else:
             query_1Ld = self._queries(recent_BQn[0, 0])[None]
@@ -304,11 +342,20 @@ class Pointer(Shares):
         before_BNn, V = before_BNn[..., :WORDS], self.embed.num_embeddings
         if before_BNn[..., 0].numel() < V:
             return F.normalize(layer(self.embed(before_BNn).flatten(-2)), dim=-1)
-        # Of many, a sum of what each word adds at each of n places before, looked up.
-        table_nVd = torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
-        ids = before_BNn + V * torch.arange(WORDS, device=before_BNn.device)
-        summed = F.embedding_bag(ids.flatten(0, 1), table_nVd.flatten(0, 1), mode="sum")
-        return F.normalize(summed, dim=-1).unflatten(0, before_BNn.shape[:2])
+        return _looked_up(before_BNn.flatten(0, 1), self._table(layer)).unflatten(0, before_BNn.shape[:2])
+
+    def _table(self, layer: nn.Linear) -> Tensor:
+        """What each word adds to A [e(w_1) ... e(w_n)] at each of n places before [n, V, d]."""
+        return torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
+
+
+def _looked_up(before_Nn: Tensor, table_nVd: Tensor) -> Tensor:
+    """`Pointer._unit` of many words, as a sum of what each adds [N, d]."""
+    ids_Nn = before_Nn + table_nVd.shape[1] * torch.arange(WORDS, device=before_Nn.device)
+    summed_Nd = F.embedding_bag(ids_Nn, table_nVd.flatten(0, 1), mode="sum")
+    if torch.is_grad_enabled():
+        return F.normalize(summed_Nd, dim=-1)
+    return summed_Nd.div_(summed_Nd.norm(dim=-1, keepdim=True).clamp_(min=1e-12))
 
 
 def words_of(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:
