@@ -1,4 +1,4 @@
-"""Configs and models saved by memlm 0.1, in the words of today, or refused with a sentence.
+"""Configs and models saved by earlier versions, in the words of today, or refused with a sentence.
 
 0.1 saved no kinds: a model's shape was known by its fields, and a memory model's reader was a name among its fields.
 """
@@ -35,7 +35,7 @@ def modern_config(told: Any, where: str) -> Any:
     told = {"context": 0, "parallel": "ddp", **told}
     if isinstance(told.get("optim"), dict):
         told["optim"] = {"matrix_block": 0, **told["optim"]}
-    if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
+    if not isinstance(told.get("model"), dict):
         return told
     new = told | {"model": modern_shape(told["model"], f"{where}.model")}
     if "renew" in new:
@@ -50,6 +50,8 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
     if "kind" in told:
+        if isinstance(reader := told.get("reader"), dict) and reader.get("kind") == "soft":
+            raise _left("soft", where)
         return told
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
@@ -73,11 +75,14 @@ def _memory(told: dict[str, Any], where: str) -> dict[str, Any]:
     if told["reader"] == "full":
         tokens = told["encoder"]["chunk_tokens"]
         return {"kind": "full", "chunks": told["chunks"], "chunk_tokens": tokens, "decoder": told["decoder"]}
-    fields = {"none": (), "vector": ("vectors",), "soft": ("bridge", "unroll", "shift")}
+    fields = {"none": (), "vector": ("vectors",)}
     if told["reader"] not in fields:
-        raise UsageError(
-            f"{where}: the reader {told['reader']!r} left with memlm 0.2: train with another, soft or vector."
-        )
+        raise _left(told["reader"], where)
     reader = {"kind": told["reader"], **{name: told[name] for name in fields[told["reader"]]}}
     kept = ("kind", "chunks", "encoder", "decoder", "positions")
     return {**{name: told[name] for name in kept}, "reader": reader}
+
+
+def _left(reader: str, where: str) -> UsageError:
+    """What is said of a reader that another one beat in everything."""
+    return UsageError(f"{where}: the reader {reader!r} left memlm: train one that copies, memlm train memory.")

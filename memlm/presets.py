@@ -20,7 +20,7 @@ from memlm.models.shapes import (
 )
 from memlm.nn.config import StackConfig
 from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
-from memlm.readers.config import NoReader, PointerReader, ReaderConfig, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, ReaderConfig, VectorReader
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 SLOTS = AutoencoderShape(
@@ -31,7 +31,6 @@ SLOTS = AutoencoderShape(
     bridge="slots",
     decoder=StackConfig(kind="pointwise", width=64, layers=1),
 )
-SOFT = SoftReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder)
 
 
 def slots() -> TrainConfig:
@@ -113,12 +112,6 @@ def memory_vector() -> TrainConfig:
     return replace(base, model=replace(_model(VectorReader()), encoder=encoder))
 
 
-def memory_soft() -> TrainConfig:
-    """Our memory model from scratch: all objectives together, memories read as soft tokens."""
-    base = _memory(SOFT, f"{RETAINING}+autoencode+0.25*noise")  # which form memories that can be taken apart
-    return replace(base, steps=500, optim=replace(base.optim, matrix_lr=1e-2))
-
-
 def memory_none() -> TrainConfig:
     """The memory model's baseline without memories: each chunk by itself."""
     return _memory(NoReader(), "causal")
@@ -145,7 +138,7 @@ def memory_recurrent() -> TrainConfig:
     shape = _model(NoReader())
     encoder = replace(shape.encoder, begins=True)
     model = RecurrentShape(chunks=shape.chunks, encoder=encoder, decoder=shape.decoder)
-    return replace(_memory(SOFT, RETAINING), model=model)
+    return replace(_memory(NoReader(), RETAINING), model=model)
 
 
 def paper_memory() -> TrainConfig:
@@ -166,6 +159,20 @@ def paper_memory() -> TrainConfig:
         eval_every=1000,
         checkpoint_every=2000,
     )
+
+
+def paper_curriculum() -> Curriculum:
+    """The paper's way to a memory model: an autoencoder, frozen; blank copies; copies; then next tokens as well."""
+    base = paper_memory()
+    shape = cast(MemoryShape, base.model)
+    encoder, stack = cast(EncoderShape, shape.encoder), shape.decoder
+    told = {"chunk_tokens": encoder.chunk_tokens, "memory_dim": encoder.memory_dim, "memory_norm": False}
+    autoencoder = AutoencoderShape(**told, encoder=encoder.stack, bridge="unroll", decoder=stack)
+    stages = {"autoencoder": replace(base, model=autoencoder, objective="autoencode", batch=256)}
+    after = {"blank": "autoencoder", "copy": "blank", "combined": "copy"}
+    for name, start in after.items():
+        stages[name] = replace(base, objective=name, start=Path(start), frozen=("encoder",), steps=base.steps // 3)
+    return Curriculum(stages=stages)
 
 
 def memory() -> Curriculum:
@@ -230,29 +237,6 @@ def _finding(
     return Curriculum(stages={"autoencoder": autoencoder, "language": reads, "find": finds})
 
 
-def memory_curriculum() -> Curriculum:
-    """Autoencoder, its encoder frozen; a decoder learns to read its memories; then next tokens as well."""
-    autoencoder = _autoencoder()
-    reader = _memory(SOFT, "blank/2+copy/4+recall")
-    read = replace(
-        reader,
-        start=Path("autoencoder"),
-        frozen=("encoder", "reader.text"),
-        optim=replace(reader.optim, matrix_lr=1.4e-2),  # reading is learnt sooner so, next tokens are not (LOG.md)
-        steps=130,
-        batch=32,
-        eval_every=65,
-        checkpoint_every=65,
-    )
-    combined = replace(
-        _memory(SOFT, "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"),
-        start=Path("read"),
-        shrink_perturb=0.9,  # from weights that are set on reading, next tokens are learnt worse (LOG.md: by 3 %)
-        frozen=read.frozen,
-    )
-    return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
-
-
 def smollm2_soft() -> TrainConfig:
     """16 of SmolLM2's tokens in one vector of 2,048 numbers, and back as vectors that it reads like tokens."""
     return TrainConfig(
@@ -292,10 +276,10 @@ def _named(*made: Callable[[], Any]) -> dict[str, Any]:
 
 
 _OURS = slots, slots_nested, mixer, mixer_heads, transformer, causal_mixer, causal_transformer
-_MEMORY = memory_vector, memory_soft, memory_none, memory_full, memory_oracle, memory_recurrent
+_MEMORY = memory_vector, memory_none, memory_full, memory_oracle, memory_recurrent
 _PAPER, _SMOLLM2 = (paper_mixer, paper_transformer), (smollm2_soft, smollm2_memory)
 PRESETS: dict[str, Callable[[], TrainConfig]] = _named(*_OURS, *_PAPER, *_MEMORY, paper_memory, *_SMOLLM2)
-CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, memory_curriculum, smollm2_curriculum)
+CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, paper_curriculum, smollm2_curriculum)
 
 
 def preset(name: str) -> TrainConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from memlm import presets
-from memlm.demo import MUON, small
+from memlm.demo import MUON, STEPS, small
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape
 from memlm.nn.config import StackConfig
@@ -25,7 +25,7 @@ _LAYERS = (1, 4)  # beside the two that all have
 def retention() -> dict[str, Run]:
     """C1, C2: an autoencoder and causal encoders of 16 tokens, and what E3 asks of these."""
     longer: dict[str, Run] = {f"causal-16-x{times}": causal(_paper().stack, _SHORT * times) for times in _LONGER}
-    return {AUTOENCODER: presets.memory_curriculum().stages["autoencoder"], **longer}
+    return {AUTOENCODER: presets.memory().stages["autoencoder"], **longer}
 
 
 def paper() -> dict[str, Run]:
@@ -59,14 +59,26 @@ def long(*, others: bool) -> dict[str, Run]:
 
 
 def memory(autoencoder: Path) -> dict[str, Run]:
-    """C5, C6: ours by curriculum, on next tokens alone, and directly."""
-    stages = presets.memory_curriculum().stages
-    read = replace(stages["read"], start=autoencoder)
-    last = replace(stages["combined"], start=autoencoder, shrink_perturb=0.0)
+    """C5, C6: ours by its curriculum, the same on next tokens alone, and directly; half as long as the preset.
+
+    Directly: the last stage's objective from the first step, and the decoder learns together with what finds and
+    copies, by its own optimiser (with that of the last stage it learns less: LOG.md, 46).
+    """
+    stages = presets.memory().stages
+    language, find = (replace(stages[name], steps=steps) for name, steps in STEPS.items())
+    language = replace(language, start=autoencoder)
+    alone = replace(find, objective="causal")
+    direct = replace(
+        find,
+        start=autoencoder,
+        frozen=("encoder", "reader.text"),
+        optim=language.optim,
+        steps=language.steps + find.steps,
+    )
     return {
-        "memory-curriculum": Curriculum(stages={"read": read, "combined": stages["combined"]}),
-        "memory-causal": replace(last, objective="causal"),
-        "memory-direct": replace(last, steps=last.steps + read.steps),
+        "memory": Curriculum(stages={"language": language, "find": find}),
+        "memory-causal": Curriculum(stages={"language": language, "find": alone}),
+        "memory-direct": direct,
     }
 
 
@@ -83,7 +95,7 @@ def symbols() -> dict[str, Run]:
 
 def codes() -> dict[str, Run]:
     """E10: an autoencoder of text and one of uniform random tokens, otherwise alike."""
-    text = replace(presets.memory_curriculum().stages["autoencoder"], objective="autoencode")
+    text = replace(presets.memory().stages["autoencoder"], objective="autoencode")
     return {"codes-text": text, "codes-random": replace(text, objective="noise")}
 
 
@@ -94,15 +106,17 @@ def precision() -> dict[str, Run]:
 
 
 def design(autoencoder: Path) -> dict[str, Run]:
-    """E9: positions and readers, each trained directly over the same frozen autoencoder."""
-    direct = cast(TrainConfig, memory(autoencoder)["memory-direct"])
-    shape = cast(MemoryShape, direct.model)
+    """E9: positions, and how many entries a memory is read as, each trained over the same frozen autoencoder."""
+    base = presets.memory_vector()
+    shape = cast(MemoryShape, presets.memory().stages["language"].model)
+    shape = replace(shape, reader=VectorReader())
+    same = replace(base, objective=presets.RETAINING, start=autoencoder, frozen=("encoder",), steps=480)
     runs: dict[str, Run] = {
-        f"design-{scheme}": replace(direct, model=replace(shape, positions=scheme))
+        f"design-{scheme}": replace(same, model=replace(shape, positions=scheme))
         for scheme in ("original", "variable", "fixed")
     }
-    vector = replace(direct, model=replace(shape, reader=VectorReader()), frozen=("encoder",))
-    return runs | {"design-vector": vector}
+    several = replace(same, model=replace(shape, reader=VectorReader(vectors=shape.encoder.chunk_tokens)))
+    return runs | {"design-16-entries": several}
 
 
 def oracles() -> dict[str, Run]:
