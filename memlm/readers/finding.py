@@ -79,7 +79,8 @@ def _open(
     top: int,
 ) -> tuple[Tensor, Tensor]:
     """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once."""
-    (K, T), many, number_K = words_KT.shape, top + LAST, torch.arange(len(words_KT), device=words_KT.device)
+    (K, T), many = words_KT.shape, top + LAST
+    number_K = torch.arange(K, device=words_KT.device)
     look_Xn = recent_Qn.unfold(-1, words, 1)[:, :LOOKS].flatten(0, 1)
     code_X = (look_Xn * HASH ** torch.arange(words, device=look_Xn.device)).sum(-1)  # modulo 2^64
     code_U, look_X = code_X.unique(return_inverse=True)

@@ -178,7 +178,7 @@ class Pointer(Shares):
         for row_r in (few_B.nonzero()[:, 0], (~few_B).nonzero()[:, 0]):
             if not len(row_r) or not (most := int(count_B[row_r].max())):
                 continue
-            at_rA = asked_BQ[row_r].int().sort(-1, descending=True, stable=True)[1][:, :most]
+            at_rA = (~asked_BQ[row_r]).int().argsort(stable=True)[:, :most]
             row_r1 = row_r[:, None]
             some = tuple(t.index_select(0, row_r) for t in kept)
             part = self._mix(logits_BQV[row_r1, at_rA], h_BQW[row_r1, at_rA], some, queries.at(row_r1, at_rA), None)
