@@ -104,7 +104,7 @@ def _open(
 
 
 def _best(score_UP: Tensor, looks_Un: Tensor, words_KT: Tensor) -> list[Tensor]:
-    """The best place of each memory, the newest first [U, K], after the same word, for looks of no, one and two words ago.
+    """The best place of each memory after the same word, the newest first [U, K], for looks of 0, 1 and 2 words ago.
 
     Found in lists: the places in the order of the words before them. Of memories without any the newer is better.
     """

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
+from memlm.readers.asked import mix_asked
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Sizes
@@ -101,7 +102,7 @@ class Pointer(Shares):
         return torch.cat([self.text.words(part) for part in parts]).unflatten(0, memory_BKM.shape[:2])
 
     def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
-        """Words [B, K, T], and the key of every place [B, K, T, d]."""
+        """Words [B, K, T], and, but for long texts in training, the key of every place [B, K, T, d]."""
         return self.keep_words(self.words(memory_BKM), before)
 
     def keep_words(self, words_BKT: Tensor, before: Kept = ()) -> Kept:
@@ -111,7 +112,7 @@ class Pointer(Shares):
         flat_BP = torch.cat([flat_BP.new_zeros(len(flat_BP), WORDS - earlier_Bn.shape[1]), earlier_Bn, flat_BP], 1)
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
         if before_BPn.shape[1] > EXACT and self.training and torch.is_grad_enabled():
-            return (words_BKT,)  # keys are made where they are looked at, a row at a time: all do not fit into a cache
+            return (words_BKT,)  # the keys of a row are made when it is looked at (`_keys`): those of all fit no cache
         with torch.set_grad_enabled(torch.is_grad_enabled() and before_BPn.shape[1] <= EXACT):
             return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
 
@@ -158,8 +159,8 @@ class Pointer(Shares):
         Q, P = logits_BQV.shape[1], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
-        if self.training and queries.asked is not None:
-            return self._mix_asked(logits_BQV, h_BQW, kept, queries, queries.asked)
+        if queries.asked is not None and not queries.asked.all():
+            return mix_asked(self.mix, logits_BQV, h_BQW, kept, queries, queries.asked)
         at_once = 1 if index is not None else max(1, SCORES // P)
         if self.training or at_once >= Q:
             return self._mix(logits_BQV, h_BQW, kept, queries, index)
@@ -167,33 +168,6 @@ class Pointer(Shares):
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
         logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
         return Mixed(logits_BQV, opened_BQk, share_BQk)
-
-    def _mix_asked(
-        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, asked_BQ: Tensor
-    ) -> Mixed:
-        """The mixture at the places that are scored: of rows with few of them apart from those with many, as wide."""
-        count_B = asked_BQ.sum(-1)
-        few_B, parts = count_B <= asked_BQ.shape[1] // 2, list[tuple[Tensor, Tensor, Mixed]]()
-        mixed_BQV = logits_BQV.clone()
-        for row_r in (few_B.nonzero()[:, 0], (~few_B).nonzero()[:, 0]):
-            if not len(row_r) or not (most := int(count_B[row_r].max())):
-                continue
-            at_rA = (~asked_BQ[row_r]).int().argsort(stable=True)[:, :most]
-            row_r1 = row_r[:, None]
-            some = tuple(t.index_select(0, row_r) for t in kept)
-            part = self._mix(logits_BQV[row_r1, at_rA], h_BQW[row_r1, at_rA], some, queries.at(row_r1, at_rA), None)
-            mixed_BQV = mixed_BQV.to(part.logits).index_put_((row_r1, at_rA), part.logits)
-            parts.append((row_r1, at_rA, part))
-
-        def lesson(labels_BQ: Tensor) -> Tensor:
-            nats_BQ = torch.zeros_like(labels_BQ, dtype=torch.float32)
-            for row_r1, at_rA, part in parts:
-                assert part.lesson is not None
-                nats_BQ = nats_BQ.index_put((row_r1, at_rA), part.lesson(labels_BQ[row_r1, at_rA]).float())
-            return nats_BQ
-
-        taught = all(part.lesson is not None for *_, part in parts)
-        return Mixed(mixed_BQV, lesson=lesson if taught else None)
 
     def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
@@ -243,8 +217,9 @@ class Pointer(Shares):
         """What is open for each query, and while keys are taught the scores of places that stand for all."""
         T, device = kept[0].shape[2], recent_BQn.device
         if index is None:
-            key_BPd = kept[1].flatten(1, 2) if len(kept) > 1 else self._keys(kept[0])
-            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, kept[0], key_BPd, queries, WORDS, self.top)
+            words_BKT, *keys = kept
+            key_BPd = keys[0].flatten(1, 2) if keys else self._keys(words_BKT)
+            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, words_BKT, key_BPd, queries, WORDS, self.top)
         else:
             query_1Ld = self._queries(recent_BQn[0, 0])[None]
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
