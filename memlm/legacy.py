@@ -50,9 +50,11 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
     if "kind" in told:
-        if isinstance(reader := told.get("reader"), dict) and reader.get("kind") == "soft":
+        reader = told.get("reader")
+        kind = reader.get("kind") if isinstance(reader, dict) else None
+        if kind == "soft":
             raise _left("soft", where)
-        return told
+        return told | {"reader": {"surprise": 0, **told["reader"]}} if kind == "pointer" else told
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
         raise UsageError(f"{where} lacks the field 'kind', and memlm 0.1 had no model with just its fields.")

@@ -184,7 +184,7 @@ def memory() -> Curriculum:
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2))
+    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2), surprise=32)
 
 
 def _autoencoder() -> TrainConfig:
@@ -201,7 +201,12 @@ def _autoencoder() -> TrainConfig:
 
 
 def _finding(
-    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], asked: str = ""
+    autoencoder: TrainConfig,
+    window: int,
+    language: tuple[int, int],
+    find: tuple[int, int],
+    asked: str = "",
+    surprise: int = 0,
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -211,8 +216,10 @@ def _finding(
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
         asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
+        surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
     """
-    base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
+    reader = PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window, surprise=surprise)
+    base = _memory(reader, "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
     shape = replace(cast(MemoryShape, base.model), encoder=encoder)
     (steps, batch), (find_steps, chunks) = language, find

@@ -26,7 +26,7 @@ READERS = [
     VectorReader(),
     VectorReader(vectors=T),
     PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=0),
-    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2, surprise=4),
     EverythingReader(),
 ]
 

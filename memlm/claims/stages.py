@@ -9,6 +9,7 @@ from memlm.claims.work import Work
 from memlm.train.table import Run
 
 _MEMORY_CHUNKS, _TOKENS = 64, 256  # of the context whose cost is measured (C3)
+_READ = 4  # chunks of an example of access (C5, C6)
 
 
 class Stage(NamedTuple):
@@ -71,7 +72,7 @@ def _access(work: Work) -> None:
 
     named = [name for name in memory(work) if name != runs.AUTOENCODER]
     examples, device = work.config.budget.examples, work.config.device
-    wanted = AccessConfig(examples=examples, free_running=0, seed=work.seed, device=device)
+    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, seed=work.seed, device=device)
 
     def make() -> Iterator[dict[str, Any]]:
         for name in named:

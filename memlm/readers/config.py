@@ -76,6 +76,7 @@ class PointerReader(ReaderConfig):
     top: Annotated[int, Range(4)] = 16  # memories opened by finding, of which looks of earlier words get 4
     heads: Count = 2  # ways of sharing among opened places
     gate: Count = 64  # width of the network that chooses between the language model and what is found
+    surprise: Natural = 0  # numbers of a word in tables of how unexpected words are where they stand; 0: no tables
 
     def __post_init__(self) -> None:
         super().__post_init__()
