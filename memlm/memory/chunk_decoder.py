@@ -59,7 +59,9 @@ class ChunkDecoder(nn.Module):
         def off(words_nXT: Tensor, which_n: Tensor) -> Tensor:
             return self._off(words_nXT, memory_nM[which_n])
 
-        worth_n = SEARCH.worth(log_nTC[..., 0], off_n) & ~self._padded(words_nT, memory_nM)
+        worth_n = SEARCH.worth(log_nTC[..., 0], off_n)
+        for some in worth_n.nonzero()[:, 0].split(AT_ONCE):
+            worth_n[some] = ~self._padded(words_nT[some], memory_nM[some])
         SEARCH.improve(words_nT, off_n, worth_n, token_nTC, log_nTC[..., 0], off)
         words_BT[other_n] = words_nT
         return words_BT
@@ -72,7 +74,7 @@ class ChunkDecoder(nn.Module):
         return logits_BTV
 
     def _padded(self, words_nT: Tensor, memory_nM: Tensor) -> Tensor:
-        """Which memories are of fewer tokens, and padding [n], which the decoder tells no token of."""
+        """Which memories are of fewer tokens, and padding [n]: no token in its place encodes to the memory."""
         place_T = torch.arange(words_nT.shape[1], device=words_nT.device)
         shorter_nTT = words_nT[:, None].masked_fill(place_T >= place_T[:, None], PAD)
         return (self._off(shorter_nTT, memory_nM) <= SEARCH.agree).any(-1)

@@ -110,7 +110,7 @@ def _best(score_UP: Tensor, looks_Un: Tensor, words_KT: Tensor) -> list[Tensor]:
     """
     (K, T), words_P, U = words_KT.shape, words_KT.flatten(), len(looks_Un)
     first_P, second_P = F.pad(words_P, (1, 0))[:-1], F.pad(words_P, (2, 0))[:-2]
-    code_P = first_P.masked_fill(words_P == 0, -1) * (K * T) + torch.arange(K * T, device=words_P.device)
+    code_P = first_P.long().masked_fill(words_P == 0, -1) * (K * T) + torch.arange(K * T, device=words_P.device)
     # As numbers of their own; numpy's sort is seven times as fast as torch's.
     code_P = torch.from_numpy(np.sort(code_P.numpy())) if code_P.device.type == "cpu" else code_P.sort()[0]
     first_P, order_P = code_P.div(K * T, rounding_mode="floor"), code_P % (K * T)

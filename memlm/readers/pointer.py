@@ -161,16 +161,18 @@ class Pointer(Shares):
         if index is None and not P:
             return Mixed(logits_BQV)
         if queries.asked is not None and not queries.asked.all():
-            return mix_asked(self.mix, logits_BQV, h_BQW, kept, queries, queries.asked)
+            return self._and_expected(mix_asked(self._mix, logits_BQV, h_BQW, kept, queries, queries.asked), kept)
         at_once = 1 if index is not None else max(1, SCORES // P)
         if self.training or at_once >= Q:
-            return self._mix(logits_BQV, h_BQW, kept, queries, index)
+            return self._and_expected(self._mix(logits_BQV, h_BQW, kept, queries, index), kept)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
         logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
         return Mixed(logits_BQV, opened_BQk, share_BQk)
 
-    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
+    def _mix(
+        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
+    ) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
         kept = self._without_hidden(kept, queries)
         words_at = words_of(kept, index)
@@ -184,13 +186,18 @@ class Pointer(Shares):
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
         lesson = None
         if scores is not None:
-            lesson = partial(self._lesson, scores, kept, logp_BQV, h_BQW)
+            lesson = partial(scores.lesson, self.lesson_gate, self.sharpness(), logp_BQV, h_BQW)
         return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
 
-    def _lesson(self, scores: Scores, kept: Kept, logp_BQV: Tensor, h_BQW: Tensor, labels_BQ: Tensor) -> Tensor:
-        """What is taught beside the loss: keys, and which words are expected where they stand."""
-        nats_BQ = scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, h_BQW, labels_BQ)
-        return nats_BQ if self.surprise is None else nats_BQ + self.surprise.lesson(kept[0].flatten(1))
+    def _and_expected(self, mixed: Mixed, kept: Kept) -> Mixed:
+        """With what is taught of words, once, beside what is of keys."""
+        if (keys := mixed.lesson) is None:
+            return mixed
+        return mixed._replace(lesson=lambda labels_BQ: keys(labels_BQ) + self._expected(kept))
+
+    def _expected(self, kept: Kept) -> Tensor | float:
+        """The lesson of which words are expected where they stand."""
+        return 0.0 if self.surprise is None else self.surprise.lesson(kept[0].flatten(1))
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]."""
