@@ -75,7 +75,7 @@ def main() -> int:
     plain = call.runs / "processes/plain"
     shutil.rmtree(call.runs / "processes", ignore_errors=True)
     (call.runs / "processes").mkdir(parents=True)
-    asked = ["memory-soft", "--data", str(call.data), "--steps", str(STEPS), "--batch", "4", "--eval-chunks", "8"]
+    asked = ["memory-vector", "--data", str(call.data), "--steps", str(STEPS), "--batch", "4", "--eval-chunks", "8"]
     asked += ["--eval-every", str(HALF), "--checkpoint-every", str(HALF), "--precision", "fp32", "--compile", "off"]
     asked += ["--device", "cpu" if call.rehearsal else "cuda"]
     begun = [

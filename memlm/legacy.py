@@ -1,4 +1,4 @@
-"""Configs and models saved by memlm 0.1, in the words of today, or refused with a sentence.
+"""Configs and models saved by earlier versions, in the words of today, or refused with a sentence.
 
 0.1 saved no kinds: a model's shape was known by its fields, and a memory model's reader was a name among its fields.
 """
@@ -18,7 +18,8 @@ _FIELDS = {  # what tells a shape of 0.1: exactly these fields
     "soft": {"base", "encoder", "decoder", "negatives"},
     "pretrained": {"encoder", "chunks", "reader", "vectors", "soft", "positions", "decoder"},
 }
-_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}}  # fields that kinds have since, and what they were before
+# Fields that kinds have since, and what they were before.
+_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}, "pointer": {"surprise": 0}}
 
 
 def modern_config(told: Any, where: str) -> Any:
@@ -36,7 +37,7 @@ def modern_config(told: Any, where: str) -> Any:
     told = {"context": 0, "parallel": "ddp", **told}
     if isinstance(told.get("optim"), dict):
         told["optim"] = {"matrix_block": 0, **told["optim"]}
-    if not isinstance(told.get("model"), dict) or "kind" in told["model"]:
+    if not isinstance(told.get("model"), dict):
         return told
     new = told | {"model": modern_shape(told["model"], f"{where}.model")}
     if "renew" in new:
@@ -51,7 +52,11 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
     if "kind" in told:
-        return {**_SINCE.get(str(told["kind"]), {}), **told}
+        if isinstance(reader := told.get("reader"), dict):
+            if reader.get("kind") == "soft":
+                raise _left("soft", where)
+            told = told | {"reader": _with_new_fields(reader)}
+        return _with_new_fields(told)
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
         raise UsageError(f"{where} lacks the field 'kind', and memlm 0.1 had no model with just its fields.")
@@ -74,11 +79,19 @@ def _memory(told: dict[str, Any], where: str) -> dict[str, Any]:
     if told["reader"] == "full":
         tokens = told["encoder"]["chunk_tokens"]
         return {"kind": "full", "chunks": told["chunks"], "chunk_tokens": tokens, "decoder": told["decoder"]}
-    fields = {"none": (), "vector": ("vectors",), "soft": ("bridge", "unroll", "shift")}
+    fields = {"none": (), "vector": ("vectors",)}
     if told["reader"] not in fields:
-        raise UsageError(
-            f"{where}: the reader {told['reader']!r} left with memlm 0.2: train with another, soft or vector."
-        )
+        raise _left(told["reader"], where)
     reader = {"kind": told["reader"], **{name: told[name] for name in fields[told["reader"]]}}
     kept = ("kind", "chunks", "encoder", "decoder", "positions")
     return {**{name: told[name] for name in kept}, "reader": reader}
+
+
+def _left(reader: str, where: str) -> UsageError:
+    """What is said of a reader that another one beat in everything."""
+    return UsageError(f"{where}: the reader {reader!r} left memlm: train one that copies, memlm train memory.")
+
+
+def _with_new_fields(told: dict[str, Any]) -> dict[str, Any]:
+    """What a kind has had since it was first saved, as it was before."""
+    return {**_SINCE.get(str(told.get("kind")), {}), **told}

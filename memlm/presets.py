@@ -20,7 +20,7 @@ from memlm.models.shapes import (
 )
 from memlm.nn.config import StackConfig
 from memlm.pretrained.shapes import BaseEncoderShape, PretrainedShape, SoftAutoencoderShape
-from memlm.readers.config import NoReader, PointerReader, ReaderConfig, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, ReaderConfig, VectorReader
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 
 SLOTS = AutoencoderShape(
@@ -31,7 +31,6 @@ SLOTS = AutoencoderShape(
     bridge="slots",
     decoder=StackConfig(kind="pointwise", width=64, layers=1),
 )
-SOFT = SoftReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder)
 
 
 def slots() -> TrainConfig:
@@ -113,12 +112,6 @@ def memory_vector() -> TrainConfig:
     return replace(base, model=replace(_model(VectorReader()), encoder=encoder))
 
 
-def memory_soft() -> TrainConfig:
-    """Our memory model from scratch: all objectives together, memories read as soft tokens."""
-    base = _memory(SOFT, f"{RETAINING}+autoencode+0.25*noise")  # which form memories that can be taken apart
-    return replace(base, steps=500, optim=replace(base.optim, matrix_lr=1e-2))
-
-
 def memory_none() -> TrainConfig:
     """The memory model's baseline without memories: each chunk by itself."""
     return _memory(NoReader(), "causal")
@@ -145,7 +138,7 @@ def memory_recurrent() -> TrainConfig:
     shape = _model(NoReader())
     encoder = replace(shape.encoder, begins=True)
     model = RecurrentShape(chunks=shape.chunks, encoder=encoder, decoder=shape.decoder)
-    return replace(_memory(SOFT, RETAINING), model=model)
+    return replace(_memory(NoReader(), RETAINING), model=model)
 
 
 def paper_memory() -> TrainConfig:
@@ -168,6 +161,20 @@ def paper_memory() -> TrainConfig:
     )
 
 
+def paper_curriculum() -> Curriculum:
+    """The paper's way to a memory model: an autoencoder, frozen; blank copies; copies; then next tokens as well."""
+    base = paper_memory()
+    shape = cast(MemoryShape, base.model)
+    encoder, stack = cast(EncoderShape, shape.encoder), shape.decoder
+    told = {"chunk_tokens": encoder.chunk_tokens, "memory_dim": encoder.memory_dim, "memory_norm": False}
+    autoencoder = AutoencoderShape(**told, encoder=encoder.stack, bridge="unroll", decoder=stack)
+    stages = {"autoencoder": replace(base, model=autoencoder, objective="autoencode", batch=256)}
+    after = {"blank": "autoencoder", "copy": "blank", "combined": "copy"}
+    for name, start in after.items():
+        stages[name] = replace(base, objective=name, start=Path(start), frozen=("encoder",), steps=base.steps // 3)
+    return Curriculum(stages=stages)
+
+
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
     asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
@@ -177,7 +184,7 @@ def memory() -> Curriculum:
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2))
+    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2), surprise=32)
 
 
 def _autoencoder() -> TrainConfig:
@@ -194,7 +201,12 @@ def _autoencoder() -> TrainConfig:
 
 
 def _finding(
-    autoencoder: TrainConfig, window: int, language: tuple[int, int], find: tuple[int, int], asked: str = ""
+    autoencoder: TrainConfig,
+    window: int,
+    language: tuple[int, int],
+    find: tuple[int, int],
+    asked: str = "",
+    surprise: int = 0,
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -204,8 +216,10 @@ def _finding(
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
         asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
+        surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
     """
-    base = _memory(PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window), "causal")
+    reader = PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window, surprise=surprise)
+    base = _memory(reader, "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
     shape = replace(cast(MemoryShape, base.model), encoder=encoder)
     (steps, batch), (find_steps, chunks) = language, find
@@ -228,29 +242,6 @@ def _finding(
     )
     reads = replace(reads, eval_every=140, checkpoint_every=350)
     return Curriculum(stages={"autoencoder": autoencoder, "language": reads, "find": finds})
-
-
-def memory_curriculum() -> Curriculum:
-    """Autoencoder, its encoder frozen; a decoder learns to read its memories; then next tokens as well."""
-    autoencoder = _autoencoder()
-    reader = _memory(SOFT, "blank/2+copy/4+recall")
-    read = replace(
-        reader,
-        start=Path("autoencoder"),
-        frozen=("encoder", "reader.text"),
-        optim=replace(reader.optim, matrix_lr=1.4e-2),  # reading is learnt sooner so, next tokens are not (LOG.md)
-        steps=130,
-        batch=32,
-        eval_every=65,
-        checkpoint_every=65,
-    )
-    combined = replace(
-        _memory(SOFT, "causal+0.05*blank/4+0.05*copy/8+0.1*recall/4"),
-        start=Path("read"),
-        shrink_perturb=0.9,  # from weights that are set on reading, next tokens are learnt worse (LOG.md: by 3 %)
-        frozen=read.frozen,
-    )
-    return Curriculum(stages={"autoencoder": autoencoder, "read": read, "combined": combined})
 
 
 def smollm2_soft() -> TrainConfig:
@@ -292,10 +283,10 @@ def _named(*made: Callable[[], Any]) -> dict[str, Any]:
 
 
 _OURS = slots, slots_nested, mixer, mixer_heads, transformer, causal_mixer, causal_transformer
-_MEMORY = memory_vector, memory_soft, memory_none, memory_full, memory_oracle, memory_recurrent
+_MEMORY = memory_vector, memory_none, memory_full, memory_oracle, memory_recurrent
 _PAPER, _SMOLLM2 = (paper_mixer, paper_transformer), (smollm2_soft, smollm2_memory)
 PRESETS: dict[str, Callable[[], TrainConfig]] = _named(*_OURS, *_PAPER, *_MEMORY, paper_memory, *_SMOLLM2)
-CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, memory_curriculum, smollm2_curriculum)
+CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, paper_curriculum, smollm2_curriculum)
 
 
 def preset(name: str) -> TrainConfig:

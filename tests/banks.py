@@ -13,7 +13,7 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.models.memory_model import MemoryModel
 from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import NoReader, PointerReader, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, VectorReader
 from memlm.tokens.tokenizer import train_tokenizer
 
 T, WIDTH, V = 8, 32, 300
@@ -30,7 +30,6 @@ PERFECT = AutoencoderShape(
 
 READERS = {
     "vector": VectorReader(),
-    "soft": SoftReader(unroll=IDENTITY),
     "pointer": PointerReader(unroll=IDENTITY),
     "none": NoReader(),
 }
@@ -74,9 +73,8 @@ def memory_model(encoder: Autoencoder, reader: str = "vector", chunks: int = 4) 
     assert isinstance(model, MemoryModel)
     if reader != "none":
         model.encoder.load_state_dict(encoder.encoder.state_dict())
-    if reader in ("soft", "pointer"):
-        model.get_submodule("reader.text").load_state_dict(encoder.decoder.state_dict())
     if reader == "pointer":
+        model.get_submodule("reader.text").load_state_dict(encoder.decoder.state_dict())
         with torch.no_grad():
             model.get_submodule("reader.gate").bias[0] = -12.0  # it copies, whatever the model says
     return model

@@ -27,7 +27,7 @@ from memlm.data.sources import open_source
 from memlm.loading import load_model, save_model
 from memlm.measure.brought import as_vectors, read_texts, read_vectors
 from memlm.measure.run import _done
-from memlm.presets import memory_curriculum, slots
+from memlm.presets import memory, slots
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.places import weights_of
 from memlm.records import to_dict
@@ -64,7 +64,7 @@ def targets(place: Path, data: Path) -> dict[str, Target]:
     run = place / "run"
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(to_dict(slots())))
-    (run / "curriculum.json").write_text(json.dumps(to_dict(memory_curriculum())))
+    (run / "curriculum.json").write_text(json.dumps(to_dict(memory())))
     add(run, ["config.json"], lambda: _saved(run / "config.json"))
     add(run, ["curriculum.json"], lambda: load_curriculum(run))
     old = shutil.copytree(Path(__file__).with_name("old_models") / "vector", place / "old")

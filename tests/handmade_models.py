@@ -12,7 +12,7 @@ from memlm.models.recurrent import RecurrentMemory
 from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.objectives.symbols import symbols
-from memlm.readers.config import NoReader, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, VectorReader
 
 T, C = 4, 4
 TINY = StackConfig(kind="mixer", width=8, layers=1)
@@ -26,7 +26,8 @@ Kind = Literal[
 
 READERS = {
     "vector": VectorReader(),
-    "soft": SoftReader(unroll=StackConfig(kind="pointwise", width=6, layers=1)),
+    "several": VectorReader(vectors=T),
+    "pointer": PointerReader(unroll=StackConfig(kind="pointwise", width=6, layers=1), word_dim=8, key_dim=8, top=4),
     "none": NoReader(),
 }
 

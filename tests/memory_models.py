@@ -9,7 +9,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.chunk_model import ChunkModel
 from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import NoReader, PointerReader, SoftReader, VectorReader
+from memlm.readers.config import NoReader, PointerReader, VectorReader
 
 T, M, V = 4, 12, 40
 MIXER = StackConfig(kind="mixer", width=8, layers=2, kernel=3)
@@ -24,10 +24,9 @@ ENCODERS = [
 DECODERS = [(MIXER, "fixed"), (HEADS, "fixed"), *((TRANSFORMER, p) for p in ("original", "variable", "fixed"))]
 READERS = [
     VectorReader(),
-    VectorReader(vectors=2),
-    SoftReader(unroll=POINTWISE),
+    VectorReader(vectors=T),
     PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=0),
-    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2),
+    PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4, gate=8, window=2, surprise=4),
     EverythingReader(),
 ]
 

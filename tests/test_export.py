@@ -83,7 +83,7 @@ def test_every_command_takes_the_folder(perfect, run, data, tmp_path, capsys):
     assert type(AutoModel.from_pretrained(out)).__name__ == "Autoencoder"
     (tmp_path / "sea.txt").write_text(TEXTS["sea"])
     export(run, tmp_path / "trained")
-    save_model(memory_model(autoencoder(), "soft"), tokenizer(), tmp_path / "reads")
+    save_model(memory_model(autoencoder(), "pointer"), tokenizer(), tmp_path / "reads")
     export(tmp_path / "reads", tmp_path / "reader")
     few = ["--data", str(data), *MEASURE.split()]
     for call in (

@@ -18,10 +18,11 @@ from memlm.train.config import Curriculum, TrainConfig
 
 OLD = Path(__file__).parent / "old_models"
 TOLD = json.loads((OLD / "told.json").read_text())
-KINDS = {"vector": "memory", "soft": "memory", "none": "memory"}  # the others are called as their folders
+LEFT = "slots", "soft"  # readers that are not there any more
+KINDS = {"vector": "memory", "none": "memory"}  # the others are called as their folders
 
 
-@pytest.mark.parametrize("name", [name for name in TOLD if name != "slots"])
+@pytest.mark.parametrize("name", [name for name in TOLD if name not in LEFT])
 def test_a_model_of_before_predicts_what_it_predicted(name):
     model, told = load_model(OLD / name), TOLD[name]
     with torch.no_grad():
@@ -30,7 +31,7 @@ def test_a_model_of_before_predicts_what_it_predicted(name):
     assert model.config.read_shape().kind == KINDS.get(name, name)
 
 
-@pytest.mark.parametrize("name", [name for name in TOLD if name != "slots"])
+@pytest.mark.parametrize("name", [name for name in TOLD if name not in LEFT])
 def test_a_run_of_before_is_a_run_of_today(name):
     config = from_dict(TrainConfig, modern_config(TOLD[name]["run"], "config"), "config")
     assert config.model == load_model(OLD / name).config.read_shape()
@@ -39,9 +40,19 @@ def test_a_run_of_before_is_a_run_of_today(name):
     assert from_dict(Curriculum, stages).stages == {"one": config}
 
 
-def test_what_is_not_there_any_more_is_refused_by_its_name():
-    with pytest.raises(UsageError, match=r"config\.model: the reader 'slots' left with memlm 0\.2"):
-        modern_config(TOLD["slots"]["run"], "config")
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_not_there_any_more_is_refused_by_its_name(name):
+    with pytest.raises(UsageError, match=rf"config\.model: the reader '{name}' left memlm: .*memlm train memory"):
+        modern_config(TOLD[name]["run"], "config")
+
+
+def test_a_reader_that_left_after_kinds_were_saved_is_refused_too(tmp_path):
+    save_model(memory_model(autoencoder(), "vector"), tokenizer(), tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())
+    told["shape"]["reader"] = {"kind": "soft", "bridge": "slots", "unroll": {}, "shift": True}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="shape: the reader 'soft' left memlm"):
+        load_model(tmp_path)
 
 
 def test_a_shape_is_not_guessed():
@@ -66,6 +77,9 @@ def test_a_pointer_of_before_marked_chunks_predicts_the_same(tmp_path):
     file = tmp_path / "saved" / "model.safetensors"
     kept = {k: v for k, v in load_file(file).items() if not k.startswith(("reader.order", "reader.marked"))}
     save_file(kept, file, {"format": "pt"})
+    told = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert told["shape"]["reader"].pop("surprise") == 0  # a field that is younger still
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(told))
     again = load_model(tmp_path / "saved")
     with torch.no_grad():
         for asked in ({}, {"marks": marks}):

@@ -23,7 +23,7 @@ def place(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("models")
     model = autoencoder()
     save_model(model, tokenizer(), place / "auto")
-    save_model(memory_model(model, "soft"), tokenizer(), place / "reads")
+    save_model(memory_model(model, "pointer"), tokenizer(), place / "reads")
     save_model(memory_model(model, "vector"), tokenizer(), place / "copies")
     save_model(memory_model(model, "none"), tokenizer(), place / "alone")
     save_model(autoencoder(1), tokenizer(), place / "other")

@@ -62,8 +62,8 @@ def parsers() -> Iterator[tuple[str, type, Any]]:
             flat = tyro.conf.configure(tyro.conf.AvoidSubcommands)
             slots = TrainCall(out=tyro.MISSING, config=PRESETS["slots"]())
             yield "train slots", TrainCall, parser_of(flat(TrainCall), default=slots)
-            stages = CurriculumCall(out=tyro.MISSING, curriculum=CURRICULA["memory-curriculum"]())
-            yield "train memory-curriculum", CurriculumCall, parser_of(flat(CurriculumCall), default=stages)
+            stages = CurriculumCall(out=tyro.MISSING, curriculum=CURRICULA["memory"]())
+            yield "train memory", CurriculumCall, parser_of(flat(CurriculumCall), default=stages)
         elif command == "bank":
             for action, (call, _) in ACTIONS.items():
                 yield f"bank {action}", call, parser_of(call)

@@ -1,7 +1,7 @@
 """What turns a model's memories back into tokens.
 
-No token is told to a decoder: what comes out was in the memories. A memory model has a decoder of one memory if it
-reads soft tokens; else it recalls as in its blank copy (paper, Objectives), half of a training example at a time, and
+No token is told to a decoder: what comes out was in the memories. A memory model has a decoder of one memory if its
+reader copies words; else it recalls as in its blank copy (paper, Objectives), half of a training example at a time, and
 well only where it was trained to.
 """
 

@@ -19,7 +19,7 @@ from memlm import ui
 from memlm.bench import figure, serving
 from memlm.bench.form import Options, Report
 from memlm.bench.peak import Step, StepCost, room, step_cost
-from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, SOFT, Served, Shapes, serve, sides
+from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, Served, Shapes, serve, sides
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
@@ -220,6 +220,5 @@ def _plot(rows: Sequence[tuple[Any, ...]], path: Path) -> str:
         for title, cost in zip(titles, costs[:4], strict=True):
             if cost != "-":
                 lines[title][side][context] = cost / 1e6 if title == "cache, MB" else cost
-    # The kept memories' line lies on that of memories in two of the plots, that of slots on the full context's in one,
-    # and all are to be seen.
-    return figure.over_context(lines, path, dashed=(KEPT, SOFT))
+    # The kept memories' line lies on that of memories in two of the plots, and both are to be seen.
+    return figure.over_context(lines, path, dashed=(KEPT,))

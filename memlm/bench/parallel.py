@@ -28,7 +28,7 @@ from memlm.models.shapes import FullContextShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.nn.loss import token_loss
 from memlm.objectives.registry import build_objective
-from memlm.readers.config import ReaderConfig, SoftReader, VectorReader
+from memlm.readers.config import ReaderConfig, VectorReader
 from memlm.readers.placing import packed
 from memlm.train.memories import StreamMemories, keep_memories
 
@@ -80,7 +80,7 @@ def run(
             "Generation starts from the tokens of the prompt, with nothing read: the cached side reads it, too.",
         ],
     )
-    readers = {"vector": VectorReader(), "soft": SoftReader()}
+    readers = {"vector": VectorReader(), "vector of 16 entries": VectorReader(vectors=16)}
     for ((chunks, tokens), asked), (name, reader) in product(forms.items(), readers.items()):
         ui.say(case := f"training step, {chunks} x {tokens} tokens, reader {name}")
         model = _built(stack, vocab_size, chunks, tokens, reader, device)

@@ -14,10 +14,8 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.model import Generative
 from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import SoftReader
 
 FULL, MEMORY, KEPT, RECURRENT = "full context", "memory", "memory, frozen and kept", "recurrent"
-SOFT = "memory, reader soft"
 POINTWISE = StackConfig(kind="pointwise", width=64, layers=0)  # of the slots preset's encoder
 
 Shapes = dict[str, MemoryShape | FullContextShape | RecurrentShape]
@@ -46,7 +44,6 @@ def sides(chunk_tokens: int, stack: StackConfig, encoder: StackConfig | None = N
         FULL: FullContextShape(chunk_tokens=chunk_tokens, decoder=stack),
         MEMORY: memory,
         KEPT: memory,
-        SOFT: replace(memory, reader=SoftReader()),
         RECURRENT: RecurrentShape(encoder=replace(reads, begins=True), decoder=stack),
     }
 
@@ -56,7 +53,7 @@ def cache_bytes(side: str, context: int, chunk_tokens: int, stack: StackConfig) 
 
     All have room for one more chunk of T tokens; what is kept of the context is all of it, a memory a chunk, or one.
     """
-    kept = {FULL: context, SOFT: context, RECURRENT: 1}.get(side, context // chunk_tokens)
+    kept = {FULL: context, RECURRENT: 1}.get(side, context // chunk_tokens)
     return (kept + chunk_tokens) * stack.layers * 2 * stack.width * 4
 
 

@@ -1,4 +1,4 @@
-"""One memory -> the tokens of its chunk: what autoencoders are trained to do, and readers of soft tokens build on.
+"""One memory -> the tokens of its chunk: what autoencoders are trained to do, and what a copying reader reads by.
 
 Recall checks itself where the encoder is known: the likeliest tokens are encoded again, and where that is not the
 memory, others are searched for (searching.py; bank/check.py does it for memories that are rounded, and tells how sure

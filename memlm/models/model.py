@@ -201,7 +201,7 @@ class TextMemory(PreTrainedModel):
             UsageError: the model does not tell what tokens a memory holds.
         """
         if (recall := self.recall) is None:
-            raise UsageError("this model does not tell what tokens a memory holds: choose the reader soft.")
+            raise UsageError("this model does not tell what tokens a memory holds: choose the reader pointer.")
         memory_BCM = self.encode_chunks(chunked(ids_BN, self.chunk_tokens))
         logits_XTV = recall(memory_BCM.flatten(0, 1))
         return logits_XTV.unflatten(0, memory_BCM.shape[:2]).flatten(1, 2)[:, : ids_BN.shape[1]]

@@ -80,7 +80,7 @@ class CopyHead(Pointer):
         nats_BQ = -torch.logaddexp(nothing_BQ + own_BQ, copied_BQ)
         if scores is None:
             return nats_BQ
-        return nats_BQ + scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, _ones(h_BQW), labels_BQ)
+        return nats_BQ + self._lesson(scores, kept, logp_BQV, _ones(h_BQW), labels_BQ)
 
     @torch.no_grad()
     def passages(self, index: PlaceIndex, ids_N: Tensor, many: int, segment: int) -> list[int]:

@@ -61,48 +61,29 @@ def _pointwise() -> StackConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recalling(ReaderConfig):
-    """Reads the tokens that a memory holds."""
-
-    recalls: ClassVar[bool] = True
-
-    bridge: str = "slots"  # one of BRIDGES: what unrolls a memory, as in its autoencoder ...
-    unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_named("bridge", self.bridge, BRIDGES)
-
-    def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
-        """Its decoder of chunks, an autoencoder's."""
-        return {"text": ("text", (chunk_tokens, memory_dim, self.bridge, self.unroll))}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoftReader(Recalling):
-    """A memory is T entries: the decoder's own word embeddings of the tokens that it holds."""
-
-    kind: ClassVar[str] = "soft"
-    module: ClassVar[str] = "memlm.readers.soft:Soft"
-
-    shift: bool = True  # each soft token is read beside the one before it
-
-
-@dataclass(frozen=True, kw_only=True)
-class PointerReader(Recalling):
+class PointerReader(ReaderConfig):
     """Memories are found by the words before a place, and what followed is copied; the newest few are read in full."""
 
     kind: ClassVar[str] = "pointer"
     module: ClassVar[str] = "memlm.readers.pointer:Pointer"
+    recalls: ClassVar[bool] = True
 
+    bridge: str = "slots"  # one of BRIDGES: what unrolls a memory, as in its autoencoder ...
+    unroll: StackConfig = field(default_factory=_pointwise)  # ... and what makes tokens of it
     word_dim: Count = 64  # numbers of a word before it becomes part of a key
     key_dim: Count = 64  # d
     window: Natural = 3  # newest memories whose words the decoder reads before the tokens of a chunk
     top: Annotated[int, Range(4)] = 16  # memories opened by finding, of which looks of earlier words get 4
     heads: Count = 2  # ways of sharing among opened places
     gate: Count = 64  # width of the network that chooses between the language model and what is found
+    surprise: Natural = 0  # numbers of a word in tables of how unexpected words are where they stand; 0: no tables
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_named("bridge", self.bridge, BRIDGES)
         if self.key_dim % 2:
             raise UsageError(f"keys are kept two numbers a byte: key_dim must be even, not {self.key_dim}.")
+
+    def parts(self, chunk_tokens: int, memory_dim: int) -> dict[str, tuple[str, object]]:
+        """Its decoder of chunks, an autoencoder's."""
+        return {"text": ("text", (chunk_tokens, memory_dim, self.bridge, self.unroll))}

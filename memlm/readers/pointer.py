@@ -64,6 +64,7 @@ class Pointer(Shares):
         self.make_shares(config, W, V)
         self.lesson_gate = nn.Linear(W + 2, 1)
         self._begin()
+        self.make_surprise(config, V)
 
     def _recalled_by(self, sizes: Sizes, vocab_size: int) -> ChunkDecoder:
         """What tells the words of memories."""
@@ -171,8 +172,13 @@ class Pointer(Shares):
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
         lesson = None
         if scores is not None:
-            lesson = partial(scores.lesson, self.lesson_gate, self.sharpness(), logp_BQV, h_BQW)
+            lesson = partial(self._lesson, scores, kept, logp_BQV, h_BQW)
         return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
+
+    def _lesson(self, scores: Scores, kept: Kept, logp_BQV: Tensor, h_BQW: Tensor, labels_BQ: Tensor) -> Tensor:
+        """What is taught beside the loss: keys, and which words are expected where they stand."""
+        nats_BQ = scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, h_BQW, labels_BQ)
+        return nats_BQ if self.surprise is None else nats_BQ + self.surprise.lesson(kept[0].flatten(1))
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]."""
@@ -214,12 +220,12 @@ class Pointer(Shares):
             number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
             before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
-        words_BQJ, agree_BQJ, unseen_BQJ = self._look(number_BQk, recent_BQn, words_at, T, queries)
+        words_BQkM, agree_BQJ, unseen_BQJ = self._look(number_BQk, recent_BQn, words_at, T, queries)
         near_BQJ, scores = near_BQJ.masked_fill(unseen_BQJ, FAR), None
         if index is None and torch.is_grad_enabled() and self.key.weight.requires_grad:
             place_BQJ = places(number_BQk, T)
             near_BQJ, scores = self._taught(near_BQJ, place_BQJ, unseen_BQJ, recent_BQn, words_at, kept, queries)
-        opened = Opened(number_BQk, words_BQJ, agree_BQJ, near_BQJ)
+        opened = Opened(number_BQk, words_BQkM, agree_BQJ, near_BQJ)
         if queries.order is None:
             return opened, scores
         return self._and_in_order(opened, queries.order, recent_BQn, words_at, T, queries), scores
@@ -227,7 +233,7 @@ class Pointer(Shares):
     def _look(
         self, number_BQk: Tensor, recent_BQn: Tensor, words_at: WordsAt, T: int, queries: Queries
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of memories: their words, which of those before agree, and what is not to be seen."""
+        """Of memories: their words, after the `MATCH` before; which before a place agree; what is not to be seen."""
         words_BQkM = words_at(number_BQk[..., None] * T + torch.arange(-MATCH, T, device=number_BQk.device))
         words_BQkT, recent_BQ11m = words_BQkM[..., MATCH:], recent_BQn[..., None, None, :]
         agree_BQkT = torch.zeros_like(words_BQkT, dtype=torch.uint8)
@@ -238,7 +244,7 @@ class Pointer(Shares):
         if queries.hidden is not None:
             seen_BQk = seen_BQk & (number_BQk != queries.hidden)
         unseen_BQJ = (~seen_BQk[..., None] | (words_BQkT == 0)).flatten(2)
-        return words_BQkT.flatten(2), agree_BQkT.flatten(2).long(), unseen_BQJ
+        return words_BQkM, agree_BQkT.flatten(2).long(), unseen_BQJ
 
     def _and_in_order(
         self, opened: Opened, order_BQ: Tensor, recent_BQn: Tensor, words_at: WordsAt, T: int, queries: Queries
@@ -246,14 +252,14 @@ class Pointer(Shares):
         """With the memory of the place that a marked chunk has in order, of which that place alone is to be seen."""
         before_BQ = queries.before.expand_as(order_BQ)
         number_BQ1 = torch.where(order_BQ < 0, before_BQ, order_BQ // T)[..., None]  # before: not to be seen
-        words_BQT, agree_BQT, unseen_BQT = self._look(number_BQ1, recent_BQn, words_at, T, queries)
+        words_BQ1M, agree_BQT, unseen_BQT = self._look(number_BQ1, recent_BQn, words_at, T, queries)
         at_BQT = (torch.arange(T, device=order_BQ.device) == order_BQ[..., None] % T) & ~unseen_BQT
         ago_n = torch.arange(1, WORDS + 1, device=order_BQ.device)
         key_BQd = self._unit(words_at(order_BQ.clamp(min=0)[..., None] - ago_n).flatten(0, 1)[None], self.key)[0]
         near_BQ = (key_BQd.view(*order_BQ.shape, -1) * self._query_of(recent_BQn)).sum(-1)
         return Opened(
             torch.cat([opened.number_BQk, number_BQ1], -1),
-            torch.cat([opened.words_BQJ, words_BQT], -1),
+            torch.cat([opened.words_BQkM, words_BQ1M], -2),
             torch.cat([opened.agree_BQJ, agree_BQT], -1),
             torch.cat([opened.near_BQJ, near_BQ[..., None].masked_fill(~at_BQT, FAR)], -1),
             torch.cat([torch.zeros_like(opened.seen_BQJ), at_BQT], -1),

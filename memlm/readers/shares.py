@@ -2,7 +2,8 @@
 
     share  of an opened place p, in head i: c_i exp(x_i) s q.k_p + P_i[which of 4 words agree] + L_i[how many agree in a
            row, to 8] + sum of R_i[j, w_j] over those of the 4 that agree + (b_i + y_i) log p_LM(w_p) - (a_i + z_i)
-           log(1 + age), where x, y, z are linear in the hidden state, and age counts memories
+           log(1 + age), where x, y, z are linear in the hidden state, and age counts memories; and, where the last word
+           agrees, by how unexpected the words around it are (readers/surprise.py)
     order  d_i + v_i are added for the place that a marked chunk has in order, v linear in the hidden state
     gate   between nothing and the heads: of the hidden state, and of how good, how rare, how old, how probable what is
            found is; one softmax over both. P and the gate have a part of their own for marked chunks
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR
 from memlm.readers.reader import Queries, Reader
+from memlm.readers.surprise import Surprise
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
@@ -28,14 +30,19 @@ STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as
 
 @dataclass(frozen=True)
 class Opened:
-    """Memories that are open for each query: their numbers, the words of their places, which of the `MATCH` words
-    before each agree (bit i: the i-th), and s q.k, `FAR` where nothing is to be seen."""
+    """Memories that are open for each query: their numbers, their words after the `MATCH` before, which of these before
+    each place agree (bit i: the i-th), and s q.k, `FAR` where nothing is to be seen."""
 
     number_BQk: Tensor
-    words_BQJ: Tensor
+    words_BQkM: Tensor
     agree_BQJ: Tensor
     near_BQJ: Tensor
     order_BQJ: Tensor | None = None  # bool, the place that a marked chunk has in order
+
+    @property
+    def words_BQJ(self) -> Tensor:
+        """The words of their places."""
+        return self.words_BQkM[..., MATCH:].flatten(2)
 
     @property
     def seen_BQJ(self) -> Tensor:
@@ -73,6 +80,11 @@ class Shares(Reader):
             self.length[0] = torch.arange(MATCH + 1).clamp(max=3) / STEP
             self.gate.bias[0] = 12.0
 
+    def make_surprise(self, config: PointerReader, V: int) -> None:
+        """Make what tells how unexpected words are; all else is drawn as without it."""
+        with torch.random.fork_rng(devices=[]):
+            self.surprise = Surprise(V, config.surprise, config.heads) if config.surprise else None
+
     def sharpness(self) -> Tensor:
         """s, what a cosine of query and key is multiplied by."""
         raise NotImplementedError
@@ -104,6 +116,15 @@ class Shares(Reader):
         score_BQHJ = score_BQHJ + (STEP * self.likely[:, None] + likely_BQH1) * likely_BQ1J
         aged_BQ1J = age_BQk.repeat_interleave(T, -1)[:, :, None]
         score_BQHJ = score_BQHJ - (STEP * self.age[:, None] + older_BQH1) * aged_BQ1J
+        if self.surprise is not None:
+            b_N, q_N, j_N = (seen_BQJ & (agree_BQJ % 2 > 0)).nonzero(as_tuple=True)
+            at_NM = opened.words_BQkM[b_N, q_N, j_N // T]
+            agree_N3 = 4 * bit_Xm[agree_BQJ[b_N, q_N, j_N], 1:WORDS].to(score_BQHJ)
+            told_N4 = torch.cat([agree_N3, likely_BQ1J[b_N, q_N, 0, j_N][:, None].detach()], -1)
+            bias_NH = self.surprise.bias(at_NM, MATCH + j_N % T, recent_BQn[b_N, q_N], told_N4).to(score_BQHJ)
+            head_H = torch.arange(len(table_HX), device=j_N.device)
+            at = b_N[:, None], q_N[:, None], head_H, j_N[:, None]
+            score_BQHJ = score_BQHJ.index_put(at, bias_NH, accumulate=True)
         if opened.order_BQJ is not None:
             order_BQH = STEP * self.order + h_BQW @ self.order_by_hidden.mT
             score_BQHJ = score_BQHJ + order_BQH[..., None] * opened.order_BQJ[:, :, None]

@@ -17,7 +17,7 @@ from memlm.report.text import UNITS, Told, number, plural, templates
 
 TITLES = {
     "E3": "Causal encoders trained longer, and of other depths: usable bits a token (E3)",
-    "E9": "Positions and readers of a memory model, over one frozen autoencoder (E9)",
+    "E9": "Positions, and entries for a memory, of the paper’s memory model over one frozen autoencoder (E9)",
     "E10": "Is the code language? Text and uniform random tokens, from 16-token memories (E10)",
     "E11": "Memories kept in fewer bits a number, 64 tokens in 256 numbers (E11)",
     "E12": "The oracle: given the memory of the very chunk, by place and width (E12)",

@@ -232,7 +232,7 @@ def _reading(settings: list[Setting]) -> list[Setting]:
 def _is_direct(direct: Model, model: Model) -> bool:
     """Whether a model was trained on another's last objective from the first step, on its encoder or a fresh one."""
     same = lineage.recipe(_base(direct)) == lineage.recipe(_base(model))
-    same = same and _alike(model, direct, "frozen", "fresh_embedding")
+    same = same and _alike(model, direct, "fresh_embedding")
     once = len(lineage.decoder_of(direct.runs[0])) == 1 and _alike(model, direct, "model", "objective")
     return once and (same or not lineage.encoder_frozen(direct.runs[0]))
 

@@ -38,8 +38,8 @@ def test_a_memory_model_recalls_as_in_its_blank_copy(model, tmp_path):
         assert np.concatenate(list(recall(bank, reader, "some", batch))).tolist() == expected.tolist()
 
 
-def test_a_memory_model_that_reads_soft_tokens_recalls_as_its_autoencoder(model, tmp_path):
-    reader = memory_model(model, "soft", chunks=3)  # of which no half is a whole number
+def test_a_memory_model_that_reads_words_recalls_as_its_autoencoder(model, tmp_path):
+    reader = memory_model(model, "pointer", chunks=3)  # of which no half is a whole number
     bank = encode_documents(reader, tokenizer(), TEXTS.items(), tmp_path / "bank")
     for name in TEXTS:
         one, other = ([i for ids in recall(bank, each, name) for i in ids.tolist()] for each in (reader, model))

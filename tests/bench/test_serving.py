@@ -7,10 +7,10 @@ from small_benchmarks import STACK, run
 
 from memlm.bench import memory, parallel, peak
 from memlm.bench.form import Options
-from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, SOFT, cache_bytes, models_of, serve, sides
+from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, cache_bytes, models_of, serve, sides
 from memlm.errors import WorkError
 from memlm.nn.config import StackConfig
-from memlm.readers.config import SoftReader, VectorReader
+from memlm.readers.config import VectorReader
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -19,7 +19,6 @@ def test_a_context_s_cache_is_that_of_the_formula(rows):
     models = models_of(sides(T, STACK), 20, torch.device("cpu"))
     for context in (4, 12, 64):
         entries = {FULL: context + T, MEMORY: context // T + T, KEPT: context // T + T, RECURRENT: 1 + T}
-        entries[SOFT] = entries[FULL]
         for name, one in serve(models, context, rounds=1, rows=rows).items():
             assert one.cache_bytes == rows * cache_bytes(name, context, T, STACK) == rows * entry * entries[name]
             assert models[name].cache_bytes(context) == entry * entries[name]
@@ -36,8 +35,8 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
     monkeypatch.setattr(memory, "forecast", lambda seen, context: forecasts[context])
     monkeypatch.setattr(memory, "step_cost", step_cost)
     report, text = run("memory", options, contexts=(4, 8))
-    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, SOFT, RECURRENT)]
-    assert [row[-2:] for row in report.rows] == [(0.001, 1.0), (0.001, 1.0), ("-", "-"), (0.001, 1.0), (0.001, 1.0)]
+    assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, RECURRENT)]
+    assert [row[-2:] for row in report.rows] == [(0.001, 1.0), (0.001, 1.0), ("-", "-"), (0.001, 1.0)]
     assert "reading with full context from 8 tokens on (about 3000000000 s)" in text
     assert "training steps of memory, frozen and kept from 4 tokens on (memory)" in text
     assert "training steps of recurrent from 8 tokens on (about 1000000000 s)" in text
@@ -84,7 +83,7 @@ def test_a_step_s_peak_is_its_own_process_s(monkeypatch):
         peak.step_cost(peak.Step(shape=shape, vocab_size=50, tokens=64), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("reader", [VectorReader(), SoftReader()])
+@pytest.mark.parametrize("reader", [VectorReader(), VectorReader(vectors=16)])
 def test_the_plain_loop_computes_the_same_loss_and_gradients(reader):
     device, gradients = torch.device("cpu"), []
     model = parallel._built(STACK, 20, 3, 4, reader, device)

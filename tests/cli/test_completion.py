@@ -24,7 +24,7 @@ def test_words_follow_words():
 
 def test_options_follow_of_the_preset_and_the_action_that_are_named():
     assert {"--out", "--optim.lr", "--help"} <= {*candidates(["train", "slots"], "--")}
-    assert "--stages.read.optim.lr" in candidates(["train", "memory-curriculum", "--out", "x"], "--")
+    assert "--stages.find.optim.lr" in candidates(["train", "memory", "--out", "x"], "--")
     assert "--keep-days" in candidates(["bank", "compact", "b"], "-")
     assert "--keep-days" not in candidates(["bank", "info", "b"], "-")
 

@@ -42,7 +42,7 @@ def right(data, tmp_path_factory) -> dict[str, list[str]]:
         "claims": ["claims", "--source", rows, "--out", "OUT", "--scale", "1e-9", "--only", "C2"],
         "prepare": ["prepare", rows, "--out", "OUT", "--vocab-size", "300"],
         "train slots": ["train", "slots", *text, "--steps", "1", "--batch", "2", "--device", "cpu"],
-        "train memory-curriculum": ["train", "memory-curriculum", *text],
+        "train memory": ["train", "memory", *text],
         "adapt": ["adapt", tiny, *text, "--windows", "1", "--steps", "1", "--context", "1", "--device", "cpu"],
         "measure": ["measure", auto, *text, *few],
         "encode": ["encode", auto, rows, "--out", "OUT"],

@@ -124,7 +124,7 @@ def test_models_without_memories_read_none(reader, corpus):
 # Rows
 
 
-@pytest.mark.parametrize("reader", ["vector", "soft"])
+@pytest.mark.parametrize("reader", ["vector", "pointer"])
 def test_losses_are_those_of_the_evaluation_in_training(reader, corpus):
     model = ordinary(shape(reader), corpus.vocab_size)
     rows = measured(model, corpus)

@@ -125,7 +125,7 @@ def test_a_reader_that_chooses_tells_what_it_opened_and_how_much_is_copied_from_
     assert (number < before[:, None])[share > 0].all()  # none of its own or of later chunks
 
 
-@pytest.mark.parametrize("any_shape", [shape(), shape("soft"), shape("none"), shape("full"), recurrent_shape()])
+@pytest.mark.parametrize("any_shape", [shape(), shape("several"), shape("none"), shape("full"), recurrent_shape()])
 def test_the_batch_never_changes_a_result(any_shape, monkeypatch):
     model, some = ordinary(any_shape, V), texts("noisy copy")
     together = attribute(model, some.ids_BN, some.marks_BC, CPU)
@@ -141,7 +141,7 @@ def test_the_batch_never_changes_a_result(any_shape, monkeypatch):
 
 
 def test_entropy_and_loss_are_those_of_the_logits():
-    model, some = ordinary(shape("soft"), V), texts("copy", rows=2)
+    model, some = ordinary(shape("several"), V), texts("copy", rows=2)
     found = attribute(model, some.ids_BN, some.marks_BC, CPU)
     out, none = (model(some.ids_BN, marks=some.marks_BC, read=read).logits for read in (True, False))
     predicted = [torch.distributions.Categorical(logits=z) for z in (out, none)]
@@ -178,7 +178,7 @@ def test_auc_and_the_most_important_memory():
 
 
 def test_rows_say_where_they_come_from(corpus):
-    model = ordinary(shape("soft"), corpus.vocab_size).train()
+    model = ordinary(shape("several"), corpus.vocab_size).train()
     found = measure_attribution(model, corpus, QUICK, "it")
     assert model.training
     origin = {"model", "kind", "reader", "chunk_tokens", "seed", "data", "vocab_size", "device", "machine", "commit"}

@@ -8,7 +8,7 @@ from memlm.measure.reading import logits_of, spliced, write_marked
 from memlm.objectives.registry import build_objective
 
 
-@pytest.mark.parametrize("reader", ["vector", "soft"])
+@pytest.mark.parametrize("reader", ["vector", "several"])
 def test_other_memories_are_another_text_before_ones_own_chunk(reader):
     model, x, other = ordinary(shape(reader), 300), text(3, C * T - 1), text(3, C * T - 1, seed=1)
     marks = torch.tensor([[False, False, True, True]] * 3)
@@ -29,7 +29,9 @@ def test_a_model_of_all_tokens_without_them_reads_each_chunk_by_itself():
             torch.testing.assert_close(got[:, c * T : (c + 1) * T], alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("any_shape", [shape("vector"), shape("soft"), shape("none"), shape("full"), recurrent_shape()])
+@pytest.mark.parametrize(
+    "any_shape", [shape("vector"), shape("several"), shape("none"), shape("full"), recurrent_shape()]
+)
 def test_writing_is_predicting_token_by_token_from_what_was_written(any_shape):
     model, x = ordinary(any_shape, 60), text(3, C * T, 60)
     marks = torch.tensor([[False, False, True, True]] * 3)
@@ -50,7 +52,7 @@ def test_written_chunks_are_remembered():
     assert torch.equal(written, torch.cat([x[:, : 2 * T], x[:, T : 2 * T], x[:, T : 2 * T]], 1))
 
 
-@pytest.mark.parametrize("any_shape", [shape("vector"), shape("soft"), shape("full"), recurrent_shape()])
+@pytest.mark.parametrize("any_shape", [shape("vector"), shape("several"), shape("full"), recurrent_shape()])
 def test_a_blank_copy_needs_no_teacher(any_shape):
     """What it reads at a place does not depend on what was predicted before: place by place is all at once."""
     model = ordinary(any_shape, 60)

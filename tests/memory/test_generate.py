@@ -13,7 +13,7 @@ from memlm.decoding.cached import Prompt, Recomputed, cache_entries
 from memlm.decoding.generate import generate
 from memlm.errors import UsageError
 from memlm.models.shapes import CausalShape, FullContextShape, MemoryShape, RecurrentShape
-from memlm.readers.config import NoReader, SoftReader, VectorReader
+from memlm.readers.config import NoReader, VectorReader
 
 LENGTHS = [(T, T), (2 * T + 1, T, 3, 0), (1, T + 1)]  # the same, all different, different but full at the same time
 STEPS = 2 * T
@@ -23,7 +23,7 @@ RECURRENT = [
     for decoder in (MIXER, HEADS, TRANSFORMER)
 ]
 CAUSAL = [CausalShape(chunk_tokens=3 * T + STEPS, stack=stack) for stack in (MIXER, HEADS, TRANSFORMER)]
-MODEL = build(next(s for s in READING if s.decoder is TRANSFORMER and s.positions == "original"))
+MODEL = build(next(s for s in READING if s.decoder is TRANSFORMER and s.reader.kind == "vector"))
 
 
 def prompt_of(lengths, seed=0, **given) -> Prompt:
@@ -125,7 +125,7 @@ def test_what_is_not_cached_is_the_whole_text_read_again(reader):
 
 @pytest.mark.parametrize(("decoder", "keeps"), [(TRANSFORMER, 2), (MIXER, 1), (HEADS, 1)])
 @pytest.mark.parametrize(
-    ("reader", "S"), [(NoReader(), 0), (VectorReader(), 1), (VectorReader(vectors=2), 2), (SoftReader(), T)]
+    ("reader", "S"), [(NoReader(), 0), (VectorReader(), 1), (VectorReader(vectors=2), 2), (VectorReader(vectors=T), T)]
 )
 def test_the_cache_is_as_large_as_its_formula(decoder, keeps, reader, S):
     """layers x 2 x width x bytes of a number x (S N/T + T) for each row, and for every memory given S more entries."""

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_models import BASELINES, ENCODERS, MIXER, READING, SHAPES, TRANSFORMER, M, T, V, build, ident, ids
-from torch.nn import functional as F
 from transformers import AutoModel
 
 from memlm.errors import UsageError
@@ -144,19 +143,8 @@ def test_memories_that_are_known_are_not_formed_again(monkeypatch):
     assert torch.equal(model(x, own_memories=out.memories).logits, out.logits)
 
 
-def test_soft_tokens_are_the_decoder_s_words_for_what_a_memory_holds():
-    """Certain of the tokens, a memory is read as their vectors; the one before stands beside each."""
-    model = build(next(shape for shape in READING if shape.reader.kind == "soft"))
-    tokens_BCT = ids(2, 3 * T).unflatten(1, (3, T))
-    model.reader.text.forward = lambda _: 1e4 * F.one_hot(tokens_BCT.flatten(0, 1), V).float()
-    words_BCTW = model.embed(tokens_BCT)
-    before_BCTW = torch.cat([torch.zeros_like(words_BCTW[:, :, :1]), words_BCTW[:, :, :-1]], 2)
-    read_BCTW = model.reader.entries(torch.zeros(2, 3, M))
-    torch.testing.assert_close(read_BCTW, words_BCTW + model.reader.before(before_BCTW) + model.reader.place.weight)
-
-
 def test_rows_that_are_told_from_their_own_memory_are_as_of_an_autoencoder():
-    model = build(next(shape for shape in READING if shape.reader.kind == "soft"))
+    model = build(next(shape for shape in READING if shape.reader.kind == "pointer"))
     tokens_BN = ids(4, 3 * T)
     logits_BNV = model(tokens_BN, own_rows=2).logits
     torch.testing.assert_close(logits_BNV[2:], model(tokens_BN[2:]).logits)
@@ -165,7 +153,7 @@ def test_rows_that_are_told_from_their_own_memory_are_as_of_an_autoencoder():
 
 
 def test_a_reader_that_tells_no_tokens_cannot_be_asked_for_them():
-    with pytest.raises(UsageError, match="reader soft"):
+    with pytest.raises(UsageError, match="reader pointer"):
         build(next(s for s in READING if s.reader.kind == "vector"))(ids(1, 2 * T), own_rows=1)
 
 

@@ -59,7 +59,7 @@ def place(tmp_path_factory) -> Path:
     place, model = tmp_path_factory.mktemp("served"), autoencoder()
     save_model(model, tokenizer(), place / "auto")
     save_model(memory_model(model, "pointer"), tokenizer(), place / "points")
-    save_model(memory_model(model, "soft"), tokenizer(), place / "soft")
+    save_model(memory_model(model, "vector"), tokenizer(), place / "vector")
     save_model(autoencoder(1), tokenizer(), place / "other")
     save_model(tiny(), WORDS, place / "copies")
     documents = [("sea", "the sea was calm and a cold wind came"), ("north", "from the north, wasn't it?")]
@@ -75,7 +75,7 @@ def start(place) -> Callable[..., Listening]:
     from memlm.serve.config import Serving
     from memlm.serve.work import load_all
 
-    names = ("auto", "points", "soft", "other", "copies")
+    names = ("auto", "points", "vector", "other", "copies")
 
     def started(key: str = "", **limits: Any) -> Listening:
         serving = Serving(models=tuple(str(place / name) for name in names), device="cpu", **limits)

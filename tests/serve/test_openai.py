@@ -20,8 +20,8 @@ def model(place):
 
 
 def test_models_are_listed(client):
-    assert [model.id for model in client.models.list()] == ["auto", "points", "soft", "other", "copies"]
-    assert client.models.retrieve("soft").can["read"] is True
+    assert [model.id for model in client.models.list()] == ["auto", "points", "vector", "other", "copies"]
+    assert client.models.retrieve("vector").can["read"] is True
 
 
 @pytest.mark.parametrize("form", [{}, {"encoding_format": "float"}])
@@ -34,7 +34,7 @@ def test_embeddings_are_the_memories(client, model, form):
 
 
 def test_what_was_encoded_is_recalled_by_whoever_has_its_decoder(client, listening):
-    told = client.embeddings.create(model="soft", input=[TEXT, "a cold wind"]).model_dump()
+    told = client.embeddings.create(model="vector", input=[TEXT, "a cold wind"]).model_dump()
     assert listening.ask("/recall", {"model": "auto", "memories": told})[1]["texts"] == [TEXT, "a cold wind"]
 
 
@@ -59,7 +59,7 @@ def test_text_goes_on_as_from_python(client, model, place, given, stream):
 
 
 def test_draws_are_of_the_seed(client):
-    asked = {"model": "soft", "prompt": "the", "max_tokens": 12}
+    asked = {"model": "vector", "prompt": "the", "max_tokens": 12}
     one, same, other = (client.completions.create(**asked, seed=seed).choices[0].text for seed in (1, 1, 2))
     assert one == same != other
 
@@ -77,7 +77,7 @@ def test_a_text_ends_before_what_it_is_told_to_stop_at(client):
 
 
 def test_usage_is_streamed_if_it_is_asked_for(client):
-    asked = {"model": "soft", "prompt": "the sea", "max_tokens": 5, "temperature": 0}
+    asked = {"model": "vector", "prompt": "the sea", "max_tokens": 5, "temperature": 0}
     *_, last = client.completions.create(**asked, stream=True, stream_options={"include_usage": True})
     assert last.usage == client.completions.create(**asked).usage
 

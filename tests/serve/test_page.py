@@ -77,7 +77,7 @@ def test_a_model_is_asked_by_keyboard_and_tells_what_it_read(page):
     api.expect(tokens.nth(1)).to_be_focused()
     api.expect(tokens.nth(1)).to_have_attribute("aria-current", "true")
     api.expect(page.locator("#memories li.open").first).to_contain_text("of this token")
-    page.locator("#reader").select_option("soft")
+    page.locator("#reader").select_option("vector")
     page.get_by_role("button", name="Go on").click()
     api.expect(page.locator("#said")).to_contain_text("less likely without a memory")
 

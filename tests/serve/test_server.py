@@ -67,22 +67,22 @@ def test_hostile_requests_are_one_sentence_and_a_4xx(listening, place):
         "format": (EMBED, {**auto, "input": "a", "encoding_format": "int4"}),
         "many chunks": (EMBED, {**auto, "input": TEXT * 100}),
         "large": (EMBED, {**auto, "input": TEXT * 2000}),
-        "unknown field": (GO_ON, {"model": "soft", "prompt": "a", "best": 1}),
-        "several answers": (GO_ON, {"model": "soft", "prompt": "a", "n": 2}),
-        "two prompts": (GO_ON, {"model": "soft", "prompt": ["a", "b"]}),
-        "long prompt": (GO_ON, {"model": "soft", "prompt": TEXT * 20}),
-        "no tokens": (GO_ON, {"model": "soft", "prompt": "a", "max_tokens": 0}),
-        "many tokens": (GO_ON, {"model": "soft", "prompt": "a", "max_tokens": 10**9}),
-        "half a token": (GO_ON, {"model": "soft", "prompt": "a", "max_tokens": 1.5}),
-        "cold": (GO_ON, {"model": "soft", "prompt": "a", "temperature": -1}),
-        "nan": (GO_ON, b'{"model": "soft", "prompt": "a", "temperature": NaN}'),
-        "seed": (GO_ON, {"model": "soft", "prompt": "a", "seed": 2**70}),
-        "empty stop": (GO_ON, {"model": "soft", "prompt": "a", "stop": ""}),
+        "unknown field": (GO_ON, {"model": "vector", "prompt": "a", "best": 1}),
+        "several answers": (GO_ON, {"model": "vector", "prompt": "a", "n": 2}),
+        "two prompts": (GO_ON, {"model": "vector", "prompt": ["a", "b"]}),
+        "long prompt": (GO_ON, {"model": "vector", "prompt": TEXT * 20}),
+        "no tokens": (GO_ON, {"model": "vector", "prompt": "a", "max_tokens": 0}),
+        "many tokens": (GO_ON, {"model": "vector", "prompt": "a", "max_tokens": 10**9}),
+        "half a token": (GO_ON, {"model": "vector", "prompt": "a", "max_tokens": 1.5}),
+        "cold": (GO_ON, {"model": "vector", "prompt": "a", "temperature": -1}),
+        "nan": (GO_ON, b'{"model": "vector", "prompt": "a", "temperature": NaN}'),
+        "seed": (GO_ON, {"model": "vector", "prompt": "a", "seed": 2**70}),
+        "empty stop": (GO_ON, {"model": "vector", "prompt": "a", "stop": ""}),
         "many texts": (EMBED, {**auto, "input": ["a"] * 3000}),
-        "many empty documents": (GO_ON, {"model": "soft", "prompt": "a", "documents": [""] * 3000}),
-        "two sources": (GO_ON, {"model": "soft", "prompt": "a", "documents": ["a"], "bank": True}),
-        "many documents": (GO_ON, {"model": "soft", "prompt": "a", "documents": [TEXT] * 100}),
-        "no such document": (GO_ON, {"model": "soft", "prompt": "a", "bank": "moby"}),
+        "many empty documents": (GO_ON, {"model": "vector", "prompt": "a", "documents": [""] * 3000}),
+        "two sources": (GO_ON, {"model": "vector", "prompt": "a", "documents": ["a"], "bank": True}),
+        "many documents": (GO_ON, {"model": "vector", "prompt": "a", "documents": [TEXT] * 100}),
+        "no such document": (GO_ON, {"model": "vector", "prompt": "a", "bank": "moby"}),
         "does not predict": (GO_ON, {**auto, "prompt": "a"}),
         "does not predict, streamed": (GO_ON, {**auto, "prompt": "a", "stream": True}),
         "nothing to recall": ("/recall", auto),
@@ -139,7 +139,7 @@ def test_no_request_that_is_made_up_is_a_5xx(listening):
     statuses = set()
     for _ in range(250):
         path = draw.choice([*fields])
-        body = {"model": draw.choice(["auto", "points", "soft", "other"]), **right[path]}
+        body = {"model": draw.choice(["auto", "points", "vector", "other"]), **right[path]}
         body |= {name: draw.choice(values) for name in draw.sample(fields[path], draw.choice([1, 2]))}
         status, told = listening.ask(path, body)
         assert status < 500, (path, body, told)
@@ -192,8 +192,8 @@ def test_a_model_of_others_copies_from_a_bank_of_any_encoder_and_tells_its_memor
 
 def test_of_a_reader_that_mixes_all_it_tells_what_is_lost_without_each(listening, place):
     """One memory alone: without it the model is what it is without any."""
-    model, text = memlm.load(place / "soft", device="cpu"), "the sea "
-    asked = {"model": "soft", "prompt": "a", "documents": [text], "max_tokens": 5, "temperature": 0}
+    model, text = memlm.load(place / "vector", device="cpu"), "the sea "
+    asked = {"model": "vector", "prompt": "a", "documents": [text], "max_tokens": 5, "temperature": 0}
     choice = listening.ask(GO_ON, {**asked, "show_memories": True})[1]["choices"][0]
     assert choice["memories_by"] == "hidden"
     memories = model.encode(text)
@@ -214,7 +214,7 @@ def test_a_bank_is_searched_and_recalled(listening):
     found = listening.ask("/search", {"text": "from the north,", "k": 1})[1]["data"]
     assert [(hit["document"], hit["chunk"]) for hit in found] == [("north", 0)]
     assert found[0]["text"].startswith("from the north")
-    assert listening.ask("/recall", {"model": "soft", "document": "north"})[1]["texts"] == [
+    assert listening.ask("/recall", {"model": "points", "document": "north"})[1]["texts"] == [
         "from the north, wasn't it?"
     ]
 
@@ -230,13 +230,13 @@ def test_many_at_once_get_what_each_alone_gets(listening):
 def test_texts_that_are_generated_together_are_those_of_each_alone(listening, monkeypatch):
     """Other prompts, lengths, ends, draws and memories; and two that are refused, the second by its length."""
     asked = [
-        {"model": "soft", "prompt": "the sea was", "max_tokens": 12, "temperature": 0, "documents": [TEXT]},
-        {"model": "soft", "prompt": "a", "max_tokens": 5, "seed": 1, "documents": [TEXT]},
-        {"model": "soft", "prompt": "", "max_tokens": 20, "seed": 2, "top_p": 0.8, "top_k": 9, "documents": [TEXT]},
-        {"model": "soft", "prompt": "cold", "max_tokens": 20, "seed": 3, "stop": ["e"], "documents": [TEXT]},
-        {"model": "soft", "prompt": "cold", "max_tokens": 3, "memories": embedded(listening, "other")},
-        {"model": "soft", "prompt": "the", "max_tokens": 64, "temperature": 0, "documents": [TEXT]},
-        {"model": "soft", "prompt": "東京", "max_tokens": 9, "seed": 4, "documents": [TEXT], "show_memories": True},
+        {"model": "vector", "prompt": "the sea was", "max_tokens": 12, "temperature": 0, "documents": [TEXT]},
+        {"model": "vector", "prompt": "a", "max_tokens": 5, "seed": 1, "documents": [TEXT]},
+        {"model": "vector", "prompt": "", "max_tokens": 20, "seed": 2, "top_p": 0.8, "top_k": 9, "documents": [TEXT]},
+        {"model": "vector", "prompt": "cold", "max_tokens": 20, "seed": 3, "stop": ["e"], "documents": [TEXT]},
+        {"model": "vector", "prompt": "cold", "max_tokens": 3, "memories": embedded(listening, "other")},
+        {"model": "vector", "prompt": "the", "max_tokens": 64, "temperature": 0, "documents": [TEXT]},
+        {"model": "vector", "prompt": "東京", "max_tokens": 9, "seed": 4, "documents": [TEXT], "show_memories": True},
         {
             "model": "points",
             "prompt": "the sea",
@@ -352,7 +352,7 @@ def test_a_text_that_nobody_waits_for_ends(start):
             head = f"Host: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             gone.sendall(f"POST {GO_ON} HTTP/1.1\r\n{head}{body}".encode())
             assert gone.recv(12) == b"HTTP/1.1 200"
-        asked = {"model": "soft", "prompt": "a", "max_tokens": 1}
+        asked = {"model": "vector", "prompt": "a", "max_tokens": 1}
         assert long.ask(GO_ON, asked)[0] == 200  # which waits for its turn
     finally:
         long.close()

@@ -16,7 +16,7 @@ from memlm.loading import find_model, load_model
 from memlm.models.shapes import AutoencoderShape, MemoryShape
 from memlm.nn.config import StackConfig
 from memlm.presets import CURRICULA
-from memlm.readers.config import SoftReader
+from memlm.readers.config import VectorReader
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum, OptimConfig, TrainConfig
 from memlm.train.curriculum import load_curriculum, train_curriculum
@@ -46,12 +46,12 @@ def curriculum(data) -> Curriculum:
         autoencoder,
         model=MemoryShape(
             encoder=autoencoder.model.encoder_shape,
-            reader=SoftReader(unroll=autoencoder.model.decoder),
+            reader=VectorReader(vectors=2),
             decoder=TRANSFORMER,
         ),
         objective="blank",
         start=Path("autoencoder"),
-        frozen=("encoder", "reader.text"),
+        frozen=("encoder",),
     )
     combined = replace(blank, objective="causal+0.5*blank", start=Path("blank"))
     return Curriculum(stages={"autoencoder": autoencoder, "blank": blank, "combined": combined})
@@ -186,9 +186,9 @@ def test_curricula_survive_json(curriculum):
 
 
 def test_the_command_line_sets_fields_of_one_stage_and_of_all(data, curriculum, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(CURRICULA, "memory-curriculum", lambda: curriculum)
+    monkeypatch.setitem(CURRICULA, "memory", lambda: curriculum)
     out = tmp_path / "out"
-    call = ["memory-curriculum", "--data", str(data), "--seed", "3", "--out", str(out), "--json"]
+    call = ["memory", "--data", str(data), "--seed", "3", "--out", str(out), "--json"]
     assert main(["train", *call, "--stages.blank.steps", "2", "--max-seconds", "60"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert {name: row["step"] for name, row in printed["stages"].items()} == {

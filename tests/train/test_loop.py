@@ -20,7 +20,7 @@ from memlm.loading import load_model
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import SoftReader, VectorReader
+from memlm.readers.config import PointerReader, VectorReader
 from memlm.records import from_dict, to_dict
 from memlm.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from memlm.train.config import OptimConfig, TrainConfig
@@ -147,8 +147,10 @@ GOLDEN = {
         ),
         "causal",
     ),
-    "soft": (
-        MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=SoftReader(unroll=POINTWISE)),
+    "pointer": (
+        MemoryShape(
+            encoder=ENCODER, decoder=TRANSFORMER, reader=PointerReader(unroll=POINTWISE, word_dim=8, key_dim=8, top=4)
+        ),
         "causal+0.5*blank/2+0.25*copy/4+recall+autoencode",
     ),
     "recurrent": (

@@ -21,7 +21,7 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 from memlm.pretrained.shapes import SoftAutoencoderShape, SoftTokens
-from memlm.readers.config import PointerReader, SoftReader
+from memlm.readers.config import PointerReader, VectorReader
 from memlm.records import to_dict
 from memlm.train.checkpoint import list_checkpoints
 from memlm.train.config import OptimConfig, TrainConfig
@@ -35,18 +35,18 @@ ENCODER = EncoderShape(chunk_tokens=8, memory_dim=12, stack=POINTWISE, readout="
 SLOTS = AutoencoderShape(
     chunk_tokens=8, memory_dim=12, encoder=POINTWISE, decoder=POINTWISE, readout="slots", bridge="slots-noise"
 )
-MEMORY = MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=SoftReader(unroll=POINTWISE))
+MEMORY = MemoryShape(encoder=ENCODER, decoder=TRANSFORMER, reader=VectorReader(vectors=4))
 POINTER = replace(MEMORY, reader=PointerReader(unroll=POINTWISE))
 RECURRENT = RecurrentShape(encoder=replace(ENCODER, begins=True, readout="last"), decoder=TRANSFORMER)
 FROZEN = {"frozen": ("encoder",), "cache_memories": "on"}
 ADAMW = OptimConfig(warmup=2, weight_decay=0.1)
 CASES = {
     "noise": {"model": SLOTS, "objective": "autoencode+0.25*noise"},
-    "parts": {"model": MEMORY, "objective": "causal+0.5*blank/2+0.25*copy/4+recall+autoencode/8"},  # 8 + 4 + 2 + 8 + 1
+    "parts": {"model": POINTER, "objective": "causal+0.5*blank/2+0.25*copy/4+recall+autoencode/8"},  # 8 + 4 + 2 + 8 + 1
     "facts": {"model": POINTER, "objective": "facts+quote/8", "context": 6, "accumulate": 2, "optim": OptimConfig()},
     "recurrent": {"model": RECURRENT, "objective": "causal", "optim": ADAMW, "accumulate": 2},
     "read": {"model": MEMORY, "objective": "causal+blank/4", **FROZEN},
-    "shares": {"model": MEMORY, "objective": "causal+0.5*blank/2+autoencode/8", "parallel": "fsdp", "accumulate": 2},
+    "shares": {"model": MEMORY, "objective": "causal+0.5*blank/2+copy/8", "parallel": "fsdp", "accumulate": 2},
     "shares of causal": {"model": CausalShape(chunk_tokens=8, stack=TRANSFORMER), "objective": "causal"}
     | {"parallel": "fsdp", "optim": ADAMW},
     "words": {"model": POINTER, "objective": "causal+0.4*facts", "context": 6, "optim": OptimConfig()}
@@ -202,4 +202,4 @@ def test_what_is_not_supported_is_refused_when_the_run_begins(data, tmp_path, mo
 def test_a_model_that_fsdp_cannot_divide_is_refused():
     with pytest.raises(UsageError, match=r"cannot divide reader\..*scale.*: train it with --parallel ddp"):
         refuse_single_numbers(memory_model(autoencoder(), "pointer"))
-    refuse_single_numbers(memory_model(autoencoder(), "soft"))
+    refuse_single_numbers(memory_model(autoencoder(), "vector"))
