@@ -24,8 +24,6 @@ ASKED = {
     ("bench/step.py", "StackConfig"): "every stack of a shape, whatever it is called, is made narrower",
     ("cli/train.py", "Curriculum"): "a preset is a run or several",
     ("train/table.py", "Curriculum"): "the same",
-    ("claims/command.py", "Curriculum"): "the same",
-    ("claims/work.py", "Curriculum"): "the same",
 }
 ROOMS = "models", "readers", "memory", "decoding", "pretrained", "nn"
 

@@ -55,7 +55,8 @@ def test_runs_come_after_what_they_start_from_and_figures_after_their_runs():
     names = list(tasks)
     for name, task in tasks.items():
         assert all(names.index(need) < names.index(name) for need in task.needs)
-    assert tasks["train memory, seed 1"].needs == ("train slots-16, seed 1",)
+    assert tasks["train memory, seed 1"].needs == ("train memory-language, seed 1",)
+    assert tasks["train memory-language, seed 1"].needs == ("train slots-16, seed 1",)
     assert tasks["train slots-16, seed 1"].needs == ()
     assert "train memory-direct, seed 1" in tasks["figures of memory, seed 1"].needs
     assert "figures of E9, seed 1" not in tasks  # shown of one seed

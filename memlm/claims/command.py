@@ -4,7 +4,6 @@ prepare -> train every run of every seed -> figures of a stage once its runs are
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 from memlm import ui
@@ -14,8 +13,6 @@ from memlm.claims.work import Work
 from memlm.claims.workers import Task, do_all
 from memlm.precision import device_of, restored, settle
 from memlm.provenance import cores
-from memlm.train.config import Curriculum
-from memlm.train.table import Run
 
 
 def make_claims(config: Claims) -> dict[str, Any]:
@@ -62,17 +59,11 @@ def tasks_of(config: Claims, left: set[str]) -> tuple[dict[str, Task], dict[str,
             named = stage.runs(work)
             task_of = {name: f"train {name}, seed {seed}" for name in named}
             for name, run in named.items():
-                begins = tuple(task_of[one] for one in named if work.folder(one) in _starts(run))
+                begins = tuple(task_of[one] for one in named if work.folder(one) == run.start)
                 tasks.setdefault(task_of[name], Task(_train, (config, stage_name, name, seed), begins))
             figures = Task(_figures, (config, stage_name, seed), tuple(task_of.values()))
             (alone if stage.alone else tasks)[f"figures of {stage_name}, seed {seed}"] = figures
     return tasks, alone
-
-
-def _starts(run: Run) -> set[Path]:
-    """What a run starts from."""
-    configs = run.stages.values() if isinstance(run, Curriculum) else [run]
-    return {config.start for config in configs if config.start}
 
 
 def _train(config: Claims, stage: str, name: str, seed: int) -> None:

@@ -3,6 +3,7 @@
 Names tell the chunk length where there are two. `full` steps are such that all of it takes about an hour on two cores.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -13,22 +14,23 @@ from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape
 from memlm.nn.config import StackConfig
 from memlm.readers.config import VectorReader
-from memlm.train.config import Curriculum, TrainConfig
-from memlm.train.table import Run
+from memlm.train.config import TrainConfig
 
-AUTOENCODER = "slots-16"
+AUTOENCODER, LANGUAGE = "slots-16", "memory-language"  # what memory models begin with
 _SHORT = 100  # steps of the causal encoder that is trained ...
 _LONGER = (1, 3, 10)  # ... so many times as long
 _LAYERS = (1, 4)  # beside the two that all have
 
 
-def retention() -> dict[str, Run]:
+def retention() -> dict[str, TrainConfig]:
     """C1, C2: an autoencoder and causal encoders of 16 tokens, and what E3 asks of these."""
-    longer: dict[str, Run] = {f"causal-16-x{times}": causal(_paper().stack, _SHORT * times) for times in _LONGER}
+    longer: dict[str, TrainConfig] = {
+        f"causal-16-x{times}": causal(_paper().stack, _SHORT * times) for times in _LONGER
+    }
     return {AUTOENCODER: presets.memory().stages["autoencoder"], **longer}
 
 
-def paper() -> dict[str, Run]:
+def paper() -> dict[str, TrainConfig]:
     """C4: the paper's memory model on next tokens alone, and an autoencoder of the same encoder."""
     stack = _paper().stack
     twin = AutoencoderShape(chunk_tokens=16, memory_dim=256, memory_norm=False, encoder=stack, decoder=stack)
@@ -41,7 +43,7 @@ def _paper() -> EncoderShape:
     return cast(EncoderShape, cast(MemoryShape, presets.memory_vector().model).encoder)
 
 
-def layers() -> dict[str, Run]:
+def layers() -> dict[str, TrainConfig]:
     """E3: the causal encoder of other depths."""
     return {f"causal-16-{n}-layer": causal(replace(_paper().stack, layers=n), _SHORT) for n in _LAYERS}
 
@@ -52,13 +54,13 @@ def causal(stack: StackConfig, steps: int) -> TrainConfig:
     return TrainConfig(model=shape, objective="causal", steps=steps, batch=64, optim=MUON)
 
 
-def long(*, others: bool) -> dict[str, Run]:
+def long(*, others: bool) -> dict[str, TrainConfig]:
     """C2 and C1 at 64 tokens."""
     causals = {"causal-mixer": presets.causal_mixer, "causal-transformer": presets.causal_transformer}
     return {"slots": presets.slots(), **({name: small(make()) for name, make in causals.items()} if others else {})}
 
 
-def memory(autoencoder: Path) -> dict[str, Run]:
+def memory(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
     """C5, C6: ours by its curriculum, the same on next tokens alone, and directly; half as long as the preset.
 
     Directly: the last stage's objective from the first step, and the decoder learns together with what finds and
@@ -66,52 +68,52 @@ def memory(autoencoder: Path) -> dict[str, Run]:
     """
     stages = presets.memory().stages
     language, find = (replace(stages[name], steps=steps) for name, steps in STEPS.items())
-    language = replace(language, start=autoencoder)
-    alone = replace(find, objective="causal")
+    find = replace(find, start=folder(LANGUAGE))
     direct = replace(
         find,
-        start=autoencoder,
+        start=folder(AUTOENCODER),
         frozen=("encoder", "reader.text"),
         optim=language.optim,
         steps=language.steps + find.steps,
     )
     return {
-        "memory": Curriculum(stages={"language": language, "find": find}),
-        "memory-causal": Curriculum(stages={"language": language, "find": alone}),
+        LANGUAGE: replace(language, start=folder(AUTOENCODER)),
+        "memory": find,
+        "memory-causal": replace(find, objective="causal"),
         "memory-direct": direct,
     }
 
 
-def symbols() -> dict[str, Run]:
+def symbols() -> dict[str, TrainConfig]:
     """C7: both kinds of causal stack, and an autoencoder, on the source of E14."""
     autoencoder = replace(presets.slots(), model=replace(presets.SLOTS, chunk_tokens=16, memory_dim=128))
     kinds = {
         "symbols-transformer": StackConfig(kind="transformer", width=128, layers=1, heads=4),
         "symbols-mixer": StackConfig(kind="mixer", width=128, layers=1, kernel=4),
     }
-    runs: dict[str, Run] = {name: causal(stack, 300) for name, stack in kinds.items()}
+    runs: dict[str, TrainConfig] = {name: causal(stack, 300) for name, stack in kinds.items()}
     return {"symbols-slots": replace(autoencoder, steps=150, batch=128), **runs}
 
 
-def codes() -> dict[str, Run]:
+def codes() -> dict[str, TrainConfig]:
     """E10: an autoencoder of text and one of uniform random tokens, otherwise alike."""
     text = replace(presets.memory().stages["autoencoder"], objective="autoencode")
     return {"codes-text": text, "codes-random": replace(text, objective="noise")}
 
 
-def precision() -> dict[str, Run]:
+def precision() -> dict[str, TrainConfig]:
     """E11: what is beside `slots`: the same with noise on its memories in training."""
     base = presets.slots()
     return {"slots-noise": replace(base, model=replace(base.model, bridge="slots-noise"))}
 
 
-def design(autoencoder: Path) -> dict[str, Run]:
+def design(autoencoder: Path) -> dict[str, TrainConfig]:
     """E9: positions, and how many entries a memory is read as, each trained over the same frozen autoencoder."""
     base = presets.memory_vector()
     shape = cast(MemoryShape, presets.memory().stages["language"].model)
     shape = replace(shape, reader=VectorReader())
     same = replace(base, objective=presets.RETAINING, start=autoencoder, frozen=("encoder",), steps=480)
-    runs: dict[str, Run] = {
+    runs: dict[str, TrainConfig] = {
         f"design-{scheme}": replace(same, model=replace(shape, positions=scheme))
         for scheme in ("original", "variable", "fixed")
     }
@@ -119,7 +121,7 @@ def design(autoencoder: Path) -> dict[str, Run]:
     return runs | {"design-16-entries": several}
 
 
-def oracles() -> dict[str, Run]:
+def oracles() -> dict[str, TrainConfig]:
     """E12: where the oracle's memory stands, and how wide it is."""
     base = presets.memory_oracle()
     shape = cast(OracleShape, base.model)

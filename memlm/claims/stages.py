@@ -6,38 +6,39 @@ from typing import Any, NamedTuple
 
 from memlm.claims import runs
 from memlm.claims.work import Work
-from memlm.train.table import Run
+from memlm.train.config import TrainConfig
 
 _MEMORY_CHUNKS, _TOKENS = 64, 256  # of the context whose cost is measured (C3)
+_READ = 4  # chunks of an example of access (C5, C6)
 
 
 class Stage(NamedTuple):
     """Runs by name, in an order in which all start from earlier ones, and what is measured once they are trained."""
 
     needed_by: set[str]
-    runs: Callable[[Work], dict[str, Run]]
+    runs: Callable[[Work], dict[str, TrainConfig]]
     figures: Callable[[Work], None]
     data: Callable[[Work], Path] = lambda work: work.config.out / "data"
     one_seed: bool = False  # dear, and shown of one
     alone: bool = False  # a benchmark, which nothing may run beside
 
 
-def layers(work: Work) -> dict[str, Run]:
+def layers(work: Work) -> dict[str, TrainConfig]:
     """Only in a whole one."""
     return runs.layers() if work.config.budget.everything else {}
 
 
-def long(work: Work) -> dict[str, Run]:
+def long(work: Work) -> dict[str, TrainConfig]:
     """In a quick one only the autoencoder."""
     return runs.long(others=work.config.budget.everything)
 
 
-def memory(work: Work) -> dict[str, Run]:
+def memory(work: Work) -> dict[str, TrainConfig]:
     """All of them over the autoencoder of 16 tokens."""
-    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.memory(work.folder(runs.AUTOENCODER))}
+    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.memory(work.folder)}
 
 
-def design(work: Work) -> dict[str, Run]:
+def design(work: Work) -> dict[str, TrainConfig]:
     """The same."""
     return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder(runs.AUTOENCODER))}
 
@@ -69,9 +70,9 @@ def _access(work: Work) -> None:
     from memlm.measure.access import measure_access
     from memlm.measure.config import AccessConfig
 
-    named = [name for name in memory(work) if name != runs.AUTOENCODER]
+    named = [name for name in memory(work) if name not in (runs.AUTOENCODER, runs.LANGUAGE)]
     examples, device = work.config.budget.examples, work.config.device
-    wanted = AccessConfig(examples=examples, free_running=0, seed=work.seed, device=device)
+    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, seed=work.seed, device=device)
 
     def make() -> Iterator[dict[str, Any]]:
         for name in named:
@@ -103,7 +104,7 @@ def _symbols(work: Work) -> None:
     work.once("e14", "experiment.json", named, lambda: places_of(work, corpus, probe, list(named)))
 
 
-def _experiment(name: str, named: Callable[[Work], dict[str, Run]], cases: dict[str, str] | None = None) -> Any:
+def _experiment(name: str, named: Callable[[Work], dict[str, TrainConfig]], cases: dict[str, str] | None = None) -> Any:
     """What measures an experiment; its cases are the runs, unless they are named."""
 
     def figures(work: Work) -> None:
@@ -119,7 +120,7 @@ def _symbols_data(work: Work) -> Path:
     return work.config.out / "symbols" / "data"
 
 
-def _always(named: dict[str, Run]) -> Callable[[Work], dict[str, Run]]:
+def _always(named: dict[str, TrainConfig]) -> Callable[[Work], dict[str, TrainConfig]]:
     return lambda _: named
 
 

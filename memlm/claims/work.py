@@ -15,8 +15,8 @@ from memlm.measure.config import MeasureConfig, ProbeConfig
 from memlm.precision import device_of
 from memlm.protocol import PROTOCOL
 from memlm.provenance import environment
-from memlm.train.config import Curriculum
-from memlm.train.table import Run, train_table
+from memlm.train.config import TrainConfig
+from memlm.train.table import train_table
 
 
 class Work(NamedTuple):
@@ -39,10 +39,10 @@ class Work(NamedTuple):
         """Of a run or a measurement of this seed."""
         return self.config.out / f"{name}-seed{self.seed}"
 
-    def train(self, name: str, run: Run, data: Path) -> None:
+    def train(self, name: str, run: TrainConfig, data: Path) -> None:
         """Train a run of this seed."""
         device = self.config.device
-        run = run.each(device=device) if isinstance(run, Curriculum) else replace(run, device=device)
+        run = replace(run, device=device)
         scale = self.config.budget.scale * self.config.scale
         train_table({self.folder(name).name: run}, self.config.out, data=data, seed=self.seed, scale=scale)
 

@@ -177,8 +177,8 @@ RULES = (
         (
             "Protocol 1: the clause on causal loss was taken out when its results were known (4.247 nats beside 4.077, "
             "+4.2 %).",
-            "Protocol 2: it stands again. Until 2026-11-26 asked of a curriculum whose reader left since (9 to 73 points "
-            "ahead, +5.4 %: did not hold); since then of the preset memory.",
+            "Protocol 2: it stands again. Until 2026-11-26 it was asked of a curriculum whose reader left (9 to 73 "
+            "points ahead, +5.4 %: did not hold); since then of the preset memory.",
         ),
     ),
     Rule(
