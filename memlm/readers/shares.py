@@ -124,7 +124,7 @@ class Shares(Reader):
             bias_NH = self.surprise.bias(at_NM, MATCH + j_N % T, recent_BQn[b_N, q_N], told_N4).to(score_BQHJ)
             head_H = torch.arange(len(table_HX), device=j_N.device)
             at = b_N[:, None], q_N[:, None], head_H, j_N[:, None]
-            score_BQHJ = score_BQHJ.index_put(at, bias_NH, accumulate=True)
+            score_BQHJ.index_put_(at, bias_NH, accumulate=True)
         if opened.order_BQJ is not None:
             order_BQH = STEP * self.order + h_BQW @ self.order_by_hidden.mT
             score_BQHJ = score_BQHJ + order_BQH[..., None] * opened.order_BQJ[:, :, None]
