@@ -9,7 +9,8 @@ from memlm.claims.work import Work
 from memlm.train.config import TrainConfig
 
 _MEMORY_CHUNKS, _TOKENS = 64, 256  # of the context whose cost is measured (C3)
-_READ = 4  # chunks of an example of access (C5, C6)
+_READ = 4  # chunks of an example of access (C5, C6) ...
+_JUDGED = "causal", "copy", "blank", "recall"  # ... and what is asked of it
 
 
 class Stage(NamedTuple):
@@ -72,7 +73,7 @@ def _access(work: Work) -> None:
 
     named = [name for name in memory(work) if name not in (runs.AUTOENCODER, runs.LANGUAGE)]
     examples, device = work.config.budget.examples, work.config.device
-    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, seed=work.seed, device=device)
+    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, tasks=_JUDGED, seed=work.seed, device=device)
 
     def make() -> Iterator[dict[str, Any]]:
         for name in named:

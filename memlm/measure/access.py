@@ -13,7 +13,7 @@ import torch
 
 from memlm import ui
 from memlm.data.corpus import Corpus
-from memlm.errors import WorkError
+from memlm.errors import UsageError, WorkError
 from memlm.measure.config import AccessConfig
 from memlm.measure.controls import derangement
 from memlm.measure.intervals import ratio
@@ -61,7 +61,8 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
     A task that does not fit has one row without value whose `note` says why.
 
     Raises:
-        UsageError: another kind of model, another vocabulary, no text that long, or more chunks than there is room for.
+        UsageError: another kind of model, another vocabulary, no such task, no text that long, or more chunks than
+            there is room for.
         WorkError: the model's loss is no number.
     """
     with examined(model, corpus, name, config, _TOLD) as subject:
@@ -70,10 +71,13 @@ def measure_access(model: TextMemory, corpus: Corpus, config: AccessConfig, name
 
 def _rows(subject: Subject, config: AccessConfig) -> Iterator[dict[str, Any]]:
     """All tasks, one after the other."""
-    for makers in (TASKS, TRAINED):
+    if unknown := sorted(set(config.tasks) - set(TASKS)):
+        raise UsageError(f"there is no task {unknown[0]!r}; there are {', '.join(TASKS)}.")
+    for every in (TASKS, TRAINED):
+        makers = {name: make for name, make in every.items() if not config.tasks or name in config.tasks}
         for name, task in subject.examples(makers, config.examples):
             if isinstance(task, str):
-                if makers is TASKS:  # a reason is told once
+                if every is TASKS:  # a reason is told once
                     yield subject.row(task=name, note=task)
                 continue
             yield from _teacher_forced(subject, name, task)

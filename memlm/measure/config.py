@@ -68,6 +68,7 @@ class AccessConfig(Checked):
     examples: Pair = 512  # of every task, at most; intervals are over these
     free_running: Natural = 64  # examples that are also copied without a teacher; 0: none
     chunks: Pair | None = None  # C of an example; the model's own if not given
+    tasks: tuple[str, ...] = ()  # by name (measure/tasks.py); all if none is named
     part: HeldPart = "test"  # of the corpus
     seed: Natural = 0
     device: Device = "auto"

@@ -108,6 +108,14 @@ def test_a_guess_scores_chance(kind, which, corpus):
     assert 0 < low <= row[which] <= high < 3 * row[which]
 
 
+def test_some_tasks_alone_say_the_same(corpus):
+    model, asked = verbatim("copies", corpus.vocab_size), ("blank", "recall")
+    rows = measured(model, corpus, replace(QUICK, tasks=asked))
+    assert rows == [row for row in measured(model, corpus, QUICK) if row["task"] in asked]
+    with pytest.raises(UsageError, match="no task 'blink'; there are causal"):
+        measured(model, corpus, replace(QUICK, tasks=("blink",)))
+
+
 @pytest.mark.parametrize("reader", ["none", "full"])
 def test_models_without_memories_read_none(reader, corpus):
     rows = measured(ordinary(shape(reader), corpus.vocab_size), corpus)
