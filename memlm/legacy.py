@@ -18,6 +18,8 @@ _FIELDS = {  # what tells a shape of 0.1: exactly these fields
     "soft": {"base", "encoder", "decoder", "negatives"},
     "pretrained": {"encoder", "chunks", "reader", "vectors", "soft", "positions", "decoder"},
 }
+# Fields that kinds have since, and what they were before.
+_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}, "pointer": {"surprise": 0}}
 
 
 def modern_config(told: Any, where: str) -> Any:
@@ -50,11 +52,11 @@ def modern_shape(told: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: it is of no kind that 0.1 had, or of a model that is not there any more.
     """
     if "kind" in told:
-        reader = told.get("reader")
-        kind = reader.get("kind") if isinstance(reader, dict) else None
-        if kind == "soft":
-            raise _left("soft", where)
-        return told | {"reader": {"surprise": 0, **told["reader"]}} if kind == "pointer" else told
+        if isinstance(reader := told.get("reader"), dict):
+            if reader.get("kind") == "soft":
+                raise _left("soft", where)
+            told = told | {"reader": _with_new_fields(reader)}
+        return _with_new_fields(told)
     kind = next((kind for kind, fields in _FIELDS.items() if told.keys() == fields), None)
     if kind is None:
         raise UsageError(f"{where} lacks the field 'kind', and memlm 0.1 had no model with just its fields.")
@@ -88,3 +90,8 @@ def _memory(told: dict[str, Any], where: str) -> dict[str, Any]:
 def _left(reader: str, where: str) -> UsageError:
     """What is said of a reader that another one beat in everything."""
     return UsageError(f"{where}: the reader {reader!r} left memlm: train one that copies, memlm train memory.")
+
+
+def _with_new_fields(told: dict[str, Any]) -> dict[str, Any]:
+    """What a kind has had since it was first saved, as it was before."""
+    return {**_SINCE.get(str(told.get("kind")), {}), **told}

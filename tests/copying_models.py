@@ -22,10 +22,20 @@ def folder() -> Path:
     return save_tiny("llama", Path(mkdtemp()) / "llama")
 
 
-def tiny(copies: bool = True, opened: int = 0, segment: int = 8) -> copying.Copying:
+def tiny(
+    copies: bool = True, opened: int = 0, segment: int = 8, lora: int = 0, lora_layers: int = 12
+) -> copying.Copying:
     """A model whose head copies what it finds, as if it had been trained."""
     reader = PointerReader(window=0, word_dim=16, key_dim=16, top=4)
-    shape = CopyingShape(base=str(folder()), passage=T, opened=opened, segment=segment, reader=reader)
+    shape = CopyingShape(
+        base=str(folder()),
+        passage=T,
+        opened=opened,
+        segment=segment,
+        reader=reader,
+        lora_rank=lora,
+        lora_layers=lora_layers,
+    )
     model = build_model(shape, V, 0).eval().requires_grad_(False)
     if copies:
         model.config.trained_chunks = 8

@@ -8,7 +8,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import smollm2far
+from memlm.bench import smollm2far, smollm2lora
 from memlm.data.prepare import Prepare, prepare
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
@@ -75,6 +75,14 @@ def small_far(options) -> dict:
     return {"sizes": smollm2far.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
 
 
+def small_lora(options) -> dict:
+    """The same for its adapter."""
+    lm = save_tiny("llama", options.out.parent / "lora-lm")
+    adapting = Adapting(base=str(lm), data=options.data, windows=4, steps=1, context=8, lora=2, lora_steps=1)
+    sizes = {"contexts": (256,), "examples": 1, "quotations": 1, "windows": (8,), "remembered": 64, "places": 1}
+    return {"sizes": smollm2lora.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
+
+
 def small_plan() -> Curriculum:
     """The memory model of the benchmark, small."""
     few = StackConfig(kind="pointwise", width=4, layers=0)
@@ -101,6 +109,8 @@ def run(name, options, **more):
     if name == "smollm2far":
         options, more = replace(options, seconds=None), {**small_far(options), **more}
         more = {"runs": options.out.parent / "far-runs", **more}
+    if name == "smollm2lora":
+        more = {"runs": options.out.parent / "lora-runs", **small_lora(options), **more}
     if name == "probe":
         more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}
     report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})

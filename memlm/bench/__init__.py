@@ -24,6 +24,7 @@ BENCHMARKS = {
     "probe": "an epoch of a probe over kept embeddings against the same with the model in the loop",
     "smollm2": "a language model of others given memories: copies, plain text and what a context costs",
     "smollm2far": "a language model of others over thousands of tokens that are memories, beside full context and BM25",
+    "smollm2lora": "words opened before a text, read by a language model of others as it is and with gated LoRA",
     "startup": "how soon memlm --help answers",
     "frontier": "how many characters go into 256, 512 and 1024 numbers at 99 %, against training time",
 }

@@ -50,11 +50,18 @@ class Bench:
         index = self.model.reader.index_words(words_KT, torch.zeros(0, 1))
         return Remembered(words_KT, index, self.model.reader.keep_words(words_KT[None].to(self.model.device)))
 
-    def after(self, before: Sequence[Tensor], texts: Sequence[Tensor], last: Sequence[int]) -> list[Told]:
-        """The base's logits [1, Q, V] and hidden states of the last tokens of texts, each after what else is read."""
+    def after(
+        self, before: Sequence[Tensor], texts: Sequence[Tensor], last: Sequence[int], lora: bool = False
+    ) -> list[Told]:
+        """The base's logits [1, Q, V] and hidden states of the last tokens of texts, each after what else is read; by
+        the adapter, if it has one and is told to.
+        """
         rows = [torch.cat([before_P, text_N]) for before_P, text_N in zip(before, texts, strict=True)]
         read_BP = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
-        h_BPW = self.model.states(self.model.begun(read_BP)[:, :-1])[0]  # padding is at the right: nothing sees it
+        opened_B = torch.tensor([len(words_P) for words_P in before]) if lora else None
+        h_BPW = self.model.states(self.model.begun(read_BP)[:, :-1], None, opened_B)[
+            0
+        ]  # padding is at the right: nothing sees it
         found = []
         for h_PW, row, Q in zip(h_BPW, rows, last, strict=True):
             h_1QW = h_PW[None, max(0, len(row) - Q - 8) : len(row)]

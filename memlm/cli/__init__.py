@@ -21,7 +21,7 @@ COMMANDS = {
     "claims": "the paper's claims, each judged by its rule: prepare, train, measure, decide",
     "prepare": "a file, folder, Hugging Face data set or named corpus -> tokenizer and packed tokens",
     "train": "train an autoencoder or a causal language model from a preset, resumable",
-    "adapt": "a copy head for a language model of others: it finds and copies from remembered text",
+    "adapt": "a copy head for a language model of others: it finds and copies from remembered text; an adapter",
     "measure": "how much of its input an embedding still holds: of a model, or of vectors from anywhere",
     "encode": "documents -> a bank of memories on disk",
     "bank": "what a bank holds, what is near to a text; documents removed, old banks converted",

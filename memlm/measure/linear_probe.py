@@ -40,7 +40,6 @@ class LinearProbe(Probe):
         M = memories_NM.shape[1]
         count_V = np.bincount(tokens_NT.ravel(), minlength=V)
         told = np.sort(np.argsort(-count_V, kind="stable")[: max(1, min(V, _NUMBERS // (T * M)))])
-        told = told[count_V[told] > 0]
         number_V = np.full(V, len(told))
         number_V[told] = np.arange(len(told))
         self.told_K = torch.from_numpy(told).to(device)

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 Array = np.ndarray
 KEPT, FEWEST, MOST = 8, 64, 1024  # one training chunk of so many is kept aside, so many at least and at most
 _DRAWS = (64.0, 512.0, 4096.0, 32_768.0, 262_144.0)  # how strongly a place's frequencies are drawn to those of all
-_DOUBLINGS, _HALVINGS = 10, 10  # of the search for the trust
+_PASSES, _ENOUGH = 20, 1e-3  # of the search for the trust: it ends where no place gains so many nats by a step
 _AT_ONCE, _HELD = 2**25, 4  # numbers of what is said at a time, and how many times so many are held
+_IN_CACHE = 2**17  # numbers that a core computes with fastest
 
 
 class Lesson(NamedTuple):
@@ -98,62 +99,68 @@ class Probe(nn.Module):
 
     def forward(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> logits [B, T, V]."""
-        return self.known_TV + self.trust_T[:, None] * self.said(self.standardised(memory_BM))
+        return torch.addcmul(self.known_TV, self.trust_T[:, None], self.said(self.standardised(memory_BM)))
 
 
 @torch.inference_mode()
 def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
-    """By place, the factor of what a probe says at which chunks are told best [T].
+    """By place, the factor of what a probe says at which chunks are told best, from -1/2 to 1,024 [T].
 
     Places have their own, since a memory that tells the first token alone is not to be believed on the others. Each is
-    found by bisection, as the loss is convex in it. One more chunk is thought to be among them whose tokens have
-    nothing to do with its memory, or else what is always right on some chunks would be believed without limit; and
-    where all of them together hardly gain by it (one nat or two), the trust is drawn to 0.
+    found by Newton's method between bounds that every slope narrows, as the loss is convex in it. One more chunk is
+    thought to be among them whose tokens have nothing to do with its memory, or else what is always right on some
+    chunks would be believed without limit; and where all of them together hardly gain by it (one nat or two), the trust
+    is drawn to 0.
     """
-    device, step = probe.mean_M.device, max(1, _AT_ONCE // probe.known_TV.numel())
-    cuts = range(step, len(tokens_NT), step)
+    device, numbers = probe.mean_M.device, probe.known_TV.numel()
+    cuts = range(max(1, _AT_ONCE // numbers), len(tokens_NT), max(1, _AT_ONCE // numbers))
     pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
     parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
+    rows = max(1, (_IN_CACHE if device.type == "cpu" else _AT_ONCE) // numbers)
 
     def said(memory_BM: Tensor) -> Tensor:
         return probe.said(probe.standardised(memory_BM))
 
     kept = [said(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else said again and again
-
-    known_TV, count = probe.known_TV.log_softmax(-1), len(tokens_NT)
+    known_TV, one_more = probe.known_TV.log_softmax(-1), 1 / len(tokens_NT)
 
     def all_said() -> Iterator[tuple[Tensor, Tensor]]:
         """What is said of kept chunks [B, T, V], and of their tokens [B, T]."""
         for i, (memory_BM, tokens_BT) in enumerate(parts):
             said_BTV = kept[i] if kept else said(memory_BM)
-            yield said_BTV, said_BTV.gather(-1, tokens_BT[..., None])[..., 0]
+            yield from zip(said_BTV.split(rows), tokens_BT[..., None].split(rows), strict=True)
 
-    def too_high(trust_T: Tensor) -> Tensor:
-        """Where the cross-entropy rises with the trust: what is expected of what is said, minus what is right."""
-        slope_T = torch.zeros(len(trust_T), device=device)
-        for said_BTV, right_BT in all_said():
-            shares_BTV = torch.addcmul(known_TV, trust_T[:, None], said_BTV).softmax(-1)
-            slope_T += (1 + 1 / count) * shares_BTV.mul_(said_BTV).sum((0, 2)) - right_BT.sum(0)
-            slope_T -= torch.einsum("btv,tv->t", said_BTV, known_TV.exp()) / count
-        return slope_T > 0
+    right_T, expected_T = torch.zeros_like(probe.trust_T), torch.zeros_like(probe.trust_T)  # of what is said: of the
+    # right tokens, and by the floor's frequencies
+    for said_BTV, tokens_BT1 in all_said():
+        right_T += said_BTV.gather(-1, tokens_BT1).sum((0, 2))
+        expected_T += torch.einsum("btv,tv->t", said_BTV, known_TV.exp())
 
-    def gain(trust_T: Tensor) -> Tensor:
-        """Nats that all chunks together gain by it [T]."""
-        gain_T = torch.zeros(len(trust_T), device=device)
-        for said_BTV, right_BT in all_said():
-            norm_BT = torch.addcmul(known_TV, trust_T[:, None], said_BTV).logsumexp(-1)
-            gain_T += (trust_T * right_BT - norm_BT).sum(0)
-        return gain_T
+    def derivatives(trust_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The nats that all chunks gain by a trust, and the slope and the curvature of what is left with one more."""
+        norm_T, mean_T, spread_T = (torch.zeros_like(trust_T) for _ in range(3))
+        for said_BTV, _ in all_said():
+            logits_BTV = torch.addcmul(known_TV, trust_T[:, None], said_BTV)
+            top_BT1 = logits_BTV.amax(-1, keepdim=True)
+            shares_BTV = logits_BTV.sub_(top_BT1).exp_()
+            total_BT = shares_BTV.sum(-1)
+            norm_T += (total_BT.log() + top_BT1[..., 0]).sum(0)
+            mean_BT = shares_BTV.mul_(said_BTV).sum(-1) / total_BT
+            mean_T += mean_BT.sum(0)
+            spread_T += (shares_BTV.mul_(said_BTV).sum(-1) / total_BT - mean_BT**2).sum(0)
+        slope_T = (1 + one_more) * mean_T - right_T - one_more * expected_T
+        return trust_T * right_T - norm_T, slope_T, (1 + one_more) * spread_T
 
-    low_T, high_T = torch.full_like(probe.trust_T, -0.5), torch.ones_like(probe.trust_T)
-    for _ in range(_DOUBLINGS):
-        wanting_T = ~too_high(high_T)
-        if not wanting_T.any():
+    trust_T, low_T = torch.ones_like(probe.trust_T), torch.full_like(probe.trust_T, -0.5)
+    high_T, gain_T = torch.full_like(trust_T, 2.0**10), torch.zeros_like(trust_T)
+    for _ in range(_PASSES):
+        gain_T, slope_T, curvature_T = derivatives(trust_T)
+        low_T, high_T = torch.where(slope_T > 0, low_T, trust_T), torch.where(slope_T > 0, trust_T, high_T)
+        # No further than half of the way to a bound, nor than to twice of what it is.
+        least_T, most_T = (low_T + trust_T) / 2, ((high_T + trust_T) / 2).minimum(2 * trust_T.abs() + 1)
+        next_T = (trust_T - slope_T / curvature_T.clamp(min=1e-9)).clamp(least_T, most_T)
+        ends_T = -slope_T * (next_T - trust_T) / 2  # what is gained by it
+        trust_T, gain_T = next_T, gain_T + ends_T
+        if (ends_T < _ENOUGH).all():
             break
-        low_T, high_T = torch.where(wanting_T, high_T, low_T), torch.where(wanting_T, 2 * high_T, high_T)
-    for _ in range(_HALVINGS):
-        middle_T = (low_T + high_T) / 2
-        high = too_high(middle_T)
-        low_T, high_T = torch.where(high, low_T, middle_T), torch.where(high, middle_T, high_T)
-    trust_T = (low_T + high_T) / 2
-    return trust_T * (1 - 1 / gain(trust_T).clamp(min=1))
+    return trust_T * (1 - 1 / gain_T.clamp(min=1))

@@ -57,7 +57,7 @@ def score_chunks(
         tokens_BT = torch.from_numpy(tokens_NT[i : i + batch].astype(np.int64)).to(device)
         logits_BTV = decode(memory_BM).float()
         loss_BT = F.cross_entropy(logits_BTV.flatten(0, 1), tokens_BT.flatten(), reduction="none").view_as(tokens_BT)
-        best_BT = logits_BTV.argmax(-1)
+        best_BT = logits_BTV.max(-1).indices  # faster than argmax on a CPU
         nats.append(loss_BT.double().sum(1).cpu().numpy())
         right.append((best_BT == tokens_BT).cpu().numpy())
         predicted.append(best_BT.cpu().numpy())

@@ -43,9 +43,16 @@ class ReadsMemories(ChunkModel):
     reader: Reader
     placing: Placing
     form: Form = "packed"
+    told_asked = True
 
     def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+        self,
+        ids_BN: Tensor,
+        marks: Tensor | None,
+        memories: Tensor | None,
+        own_memories: Tensor | None,
+        read: bool,
+        asked: Tensor | None = None,
     ) -> Predicted:
         """As of `TextMemory`: every token from memories of earlier chunks and the earlier tokens of its own."""
         ids_BCT = chunked(ids_BN, self.chunk_tokens)
@@ -53,7 +60,7 @@ class ReadsMemories(ChunkModel):
         if read and self.reader.reads:
             own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
             memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
-        predicted = self.decode(ids_BCT, marks, memory_BKM)
+        predicted = self.decode(ids_BCT, marks, memory_BKM, asked)
         N = ids_BN.shape[1]
         opened, shares = (x if x is None else x[:, :N] for x in (predicted.opened, predicted.shares))
         return predicted._replace(logits=predicted.logits[:, :N], opened=opened, shares=shares)
@@ -69,7 +76,9 @@ class ReadsMemories(ChunkModel):
             memories = first_BKM if memories is None else torch.cat([memories, first_BKM], 1)
         return rest_BN, None if marks is None else marks[:, remembered:], memories, own_memories
 
-    def decode(self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None) -> Predicted:
+    def decode(
+        self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None, asked_BN: Tensor | None = None
+    ) -> Predicted:
         """What is predicted of chunks after K >= C - 1 memories, the last C - 1 the chunks' own; None: none is read.
 
         Raises:
@@ -105,6 +114,8 @@ class ReadsMemories(ChunkModel):
             logp_BCT = logp_of(logits_BNV, ids_BCT.flatten(1)).unflatten(1, (C, T))
             queries = replace(queries, logp=recent_tokens(logp_BCT, self.reader.recent).flatten(1, 2))
 
+        if asked_BN is not None:
+            queries = replace(queries, asked=F.pad(asked_BN, (0, C * T - asked_BN.shape[1])))
         mixed = self.reader.mix(logits_BNV, h_BNW, kept, queries)
         teach = mixed.lesson
 

@@ -19,7 +19,7 @@ from memlm.legacy import modern_shape
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import fingerprint
 from memlm.models.kind import ModelShape
-from memlm.nn.loss import token_loss, weighted
+from memlm.nn.loss import IGNORED, token_loss, weighted
 from memlm.nn.vocabulary import END, PAD
 from memlm.records import from_dict, to_dict
 
@@ -90,6 +90,7 @@ class TextMemory(PreTrainedModel):
     chunk_tokens: int  # T
     encoder: Any  # a `MemoryEncoder`; None if it forms no memories
     token_loss = staticmethod(token_loss)  # or the same, compiled
+    told_asked = False  # whether `predict` is told which places are scored in training
     of_one_chunk = True  # whether a memory is of one chunk alone, not of all before it too
 
     def __init_subclass__(cls, shape: type[ModelShape] | None = None, causal: bool = False, **kwargs: Any) -> None:
@@ -153,7 +154,10 @@ class TextMemory(PreTrainedModel):
         if own_rows < len(input_ids):
             marks, memories, own_memories = (x if x is None else x[own_rows:] for x in (marks, memories, own_memories))
             given = input_ids[own_rows:], marks, memories, own_memories
-            predicted = self.predict(*self.remember(remembered, read, *given), read=read)
+            # What a reader makes of places that nothing is asked of would be made in vain.
+            asked = None if labels is None or not self.training else labels[own_rows:, skipped:] != IGNORED
+            told = {"asked": asked} if self.told_asked else {}
+            predicted = self.predict(*self.remember(remembered, read, *given), read=read, **told)
             more = predicted.logits.shape[1] + skipped - input_ids.shape[1]  # of chunks that are only read
             parts.append(predicted._replace(logits=predicted.logits[:, more:]) if more else predicted)
         logits_BNV = parts[0].logits

@@ -4,6 +4,7 @@ An entry that reads no memory, a text by itself, is read by the language model a
 adapter adds there is multiplied by zero. Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,20 +23,21 @@ class Adapter:
     """The low-rank matrices in a language model; they are parameters of that model, named `lora_A` and `lora_B`.
 
     The model is changed in place. `targets` are the ends of the names of the layers that get some; none: all linear
-    layers but the head. It `serves` entries that read memories (`reading`), or all of them, or none.
+    layers but the head; of the `upper` blocks alone, if that is told. It `serves` entries that read memories
+    (`reading`), or all of them, or none.
     """
 
     serves: Serves = "reading"
     _gate: Tensor | float = 0.0
 
-    def __init__(self, lm: Any, rank: int, targets: tuple[str, ...] = ()):
+    def __init__(self, lm: Any, rank: int, targets: tuple[str, ...] = (), upper: int | None = None):
         try:
             from peft import LoraConfig, get_peft_model
         except ImportError:
             raise UsageError(
                 "an adapter needs peft, which is not installed: pip install memlm[pretrained], or set lora_rank 0."
             ) from None
-        layers = list(targets) or "all-linear"
+        layers = list(targets) or ("all-linear" if upper is None else _of_upper(lm, upper))
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, task_type="CAUSAL_LM")
         try:
             with warnings.catch_warnings():  # about old names inside of transformers, and what peft sets right itself
@@ -80,6 +82,14 @@ class Adapter:
         absent = [name for name in found.missing_keys if "lora_" in name]
         if absent or found.unexpected_keys:
             raise RuntimeError(f"the adapter has another shape ({(absent or found.unexpected_keys)[0]})")
+
+
+def _of_upper(lm: Any, upper: int) -> list[str]:
+    """The names of the linear layers in the uppermost blocks; GPT-2 has its own class for them."""
+    first = lm.config.get_text_config().num_hidden_layers - upper
+    linear = [name for name, m in lm.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    blocks = [(name, re.search(r"\.(\d+)\.", name)) for name in linear]
+    return [name for name, block in blocks if block and int(block[1]) >= first]
 
 
 def is_adapter(name: str) -> bool:

@@ -4,6 +4,8 @@
            log(places / places after the same word) * max(0, q.k) of their best place after that word, in the second
            one by half; the best `opened` stand before the text, as the base's own words. Needs no training
     copy   the head of readers/pointer.py over the same keys mixes what followed the last words into the prediction
+    lora   where words are opened, and nowhere else, low-rank matrices in the upper layers may add to what these give,
+           times tanh of a gate that is 0 before training: one of opened words, one of the text (train/opened.py)
     none   a place counts only if one of the `WORDS` words before it agrees: where no opened passage has one, what comes
            out are the language model's own logits, to the bit
 
@@ -15,17 +17,19 @@ Suffixes as in readers/pointer.py; ids are ours (pretrained/transplant.py).
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.errors import UsageError
 from memlm.models.model import Generative, Predicted
 from memlm.nn.vocabulary import PAD
+from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Tokens, logits
 from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import CopyingShape
@@ -36,6 +40,8 @@ from memlm.readers.reader import Kept, Queries, Sizes, logp_of, recent_tokens
 from memlm.readers.scores import Scores
 from memlm.readers.shares import WORDS, Opened
 
+SMALL = 0.02  # standard deviation of the adapter's second matrices before training
+RISE = 10.0  # at one rate gates learn as many times faster than matrices
 NEXT = 0.5  # of a place in the passage after one: what follows the place shall be read as well
 
 
@@ -74,7 +80,8 @@ class CopyHead(Pointer):
         nats_BQ = -torch.logaddexp(nothing_BQ + own_BQ, copied_BQ)
         if scores is None:
             return nats_BQ
-        return nats_BQ + self._lesson(scores, kept, logp_BQV, _ones(h_BQW), labels_BQ)
+        keys_BQ = scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, _ones(h_BQW), labels_BQ)
+        return nats_BQ + keys_BQ + self._expected(kept)
 
     @torch.no_grad()
     def passages(self, index: PlaceIndex, ids_N: Tensor, many: int, segment: int) -> list[int]:
@@ -120,6 +127,11 @@ class Copying(OverBase, Generative, shape=CopyingShape):  # pyright: ignore[repo
         """As of `TextMemory`."""
         super().build(shape, vocab_size)
         self.shape, self.lm = shape, self.base.lm
+        if shape.lora_rank:
+            self.adapter = Adapter(self.lm, shape.lora_rank, upper=shape.lora_layers)
+            self.gate = nn.Parameter(torch.zeros(2))  # over RISE, of opened words and of the text
+            for layer in self.lora():
+                nn.init.normal_(layer.weight, std=SMALL)  # what a gate at 0 multiplies must not be 0 as well
         self.embed = Tokens(self.base).requires_grad_(False)
         self.reader = CopyHead(shape.reader, Sizes(shape.passage, 0, 1, 0, self.embed))
 
@@ -138,10 +150,33 @@ class Copying(OverBase, Generative, shape=CopyingShape):  # pyright: ignore[repo
         most = self.base.most_tokens
         return None if most is None else most - 1 - 2 * self.shape.opened * self.shape.passage
 
-    def states(self, ids_BN: Tensor, past: Any = None) -> tuple[Tensor, Any]:
-        """Hidden states [B, N, W] after each of these tokens, and the base's cache."""
-        out = self.lm.base_model(input_ids=self.base.own(ids_BN), past_key_values=past, use_cache=True)
+    def states(self, ids_BN: Tensor, past: Any = None, opened_B: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Hidden states [B, N, W] after each of these tokens, and the base's cache.
+
+        So many words [B] after what begins a text are opened ones: of these tokens, or already in the cache.
+        """
+        gate = nullcontext() if self.adapter is None else self.adapter.gated(self._gate(ids_BN, past, opened_B))
+        with gate:
+            out = self.lm.base_model(input_ids=self.base.own(ids_BN), past_key_values=past, use_cache=True)
         return out.last_hidden_state, out.past_key_values
+
+    def _gate(self, ids_BN: Tensor, past: Any, opened_B: Tensor | None) -> Tensor | float:
+        """What the adapter counts at each of these tokens [B, N, 1]: nothing where nothing is opened."""
+        if opened_B is None or not opened_B.any():
+            return 0.0
+        place_N = torch.arange(ids_BN.shape[1], device=ids_BN.device) + (0 if past is None else past.get_seq_length())
+        opened_B1 = opened_B[:, None].to(ids_BN.device)
+        words, text = self.gates()
+        gate_BN = torch.where(place_N <= opened_B1, words, text)
+        return gate_BN.masked_fill((place_N == 0) | (opened_B1 == 0), 0.0)[..., None]
+
+    def gates(self) -> Tensor:
+        """What the adapter counts at opened words, and at those after them [2]."""
+        return (RISE * self.gate).tanh()
+
+    def lora(self) -> list[nn.Linear]:
+        """The second matrix of each layer's adapter."""
+        return [m for name, m in self.lm.named_modules() if ".lora_B." in name and isinstance(m, nn.Linear)]
 
     def told(self, h_BQW: Tensor) -> Tensor:
         """The base's logits over our ids [B, Q, V]."""
@@ -228,8 +263,8 @@ class _Row:
         if index is not None and model.shape.opened:
             numbers = model.reader.passages(index, ids_N, model.shape.opened, model.shape.segment)
             before_P = opened_words(index, numbers).to(ids_N)
-        self.since = 0
-        h_1NW, self.past = model.states(model.begun(torch.cat([before_P, ids_N])[None]))
+        self.since, self.opened_1 = 0, torch.tensor([len(before_P)])
+        h_1NW, self.past = model.states(model.begun(torch.cat([before_P, ids_N])[None]), None, self.opened_1)
         told_nV = model.told(h_1NW[0, -WORDS - 1 :])
         last_n = ids_N[-WORDS:]
         if len(last_n):
@@ -244,7 +279,7 @@ class _Row:
         if self.since == self.model.shape.segment and self.index is not None and self.model.shape.opened:
             self._read_all()
             return
-        h_11W, self.past = self.model.states(token[None, None], self.past)
+        h_11W, self.past = self.model.states(token[None, None], self.past, self.opened_1)
         self._predict(h_11W, self.model.told(h_11W))
 
     def _predict(self, h_11W: Tensor, logits_11V: Tensor) -> None:

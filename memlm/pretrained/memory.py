@@ -58,12 +58,18 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
         return self.go_on
 
     def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
+        self,
+        ids_BN: Tensor,
+        marks: Tensor | None,
+        memories: Tensor | None,
+        own_memories: Tensor | None,
+        read: bool,
+        asked: Tensor | None = None,
     ) -> Predicted:
         """As of `TextMemory`; a text of one chunk that reads nothing is not even padded: sizes decide bits."""
         given = memories is not None and memories.shape[1] > 0 and read
         if given or not 0 < ids_BN.shape[1] <= self.chunk_tokens:
-            return super().predict(ids_BN, marks, memories, own_memories, read)
+            return super().predict(ids_BN, marks, memories, own_memories, read, asked)
         logits_BNV = self.base_logits(ids_BN, None if marks is None else marks[:, :1])
         return Predicted(logits_BNV, logits_BNV.new_zeros(len(ids_BN), 0, self.memory_dim))
 

@@ -134,6 +134,8 @@ class CopyingShape(ModelShape):
     passage: Count = 32  # T, of its tokens that are found together
     opened: Natural = 4  # passages whose words are read before the text, each with the one after it; 0: none
     segment: Count = 64  # tokens after which passages are chosen anew, and the last tokens that they are chosen by
+    lora_rank: Natural = 0  # of an adapter that works only where words are opened; 0: none
+    lora_layers: Count = 12  # the upper layers that get it, so that the way back through the model is short
     reader: PointerReader = field(default_factory=_copy_reader)  # what finds and copies; of no window of its own
 
     @property

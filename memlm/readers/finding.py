@@ -12,7 +12,7 @@ Suffixes as in readers/pointer.py.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,7 +39,7 @@ def open_all(
     query_of: Callable[[Tensor], Tensor],
     recent_BQn: Tensor,
     words_BKT: Tensor,
-    key_BPd: Tensor,
+    key_BPd: Iterable[Tensor],
     queries: Queries,
     words: int,
     top: int,
@@ -56,8 +56,9 @@ def open_all(
         top: memories that are opened beside the newest.
     """
     B, K = words_BKT.shape[:2]
-    unseen_RQK = ~queries.sees(K)
-    newest_RQK = torch.arange(K, device=words_BKT.device) >= queries.before[..., None] - LAST
+    number_K = torch.arange(K - 1, -1, -1, device=words_BKT.device)
+    unseen_RQK = ~queries.sees(K).flip(-1)
+    newest_RQK = number_K >= queries.before[..., None] - LAST
     parts = [
         _open(query_of, *of_row, words, top)
         for of_row in zip(
@@ -78,15 +79,18 @@ def _open(
     words: int,
     top: int,
 ) -> tuple[Tensor, Tensor]:
-    """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once."""
-    (K, T), many, number_K = words_KT.shape, top + LAST, torch.arange(len(words_KT), device=words_KT.device)
+    """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once.
+
+    Memories stand the newest first: in the order in which those without any place are preferred, topk is twice as fast.
+    """
+    (K, T), many = words_KT.shape, top + LAST
     look_Xn = recent_Qn.unfold(-1, words, 1)[:, :LOOKS].flatten(0, 1)
     code_X = (look_Xn * HASH ** torch.arange(words, device=look_Xn.device)).sum(-1)  # modulo 2^64
     code_U, look_X = code_X.unique(return_inverse=True)
     looks_Un = torch.empty_like(look_Xn[: len(code_U)]).index_copy_(0, look_X, look_Xn)
     look_QL = look_X.view(len(recent_Qn), -1)
     score_UP = query_of(looks_Un) @ key_Pd.mT
-    number_Qk = number_K.expand(len(recent_Qn), K)
+    number_Qk = torch.arange(K, device=words_KT.device).expand(len(recent_Qn), K)
     if many < K:
         best = _best(score_UP, looks_Un, words_KT)
         best_QK = best[0][look_QL[:, 0]].masked_fill_(newest_QK, math.inf).masked_fill_(unseen_QK, -math.inf)
@@ -95,18 +99,21 @@ def _open(
         for ago in range(2, LOOKS):
             best_QK = torch.maximum(best_QK, best[ago][look_QL[:, ago]])
         best_QK = best_QK.masked_fill_(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
-        number_Qk = torch.cat([own_Qk, best_QK.topk(EARLIER, -1)[1]], -1)
+        number_Qk = K - 1 - torch.cat([own_Qk, best_QK.topk(EARLIER, -1)[1]], -1)
     return number_Qk, score_UP[look_QL[:, :1], places(number_Qk, T)]
 
 
 def _best(score_UP: Tensor, looks_Un: Tensor, words_KT: Tensor) -> list[Tensor]:
-    """The best place of each memory [U, K] after the same word, for looks of no, one and two words ago.
+    """The best place of each memory after the same word, the newest first [U, K], for looks of 0, 1 and 2 words ago.
 
     Found in lists: the places in the order of the words before them. Of memories without any the newer is better.
     """
     (K, T), words_P, U = words_KT.shape, words_KT.flatten(), len(looks_Un)
     first_P, second_P = F.pad(words_P, (1, 0))[:-1], F.pad(words_P, (2, 0))[:-2]
-    first_P, order_P = first_P.masked_fill(words_P == 0, -1).sort()
+    code_P = first_P.long().masked_fill(words_P == 0, -1) * (K * T) + torch.arange(K * T, device=words_P.device)
+    # As numbers of their own; numpy's sort is seven times as fast as torch's.
+    code_P = torch.from_numpy(np.sort(code_P.numpy())) if code_P.device.type == "cpu" else code_P.sort()[0]
+    first_P, order_P = code_P.div(K * T, rounding_mode="floor"), code_P % (K * T)
     first_U = looks_Un[:, 0].contiguous()
     start_U, end_U = (torch.searchsorted(first_P, first_U, right=right) for right in (False, True))
     count_U = end_U - start_U
@@ -114,14 +121,14 @@ def _best(score_UP: Tensor, looks_Un: Tensor, words_KT: Tensor) -> list[Tensor]:
     shift_U = start_U - count_U.cumsum(0) + count_U
     place_N = order_P[torch.arange(len(look_N), device=words_P.device) + shift_U[look_N]]
     score_N = score_UP[look_N, place_N] + PAIR * (second_P[place_N] == looks_Un[look_N, 1])
-    newer_K = FAR - K + torch.arange(K + 1, device=words_P.device).double()
+    newer_K = FAR - torch.arange(K + 1, device=words_P.device).double()
     best = []
     for ago in range(LOOKS):
         number_N = (place_N + ago) // T  # K: beyond the last
         best_X = newer_K.repeat(U).scatter_reduce_(
-            0, look_N * (K + 1) + number_N, ranked(score_N - ago, number_N), "amax"
+            0, look_N * (K + 1) + K - number_N, ranked(score_N - ago, number_N), "amax"
         )
-        best.append(best_X.view(U, K + 1)[:, :K])
+        best.append(best_X.view(U, K + 1)[:, 1:])
     return best
 
 

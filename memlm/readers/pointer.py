@@ -21,7 +21,7 @@ memories, J = k T opened places, H heads.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.memory.chunk_decoder import ChunkDecoder
+from memlm.readers.asked import mix_asked
 from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Sizes
@@ -102,7 +103,7 @@ class Pointer(Shares):
         return torch.cat([self.text.words(part) for part in parts]).unflatten(0, memory_BKM.shape[:2])
 
     def keep(self, memory_BKM: Tensor, before: Kept = ()) -> Kept:
-        """Words [B, K, T], and the key of every place [B, K, T, d]."""
+        """Words [B, K, T], and, but for long texts in training, the key of every place [B, K, T, d]."""
         return self.keep_words(self.words(memory_BKM), before)
 
     def keep_words(self, words_BKT: Tensor, before: Kept = ()) -> Kept:
@@ -111,8 +112,17 @@ class Pointer(Shares):
         earlier_Bn = before[0].flatten(1)[:, -WORDS:] if before else flat_BP[:, :0]
         flat_BP = torch.cat([flat_BP.new_zeros(len(flat_BP), WORDS - earlier_Bn.shape[1]), earlier_Bn, flat_BP], 1)
         before_BPn = flat_BP.unfold(1, WORDS, 1)[:, :-1].flip(-1)
+        if before_BPn.shape[1] > EXACT and self.training and torch.is_grad_enabled():
+            return (words_BKT,)  # the keys of a row are made when it is looked at (`_keys`): those of all fit no cache
         with torch.set_grad_enabled(torch.is_grad_enabled() and before_BPn.shape[1] <= EXACT):
             return words_BKT, self._unit(before_BPn, self.key).unflatten(1, words_BKT.shape[1:])
+
+    def _keys(self, words_BKT: Tensor) -> Iterator[Tensor]:
+        """The key of every place [P, d], row by row."""
+        table_nVd = self._table(self.key)
+        for words_P in words_BKT.flatten(1):
+            before_Pn = F.pad(words_P, (WORDS, 0)).unfold(0, WORDS, 1)[:-1].flip(-1)
+            yield _looked_up(before_Pn, table_nVd)
 
     def index(self, kept: Kept, newest_BwM: Tensor) -> PlaceIndex | None:
         """The places of one sequence's memories in lists, where there are many."""
@@ -150,15 +160,19 @@ class Pointer(Shares):
         Q, P = logits_BQV.shape[1], kept[0][0].numel()
         if index is None and not P:
             return Mixed(logits_BQV)
+        if queries.asked is not None and not queries.asked.all():
+            return self._and_expected(mix_asked(self._mix, logits_BQV, h_BQW, kept, queries, queries.asked), kept)
         at_once = 1 if index is not None else max(1, SCORES // P)
         if self.training or at_once >= Q:
-            return self._mix(logits_BQV, h_BQW, kept, queries, index)
+            return self._and_expected(self._mix(logits_BQV, h_BQW, kept, queries, index), kept)
         some = [slice(i, i + at_once) for i in range(0, Q, at_once)]
         parts = [self._mix(logits_BQV[:, q], h_BQW[:, q], kept, queries.part(q), index) for q in some]
         logits_BQV, opened_BQk, share_BQk = (torch.cat(x, 1) for x in zip(*(part[:3] for part in parts), strict=True))
         return Mixed(logits_BQV, opened_BQk, share_BQk)
 
-    def _mix(self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None) -> Mixed:
+    def _mix(
+        self, logits_BQV: Tensor, h_BQW: Tensor, kept: Kept, queries: Queries, index: PlaceIndex | None = None
+    ) -> Mixed:
         logp_BQV, T = logits_BQV.log_softmax(-1), kept[0].shape[2]
         kept = self._without_hidden(kept, queries)
         words_at = words_of(kept, index)
@@ -172,13 +186,18 @@ class Pointer(Shares):
         mixed_BQV = mixed_BQV.where(opened.seen_BQJ.any(-1, keepdim=True), logits_BQV)
         lesson = None
         if scores is not None:
-            lesson = partial(self._lesson, scores, kept, logp_BQV, h_BQW)
+            lesson = partial(scores.lesson, self.lesson_gate, self.sharpness(), logp_BQV, h_BQW)
         return Mixed(mixed_BQV, opened.number_BQk, share_BQJ.unflatten(-1, (-1, T)).sum(-1), lesson)
 
-    def _lesson(self, scores: Scores, kept: Kept, logp_BQV: Tensor, h_BQW: Tensor, labels_BQ: Tensor) -> Tensor:
-        """What is taught beside the loss: keys, and which words are expected where they stand."""
-        nats_BQ = scores.lesson(self.lesson_gate, self.sharpness(), logp_BQV, h_BQW, labels_BQ)
-        return nats_BQ if self.surprise is None else nats_BQ + self.surprise.lesson(kept[0].flatten(1))
+    def _and_expected(self, mixed: Mixed, kept: Kept) -> Mixed:
+        """With what is taught of words, once, beside what is of keys."""
+        if (keys := mixed.lesson) is None:
+            return mixed
+        return mixed._replace(lesson=lambda labels_BQ: keys(labels_BQ) + self._expected(kept))
+
+    def _expected(self, kept: Kept) -> Tensor | float:
+        """The lesson of which words are expected where they stand."""
+        return 0.0 if self.surprise is None else self.surprise.lesson(kept[0].flatten(1))
 
     def recall(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]."""
@@ -211,8 +230,9 @@ class Pointer(Shares):
         """What is open for each query, and while keys are taught the scores of places that stand for all."""
         T, device = kept[0].shape[2], recent_BQn.device
         if index is None:
-            key_BPd = kept[1].flatten(1, 2)
-            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, kept[0], key_BPd, queries, WORDS, self.top)
+            words_BKT, *keys = kept
+            key_BPd = keys[0].flatten(1, 2) if keys else self._keys(words_BKT)
+            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, words_BKT, key_BPd, queries, WORDS, self.top)
         else:
             query_1Ld = self._queries(recent_BQn[0, 0])[None]
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
@@ -310,11 +330,20 @@ class Pointer(Shares):
         before_BNn, V = before_BNn[..., :WORDS], self.embed.num_embeddings
         if before_BNn[..., 0].numel() < V:
             return F.normalize(layer(self.embed(before_BNn).flatten(-2)), dim=-1)
-        # Of many, a sum of what each word adds at each of n places before, looked up.
-        table_nVd = torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
-        ids = before_BNn + V * torch.arange(WORDS, device=before_BNn.device)
-        summed = F.embedding_bag(ids.flatten(0, 1), table_nVd.flatten(0, 1), mode="sum")
-        return F.normalize(summed, dim=-1).unflatten(0, before_BNn.shape[:2])
+        return _looked_up(before_BNn.flatten(0, 1), self._table(layer)).unflatten(0, before_BNn.shape[:2])
+
+    def _table(self, layer: nn.Linear) -> Tensor:
+        """What each word adds to A [e(w_1) ... e(w_n)] at each of n places before [n, V, d]."""
+        return torch.einsum("ve,dne->nvd", self.embed.weight, layer.weight.unflatten(1, (WORDS, -1)))
+
+
+def _looked_up(before_Nn: Tensor, table_nVd: Tensor) -> Tensor:
+    """`Pointer._unit` of many words, as a sum of what each adds [N, d]."""
+    ids_Nn = before_Nn + table_nVd.shape[1] * torch.arange(WORDS, device=before_Nn.device)
+    summed_Nd = F.embedding_bag(ids_Nn, table_nVd.flatten(0, 1), mode="sum")
+    if torch.is_grad_enabled():
+        return F.normalize(summed_Nd, dim=-1)
+    return summed_Nd.div_(summed_Nd.norm(dim=-1, keepdim=True).clamp_(min=1e-12))
 
 
 def words_of(kept: Kept, index: PlaceIndex | None = None) -> WordsAt:

@@ -57,6 +57,7 @@ class Queries:
             [B, Q, n]; for `mix`, of readers that are told.
         order: in a marked chunk, the place of the text that stands as far from its beginning as each entry from the
             first of the marked chunks in a row [B, Q], -1 elsewhere; None: no chunk is marked.
+        asked: bool, of which a prediction is scored, in training [B, Q]; None: all may be.
     """
 
     before: Tensor
@@ -65,6 +66,7 @@ class Queries:
     hidden: int | None = None
     logp: Tensor | None = None
     order: Tensor | None = None
+    asked: Tensor | None = None
 
     def sees(self, memories: int) -> Tensor:
         """Which of the first `memories` each entry sees: bool [R, Q, K]."""
@@ -77,6 +79,13 @@ class Queries:
         logp, order = (x if x is None else x[:, some] for x in (self.logp, self.order))
         parts = {"before": self.before[:, some], "place": self.place[:, some], "recent": self.recent[:, some]}
         return replace(self, **parts, logp=logp, order=order)
+
+    def at(self, row_r1: Tensor, at_rA: Tensor) -> "Queries":
+        """Of some sequences, those at A places each."""
+        B = len(self.recent)
+        before, place = (x.expand(B, -1)[row_r1, at_rA] for x in (self.before, self.place))
+        logp, order = (x if x is None else x[row_r1, at_rA] for x in (self.logp, self.order))
+        return Queries(before, place, self.recent[row_r1, at_rA], self.hidden, logp, order)
 
 
 class Mixed(NamedTuple):

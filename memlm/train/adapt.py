@@ -1,4 +1,5 @@
-"""A copy head for a language model of others, trained on hidden states that are kept on disk: the model runs once.
+"""What is trained beside a language model of others: a copy head, on hidden states that are kept on disk, so that the
+model runs once; and, if it is asked for, an adapter that reads what is opened (opened.py).
 
     text (part train) ─ base, frozen, once ─> DATA/states/<hash>/: tokens, hidden states in fp16, log-probabilities
     states + passages of 4 to `context` before them ─ steps ─> the head (pretrained/copying.py); no weight of the base
@@ -11,7 +12,7 @@ A row of a batch is one kept window with passages before it, and `QUERIES` of it
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,15 +25,16 @@ from memlm.arrays import read_npy
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, followed, holds_files, sha256_json, write_json, write_sums
-from memlm.loading import build_model, save_model
+from memlm.loading import build_model, find_model, is_ours, load_model, save_model
 from memlm.precision import Device, device_of
 from memlm.pretrained.copying import Copying, queries_of
 from memlm.pretrained.opening import open_pretrained
 from memlm.pretrained.shapes import CopyingShape
 from memlm.pretrained.transplant import tokenizer_of
 from memlm.readers.reader import Queries, logp_of
-from memlm.tokens.tokenizer import tokens_of
+from memlm.tokens.tokenizer import load_tokenizer, tokens_of
 from memlm.train.config import Adapting, OptimConfig
+from memlm.train.opened import train_opened
 from memlm.train.optim import build_optimizers, learning_rate, set_learning_rate
 
 FORMAT = 1  # of kept states
@@ -56,22 +58,58 @@ class States:
 
 
 def adapt(config: Adapting, out: Path) -> dict[str, Any]:
-    """Train a head and save it with its base's name as a model that `memlm.load` knows; returns a summary.
+    """Train a head, an adapter or both, and save them with the base's name as a model that `memlm.load` knows.
+
+    Returns:
+        A summary: of the head, unless it was there, and in `adapter` of the adapter, if there is one.
 
     Raises:
-        UsageError: no such data or base, too little text, or `out` exists.
+        UsageError: no such data or base, too little text, nothing to train, or `out` exists.
         WorkError: the loss is no number.
     """
     out = followed(out)
     if out.is_file() or holds_files(out):
         raise UsageError(f"{out} exists already: name another place or remove it first.")
     corpus, device = Corpus.open(config.data), device_of(cast(Device, config.device))
-    opened = open_pretrained(config.base)
-    tokenizer = tokenizer_of(opened)
-    del opened
-    model = cast(Copying, build_model(CopyingShape(base=config.base), tokenizer.get_vocab_size(), config.seed))
+    model, tokenizer = _begun(config)
     torch.nn.Module.to(model, device)
-    states = kept_states(model, corpus, tokenizer, config)
+    text_N = text_of(model, corpus, tokenizer, config)
+    summary: dict[str, Any] = {"base": model.shape.base, "data": corpus.hash, "passages": config.context}
+    if not model.copies:
+        summary |= _train_head(model, kept_states(model, corpus, text_N, config), config)
+    curves = {"curve": summary.pop("curve", [])}
+    if config.lora:
+        summary["adapter"] = train_opened(model, text_N, tokenizer, config, f"{corpus.hash} {model.fingerprint()}")
+        curves["adapter_curve"] = summary["adapter"].pop("curve")
+    model.eval()
+    save_model(model, tokenizer, out)
+    write_json(out / "adapt.json", {**summary, **curves})
+    return summary
+
+
+def _begun(config: Adapting) -> tuple[Copying, Any]:
+    """The model before training, with the head of a run that has one, and its tokenizer."""
+    run, given = Path(config.base), None
+    if is_ours(run):
+        given = load_model(run)
+        if not isinstance(given, Copying) or not given.copies:
+            raise UsageError(f"{run} has no copy head of memlm adapt: name a run that has one, or a model of others.")
+        if not config.lora:
+            raise UsageError(f"{run} has its copy head: set --lora to train an adapter beside it.")
+        tokenizer = load_tokenizer(find_model(run))
+    else:
+        tokenizer = tokenizer_of(open_pretrained(config.base))
+    shape = given.shape if given else CopyingShape(base=config.base)
+    shape = replace(shape, lora_rank=config.lora, lora_layers=config.lora_layers)
+    model = cast(Copying, build_model(shape, tokenizer.get_vocab_size(), config.seed))
+    if given:
+        model.reader.load_state_dict(given.reader.state_dict())
+        model.config.trained_chunks = given.config.trained_chunks
+    return model.requires_grad_(False), tokenizer
+
+
+def _train_head(model: Copying, states: States, config: Adapting) -> dict[str, Any]:
+    """Train the head; what a summary tells of it."""
     began, last = time.perf_counter(), {}
     head = model.reader.train().requires_grad_(True)
     optim = OptimConfig(lr=config.lr, warmup=20, decay_from=0.3, final=0.02)
@@ -96,13 +134,9 @@ def adapt(config: Adapting, out: Path) -> dict[str, Any]:
         told = [row[name] for row in history[-50:] if name in row]
         last[name] = float(np.mean(told)) if told else None
     model.config.trained_chunks = config.context
-    model.eval()
-    save_model(model, tokenizer, out)
-    size = sum(p.numel() for p in head.parameters())
-    summary = {"base": config.base, "parameters": size, "steps": config.steps, "losses": last}
-    summary |= {"train_seconds": time.perf_counter() - began, "data": corpus.hash, "passages": config.context}
-    write_json(out / "adapt.json", {**summary, "curve": history})
-    return summary
+    head.eval().requires_grad_(False)
+    size, seconds = sum(p.numel() for p in head.parameters()), time.perf_counter() - began
+    return {"parameters": size, "steps": config.steps, "losses": last, "train_seconds": seconds, "curve": history}
 
 
 def losses(
@@ -173,19 +207,9 @@ def _asked(kind: str, words_KT: np.ndarray, ids_N: np.ndarray, rng: np.random.Ge
 
 
 @torch.inference_mode()
-def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting) -> States:
-    """The base's hidden states of windows of the text; read from disk where they were kept before.
-
-    Raises:
-        UsageError: there is too little text.
-    """
-    text_N = text_ids(corpus, tokenizer)
+def kept_states(model: Copying, corpus: Corpus, text_N: np.ndarray, config: Adapting) -> States:
+    """The base's hidden states of windows of the text; read from disk where they were kept before."""
     most = config.context * model.chunk_tokens
-    if len(text_N) < most + 2 * WINDOW:
-        raise UsageError(
-            f"{config.data} has {len(text_N):,} tokens of {config.base} in its part train, too few for contexts of "
-            f"{config.context} passages: name a longer text, or set --context."
-        )
     told = [FORMAT, model.config.base_fingerprint, corpus.hash, config.windows, config.context, config.seed]
     folder = config.data / "states" / sha256_json(told)[:32]
     plain = max(1, config.windows - config.windows // 4)
@@ -195,7 +219,7 @@ def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting
         rng.shuffle(begins)
         ids = text_N[begins[:, None] + np.arange(WINDOW)]
         asking = ids[plain:].reshape(-1, WINDOW // EVERY, EVERY)
-        asking[..., -KEY - VALUE :] = rng.integers(2, tokenizer.get_vocab_size(), (*asking.shape[:2], KEY + VALUE))
+        asking[..., -KEY - VALUE :] = rng.integers(2, model.base.vocab_size, (*asking.shape[:2], KEY + VALUE))
         ids[plain:] = asking.reshape(-1, WINDOW)
         hidden, logp = [], []
         with ui.progress(unit="windows") as bar:
@@ -215,9 +239,19 @@ def kept_states(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting
     return States(text_N, *found, plain=plain)
 
 
-def text_ids(corpus: Corpus, tokenizer: Any) -> np.ndarray:
-    """The text of a corpus' part train in another tokenizer's ids, int32 [N]."""
+def text_of(model: Copying, corpus: Corpus, tokenizer: Any, config: Adapting) -> np.ndarray:
+    """The text of a corpus' part train in the model's tokens, int32 [N].
+
+    Raises:
+        UsageError: there is too little text.
+    """
     stream = corpus.train
     spans = zip(stream.documents[:-1], stream.documents[1:] - 1, strict=True)
     texts = (corpus.tokenizer.decode(stream.tokens[a:b].tolist(), skip_special_tokens=False) for a, b in spans)
-    return tokens_of(tokenizer, texts).astype(np.int32)
+    text_N = tokens_of(tokenizer, texts).astype(np.int32)
+    if len(text_N) < config.context * model.chunk_tokens + 2 * WINDOW:
+        raise UsageError(
+            f"{config.data} has {len(text_N):,} tokens of {model.shape.base} in its part train, too few for contexts "
+            f"of {config.context} passages: name a longer text, or set --context."
+        )
+    return text_N

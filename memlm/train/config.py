@@ -111,10 +111,14 @@ class Adapting(Checked):
     """How a copy head is made."""
 
     data: Path  # a folder made by memlm prepare, with any tokenizer: the head learns on the text of its part train
-    base: str  # the language model: a known name, a folder, a GGUF file, or one of the hub
+    base: str  # the language model: a known name, a folder, a GGUF file, one of the hub; or a run with a head, for lora
     windows: Count = 160  # of 512 tokens whose hidden states are kept; a quarter of them ask for facts
     context: Count = 256  # passages of 32 tokens before a window, at most
     steps: Count = 170
     lr: Positive = 1e-2  # of AdamW
+    lora: Natural = 0  # rank of an adapter that learns to read what is opened; 0: none
+    lora_layers: Count = 12  # the upper layers that get it
+    lora_steps: Count = 60  # of three examples
+    lora_lr: Positive = 2e-3
     seed: Natural = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

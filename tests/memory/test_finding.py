@@ -205,3 +205,27 @@ def test_keys_of_memories_that_come_later_go_on_from_those_before():
 def test_what_is_kept_is_no_more_than_words_and_keys():
     model = build(SHAPE)
     assert model.cache_bytes(0, 1000) - model.cache_bytes(0, 999) == T * (8 + 4 * READER.key_dim)
+
+
+@pytest.mark.parametrize("exact", [scores.EXACT, 8])
+def test_what_is_not_scored_changes_neither_loss_nor_gradients(monkeypatch, exact):
+    """Places without a label are left out: of rows with few as of rows with many."""
+    monkeypatch.setattr(pointer, "EXACT", exact)
+    reader = replace(READER, surprise=2)
+    model = build(replace(SHAPE, reader=reader)).train()
+    text, known = ids(4, 4 * T), torch.stack([few_words(9, seed, 40) for seed in range(4)])
+    asked = torch.rand(text.shape, generator=torch.Generator().manual_seed(0)) < torch.tensor(
+        [[0.0], [0.2], [0.8], [1]]
+    )
+    labels = text.masked_fill(~asked, -100)
+    marks = torch.tensor([[False] * 3 + [True]] * 4)
+    told = []
+    for apart in (True, False):
+        monkeypatch.setattr(type(model), "told_asked", apart)
+        model.zero_grad()
+        loss = model(text, labels, marks=marks, memories=known, own_memories=known[:, :3]).loss
+        loss.backward()
+        told.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(told[0]) == len(told[1]) > 10
+    for one, other in zip(*told, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -54,6 +54,15 @@ def test_what_the_decoder_itself_does_not_expect_to_be_right_is_left(encode):
     assert torch.equal(decoder.words(memory_BM), decoder(memory_BM).argmax(-1))
 
 
+def test_no_token_is_searched_for_in_the_place_of_padding(encode):
+    text_BT = text(5).clamp(min=1)
+    decoder = Errs(text_BT, 0)
+    decoder.checked_by(encode)
+    text_BT = text_BT.clone()
+    text_BT[:, -2:] = 0
+    assert torch.equal(decoder.words(encode(text_BT).detach()), decoder.text_BT)
+
+
 def test_many_memories_of_which_most_do_not_agree_are_left(encode):
     decoder = Errs(text(MANY), 1)
     decoder.checked_by(encode)

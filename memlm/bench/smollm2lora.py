@@ -1,0 +1,214 @@
+"""Words that are opened before a text, read by a frozen language model of others as it is and with gated LoRA: needles,
+questions in other words, quotations and next tokens, of passages found by keys and by BM25; beside them the last words,
+and passages of another book.
+
+Asked: that the adapter uses what was opened, lets be what is of no use, and is nothing where nothing is opened.
+"""
+
+import importlib.util
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm import presets, ui
+from memlm.bench.form import Options, Report
+from memlm.bench.longsides import Bench, Told
+from memlm.bench.longtext import Asked, Recalled, books, ids_of, questions
+from memlm.bench.smollm2far import COLUMNS, PREDICTED, token_bytes_of
+from memlm.cpu import tune_cpu
+from memlm.data.split import Part
+from memlm.loading import find_model, load_model
+from memlm.measure.intervals import ratio
+from memlm.pretrained.copying import Copying
+from memlm.readers.reader import logp_of
+from memlm.tokens.tokenizer import load_tokenizer
+from memlm.train.adapt import Adapting, adapt
+from memlm.train.loop import train
+
+READ_BY = ("base", "lora")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is asked; `seconds` of a benchmark stops between examples."""
+
+    contexts: Sequence[int] = (2048, 4096, 8192, 16384)  # tokens, of questions
+    examples: int = 4  # texts of a length
+    quotations: int = 2  # of a text; needles and questions are six
+    by_bm25: Sequence[str] = ("lora",)  # what reads BM25's passages before questions; smollm2far has the base
+    windows: Sequence[int] = (64, 512)  # tokens read in full, of next tokens
+    remembered: int = 8192  # tokens before a window
+    places: int = 2  # of a book
+    opened: int = 4  # passages that are read, each with the next one
+    most: int = 8192  # tokens that the model has positions for
+    train: Adapting | None = None
+    autoencoder_steps: int | None = None
+
+
+def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: Path | None = None) -> Report:
+    """Train what is not there yet, then ask."""
+    tune_cpu()
+    corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
+    bench = _opened(options, sizes, runs)
+    texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
+    with torch.inference_mode():
+        whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
+        _next_tokens(bench, texts)
+        bench.ends = whole
+        _questions(bench, texts)
+    return _report(bench, f"data {corpus.hash[:12]}, part {part}: {', '.join(texts)}", part)
+
+
+def _report(bench: Bench, text: str, part: Part) -> Report:
+    """What was asked of a text, and what came out."""
+    trained, rows = bench.model.config.trained_chunks, []
+    for (task, metric, memory, read_by, context, window, opened), parts in bench.sums.items():
+        told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
+        reads, chunks = trained if memory == "memory" else 0, context // bench.model.chunk_tokens
+        row = (task, part, metric, memory, chunks, told["value"], told["value_ci"], reads, context, window, opened)
+        rows.append((*row, len(parts), read_by))
+    shape, gates = bench.model.shape, [round(one, 3) for one in bench.model.gates().tolist()]
+    return Report(
+        name="smollm2lora",
+        columns=(*COLUMNS, "read_by"),
+        rows=rows,
+        ratios=_asked_for(rows),
+        device=str(bench.model.device.type),
+        setting=(
+            f"{Path(shape.base).name}: {bench.model.config.base_source}; adapter of rank {shape.lora_rank} on the "
+            f"upper {shape.lora_layers} layers, gates {gates[0]} (opened words) and {gates[1]} (text); {text}"
+        ),
+        notes=[
+            "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "
+            "among recalled words; memory: and copied from all of them; bm25: after as many by BM25; last: after as "
+            "many last words; other: after those that keys find in another book.",
+            "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
+            "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",
+        ],
+        told={"seed": 0},
+    )
+
+
+def _asked_for(rows: list[tuple[Any, ...]]) -> dict[str, float]:
+    """What the adapter makes of each row that the base reads too."""
+    table = {(row[0], row[3], row[8], row[9], row[-1]): row[5] for row in rows}
+    told = {}
+    for (task, memory, context, window, read_by), value in table.items():
+        base = table.get((task, memory, context, window, "base"))
+        if read_by == "lora" and base:
+            where = f"after {window:,}" if task == "next" else f"{context:,} tokens"
+            told[f"{task}, {memory}, {where}: lora / base (asked, {'below' if task == 'next' else 'above'} 1)"] = (
+                value / base
+            )
+    return told
+
+
+def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
+    """The models, trained where they are not there yet."""
+    auto, lora = runs / "autoencoder", runs / "lora"
+    if not auto.exists():
+        config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
+        train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
+    if not lora.exists():
+        head = runs / "copy-head"
+        base = str(head) if head.exists() else "smollm2"
+        adapt(sizes.train or Adapting(data=options.data, base=base, lora=8, context=128), lora)
+    model, autoencoder = (load_model(path).requires_grad_(False) for path in (lora, auto))
+    for one in (model, autoencoder):
+        torch.nn.Module.to(one, options.device)
+    recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
+    ends = time.perf_counter() + (options.seconds or 1e9)
+    return Bench(cast(Copying, model), load_tokenizer(find_model(lora)), recalled, sizes, ends)
+
+
+def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
+    """Needles, questions and quotations, at contexts in turn, so that what is stopped has some of each."""
+    for number in range(bench.sizes.examples):
+        for context in bench.sizes.contexts:
+            if bench.over or not (found := questions(texts, context, number, bench.tokenizer)):
+                continue
+            ui.say(f"questions after {context:,} tokens, {number + 1} of {bench.sizes.examples}")
+            text, asked = found
+            quoted = [one for one in asked if one.task == "quote"][bench.sizes.quotations :]
+            _ask(bench, text, [one for one in asked if all(one is not other for other in quoted)], context)
+
+
+def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
+    """Questions about a text, to all sides."""
+    held = bench.remember(ids_of(bench.tokenizer, bench.recalled(text)))
+    texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
+    last, many = [len(one.answer_N) for one in asked], bench.sizes.opened
+
+    def tell(memory: str, read_by: str, logits: Sequence[Tensor], opened: int) -> None:
+        for one, logits_1QV in zip(asked, logits, strict=True):
+            right_Q = (logits_1QV[0, -len(one.answer_N) :].argmax(-1).cpu() == one.answer_N).float()
+            quoted = one.task == "quote"
+            key = (one.task, "token_accuracy" if quoted else "exact_match", memory, read_by, context, 0, opened)
+            bench.add(key, (right_Q.mean() if quoted else right_Q.prod()).item())
+
+    size = 2 * many * bench.model.chunk_tokens
+    tell("none", "base", [told for told, _ in bench.after([texts[0][:0]] * len(asked), texts, last)], 0)
+    before = {"opened": [bench.opened(held, one.question_N, many) for one in asked]}
+    if importlib.util.find_spec("bm25s"):
+        before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
+    for side, words in before.items():
+        for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
+            found = bench.after(words, texts, last, lora=read_by == "lora")
+            tell(side, read_by, [told for told, _ in found], size)
+            if side == "opened":
+                of = zip(found, texts, last, strict=True)
+                tell("memory", read_by, [bench.copied(one, text_N, held, Q) for one, text_N, Q in of], size)
+
+
+def _next_tokens(bench: Bench, texts: dict[str, Tensor]) -> None:
+    """Bits a byte of 64 tokens of books after windows read in full."""
+    sizes = bench.sizes
+    most = sizes.remembered + max(sizes.windows)
+    long = {name: ids_N for name, ids_N in texts.items() if len(ids_N) > most + PREDICTED}
+    for number in range(sizes.places):
+        for i, (name, ids_N) in enumerate(long.items()):
+            room = len(ids_N) - most - PREDICTED
+            other_N = list(long.values())[i - 1][: sizes.remembered]  # of the book before it
+            for window in sizes.windows if not bench.over else ():
+                ui.say(f"{name}: next tokens after {window:,}, place {number + 1} of {sizes.places}")
+                _at_place(bench, ids_N, other_N, most + room * (2 * number + 1) // (2 * sizes.places), window)
+
+
+def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: int) -> None:
+    """Of the tokens of a book from one on, after a window."""
+    sizes, first = bench.sizes, begin - window
+    text_N, past_N = ids_N[first : begin + PREDICTED], ids_N[first - sizes.remembered : first]
+    size, predicted_1Q = 2 * sizes.opened * bench.model.chunk_tokens, text_N[None, -PREDICTED:]
+    bits = float(token_bytes_of(bench.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
+
+    def tell(memory: str, read_by: str, logits: Tensor, opened: int) -> None:
+        nats = -logp_of(logits[:, -PREDICTED:], predicted_1Q.to(logits.device)).sum().item()
+        context = 0 if memory in ("none", "last") else sizes.remembered
+        bench.add(("next", "bits_per_byte", memory, read_by, context, window, opened), nats, bits)
+
+    def after(before_P: Tensor, lora: bool = False) -> Told:
+        return bench.after([before_P], [text_N], [PREDICTED], lora=lora)[0]
+
+    tell("none", "base", after(text_N[:0])[0], 0)
+    told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
+    held, given_N = bench.remember(ids_of(bench.tokenizer, told)), text_N[:-PREDICTED]
+    before = {
+        "opened": bench.opened(held, given_N, sizes.opened),
+        "last": past_N[-size:],
+        "other": bench.opened(bench.remember(other_N), given_N, sizes.opened),
+    }
+    if importlib.util.find_spec("bm25s"):
+        before["bm25"] = bench.by_bm25(held, given_N, sizes.opened)
+    for side, words_P in before.items():
+        for read_by in READ_BY:
+            found = after(words_P, read_by == "lora")
+            tell(side, read_by, found[0], size)
+            if side == "opened":
+                tell("memory", read_by, bench.copied(found, text_N, held, PREDICTED), size)
