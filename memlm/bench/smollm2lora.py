@@ -47,7 +47,6 @@ class Sizes:
     remembered: int = 8192  # tokens before a window
     places: int = 2  # of a book
     opened: int = 4  # passages that are read, each with the next one
-    most: int = 8192  # tokens that the model has positions for
     train: Adapting | None = None
     autoencoder_steps: int | None = None
 

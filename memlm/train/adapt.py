@@ -91,8 +91,8 @@ def _begun(config: Adapting) -> tuple[Copying, Any]:
     """The model before training, with the head of a run that has one, and its tokenizer."""
     run, given = Path(config.base), None
     if is_ours(run):
-        given = load_model(run)
-        if not isinstance(given, Copying) or not given.copies:
+        given = cast(Copying, load_model(run))
+        if not getattr(given, "copies", False):
             raise UsageError(f"{run} has no copy head of memlm adapt: name a run that has one, or a model of others.")
         if not config.lora:
             raise UsageError(f"{run} has its copy head: set --lora to train an adapter beside it.")

@@ -31,9 +31,8 @@ from memlm.train.checkpoint import list_checkpoints, load_checkpoint, load_momen
 from memlm.train.config import Adapting, OptimConfig
 from memlm.train.optim import build_optimizers, learning_rate, optimizer_tensors, set_learning_rate
 
-PREDICTED, QUOTED, FOREIGN, FACTS, KEEP = 64, 16, 4, 6, 20
-NEXT, TURNS = 2, ("told", "asked", "quote", "asked")  # examples of a step: of next tokens, and of one other kind
-WEIGHTS = {"next": 1.0, "told": 0.5, "asked": 0.5, "quote": 0.5}
+PREDICTED, QUOTED, FOREIGN, KEEP = 64, 16, 4, 20
+WEIGHTS = {"next": 1.0, "told": 0.5, "asked": 0.5, "quote": 0.3}
 SENTENCES = (  # told, and asked in the same words
     (" The key of {} was {}.", "\n\nThe key of {} was"),
     (" {} lives at number {}.", "\n\n{} lives at number"),
@@ -88,7 +87,7 @@ def train_opened(
     """
     trained = nn.ParameterList([model.gate, *(p for name, p in model.lm.named_parameters() if is_adapter(name))])
     trained.requires_grad_(True)
-    optim = OptimConfig(lr=config.lora_lr, warmup=10, decay_from=0.3, final=0.02)
+    optim = OptimConfig(lr=config.lora_lr, warmup=10, decay_from=1.0)
     optimizers, history, began = build_optimizers(trained, optim), [], time.perf_counter()
     settings = [source, config.context, config.seed, config.lora_steps, config.lora_lr]
     kept = config.data / "states" / f"{sha256_json(settings)[:32]}-lora"
@@ -104,8 +103,7 @@ def train_opened(
         for step in range(len(history), config.lora_steps):
             set_learning_rate(optimizers, learning_rate(optim, step, config.lora_steps))
             rng, told = np.random.default_rng([config.seed, step]), {}
-            for kind, many in (("next", NEXT), (TURNS[step % len(TURNS)], 1)):
-                made = [example(kind, model, text_N, tokenizer, config.context, rng) for _ in range(many)]
+            for kind, made in examples(model, text_N, tokenizer, config.context, rng).items():
                 nats = nats_of(model, made)
                 (WEIGHTS[kind] * nats).backward()
                 told[kind] = nats.item()
@@ -122,8 +120,7 @@ def train_opened(
                 save_checkpoint(kept, len(history), _named(trained), moments, state, 1)
     shutil.rmtree(kept, ignore_errors=True)
     trained.requires_grad_(False)
-    of_kind = {kind: [row[kind] for row in history[-30:] if kind in row] for kind in WEIGHTS}
-    last = {kind: float(np.mean(nats)) if nats else None for kind, nats in of_kind.items()}
+    last = {kind: float(np.mean([row[kind] for row in history[-30:]])) for kind in WEIGHTS}
     size = sum(p.numel() for p in trained.parameters())
     gates = dict(zip(("opened", "text"), model.gates().tolist(), strict=True))
     seconds = time.perf_counter() - began
@@ -149,34 +146,35 @@ def nats_of(model: Copying, made: list[Example]) -> Tensor:
 
 
 @torch.no_grad()
-def example(
-    kind: str, model: Copying, text_N: np.ndarray, tokenizer: Any, context: int, rng: np.random.Generator
-) -> Example:
-    """One example of a kind, after 1 to `opened` passages that the words before what is predicted point to."""
-    most, many = context * model.chunk_tokens, int(rng.choice([1, 2, model.shape.opened]))
+def examples(
+    model: Copying, text_N: np.ndarray, tokenizer: Any, context: int, rng: np.random.Generator
+) -> dict[str, list[Example]]:
+    """One example of each kind, each after 1 to `opened` passages that its last words point to."""
+    most = context * model.chunk_tokens
     begin = int(rng.integers(most, len(text_N) - 2 * PREDICTED))
     past_N = text_N[begin - most : begin]
-    if kind == "next":
-        read, foreign = int(rng.integers(16, PREDICTED + 1)), int(rng.integers(len(text_N) - most))
-        if rng.integers(FOREIGN) == 0:
-            past_N = text_N[foreign : foreign + most]
-        return _opened(model, past_N, text_N[begin : begin + read + PREDICTED], PREDICTED, many)
-    if kind == "quote":
-        given = int(rng.integers(8, 41))
-        at = int(rng.integers(0, most - given - QUOTED))
-        quoted_N = np.concatenate([tokens_of(tokenizer, ["\n\n"]), past_N[at : at + given + QUOTED]])
-        return _opened(model, past_N, quoted_N, QUOTED, many)
-    parts, words, answer = np.split(past_N, np.sort(rng.integers(0, most, FACTS))), "", ""
-    for number in range(FACTS):  # of which the last one drawn is asked, and stands anywhere
-        name, answer = "".join(rng.choice(SOUNDS, rng.integers(2, 4))).capitalize(), f" {rng.integers(100, 1_000_000)}"
-        sentence, words = SENTENCES[int(rng.integers(len(SENTENCES)))]
-        fact_N = tokens_of(tokenizer, [sentence.format(name, answer[1:])])
-        at = number if number < FACTS - 1 else int(rng.integers(FACTS))
-        parts[at] = np.concatenate([parts[at], fact_N])
-        words = (words if kind == "told" else str(rng.choice(QUESTIONS))).replace("{}", name)
-    answer_N = tokens_of(tokenizer, [answer])
-    question_N = np.concatenate([tokens_of(tokenizer, [words]), answer_N])
-    return _opened(model, np.concatenate(parts), question_N, len(answer_N), many)
+    start = int(rng.integers(0, len(text_N) - most)) if rng.integers(FOREIGN) == 0 else begin - most
+    many, read = int(rng.choice([1, 2, model.shape.opened])), int(rng.integers(16, PREDICTED + 1))
+    window_N = text_N[begin : begin + read + PREDICTED]
+    made = {"next": [_opened(model, text_N[start : start + most], window_N, PREDICTED, many)]}
+    line_N = tokens_of(tokenizer, ["\n\n"])
+    given = int(rng.integers(8, 41))
+    at = int(rng.integers(0, most - given - QUOTED))
+    quoted_N = np.concatenate([line_N, past_N[at : at + given + QUOTED]])
+    made["quote"] = [_opened(model, past_N, quoted_N, QUOTED, many)]
+    facts, parts = [], np.split(past_N, np.sort(rng.integers(0, most, 6)))
+    for number in range(len(parts) - 1):
+        name = "".join(rng.choice(SOUNDS, rng.integers(2, 4))).capitalize()
+        facts.append((*SENTENCES[int(rng.integers(len(SENTENCES)))], name, str(rng.integers(100, 1_000_000))))
+        told, _, name, code = facts[-1]
+        parts[number] = np.concatenate([parts[number], tokens_of(tokenizer, [told.format(name, code)])])
+    past_N = np.concatenate(parts)[:most]
+    for kind, (_, words, name, code) in zip(("told", "asked"), facts, strict=False):
+        words = words if kind == "told" else str(rng.choice(QUESTIONS))
+        answer_N = tokens_of(tokenizer, [f" {code}"])
+        question_N = tokens_of(tokenizer, [words.format(*[name] * words.count("{}"))])
+        made[kind] = [_opened(model, past_N, np.concatenate([question_N, answer_N]), len(answer_N), many)]
+    return made
 
 
 def _opened(model: Copying, past_N: np.ndarray, text_N: np.ndarray, predicted: int, many: int) -> Example:

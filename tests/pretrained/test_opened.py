@@ -104,20 +104,20 @@ def test_it_is_learnt_stopped_saved_and_read_again(data, tmp_path, small, monkey
     assert model.base.fingerprint == given.base.fingerprint
     assert all(torch.equal(t, model.reader.state_dict()[name]) for name, t in given.reader.state_dict().items())
 
-    made, example = [], opened.example
+    left, step = [0], opened.examples
 
-    def stopped(kind, *given):
-        made.append(kind)
-        if len(made) == 5 * 3 + 1:  # in the sixth step
+    def stopped(*given):
+        left[0] += 1
+        if left[0] == 6:
             raise KeyboardInterrupt
-        return example(kind, *given)
+        return step(*given)
 
-    monkeypatch.setattr(opened, "example", stopped)
+    monkeypatch.setattr(opened, "examples", stopped)
     with pytest.raises(KeyboardInterrupt):
         adapt(config, tmp_path / "resumed")
     assert [path.name for path in (data / "states").glob("*-lora/*")] == ["step-00000004"]
     assert adapt(config, tmp_path / "resumed")["adapter"]["losses"] == summary["losses"]
-    assert len(made) == 5 * 3 + 1 + 2 * 3  # of six steps four were made before
+    assert left[0] == 6 + 2  # of six steps four were made before
     assert not list((data / "states").glob("*-lora"))
     again = load_model(tmp_path / "resumed")
     assert all(torch.equal(t, again.state_dict()[name]) for name, t in model.state_dict().items())
@@ -138,21 +138,22 @@ def test_it_is_learnt_stopped_saved_and_read_again(data, tmp_path, small, monkey
 def test_examples_ask_for_what_their_passages_tell():
     text_N = np.random.default_rng(0).integers(10, 200, 4000).astype(np.int32)
     model, told = tiny(opened=2, lora=2), 0
-    for seed in range(6):
-        made = [
-            opened.example(kind, model, text_N, WORDS, 64, np.random.default_rng(seed)) for kind in ("asked", "quote")
-        ]
-        for one in made:
-            first, words = one.text_N[-one.predicted :][:2].tolist(), one.before_P.tolist()
-            told += any(words[i : i + 2] == first for i in range(len(words)))
-        both = opened.nats_of(model, made) * sum(one.predicted for one in made)
-        alone = [label_nats(model, one) for one in made]
-        torch.testing.assert_close(both, sum(alone))
-    assert told >= 4  # of 12; by chance: none
+    for step in range(6):
+        made = opened.examples(model, text_N, WORDS, 64, np.random.default_rng(step))
+        assert made.keys() == opened.WEIGHTS.keys()
+        (quote,) = made["quote"]
+        words = quote.before_P.tolist()
+        first = quote.text_N[-quote.predicted :][:2].tolist()
+        told += any(words[i : i + 2] == first for i in range(len(words)))
+        one = made["asked"][0]
+        assert torch.isfinite(opened.nats_of(model, [one, quote]))
+        alone = opened.nats_of(model, [one])
+        torch.testing.assert_close(alone, label_nats(model, one))
+    assert told >= 3  # by chance: none
 
 
 def label_nats(model: Copying, one: opened.Example) -> torch.Tensor:
-    """Of a text by itself, without padding."""
+    """The same, of a text by itself."""
     ids_1N = torch.cat([one.before_P, one.text_N])[None]
     h_1NW = model.states(model.begun(ids_1N)[:, :-1])[0]
-    return F.cross_entropy(model.told(h_1NW)[0, -one.predicted :], ids_1N[0, -one.predicted :], reduction="sum")
+    return F.cross_entropy(model.told(h_1NW)[0, -one.predicted :], ids_1N[0, -one.predicted :])
