@@ -32,11 +32,11 @@ FULL = Budget(
     everything=True,
 )
 QUICK = Budget(
-    scale=0.35,
-    probe=ProbeConfig(families=("linear", "slots"), train_chunks=(1024, 4096), seeds=1, steps=150, batch=64),
+    scale=0.2,
+    probe=ProbeConfig(families=("linear", "slots"), train_chunks=(1024, 4096), seeds=1, steps=100, batch=64),
     chunks=512,
     examples=128,
-    cost_seconds=40.0,
+    cost_seconds=20.0,
     everything=False,
 )
 
