@@ -77,8 +77,7 @@ def main(argv: list[str]) -> None:
         top_p=call.top_p,
         seed=call.seed,
     )
-    read = _read(model, bank, call)
-    copied = _copied(found, bank, call, model) if call.show_memories and not (found.copied is None and read) else None
+    read, copied = _shown(found, bank, call, model) if call.show_memories else ([], None)
     if not call.json:
         print()
         if read:
@@ -112,19 +111,26 @@ def main(argv: list[str]) -> None:
     print(json.dumps(told, ensure_ascii=False))
 
 
-def _read(model: "OwnModel", bank: "Bank | None", call: Call) -> list[dict[str, Any]]:
-    """Of a language model of others the memories whose passages were read before the text, if that is asked."""
-    if bank is None or not call.show_memories or not cast(Any, model.model).reads_text:
-        return []
-    return _places(bank, model, model.read_before(call.prompt, bank))
+def _shown(
+    found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel"
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """The memories whose passages a language model of others read before the text; and what was copied, if it copies.
 
-
-def _places(bank: "Bank", model: "OwnModel", numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Where memories stand, and what they hold."""
+    Raises:
+        UsageError: the model's reader does not tell.
+    """
     from memlm.api.own import OwnModel
     from memlm.bank.opening import open_maker
 
-    teller = OwnModel("", *open_maker(bank)) if cast(Any, model.model).reads_text else model
+    if bank is None or not cast(Any, model.model).reads_text:
+        return [], _copied(found, bank, call, model, model)
+    teller = OwnModel("", *open_maker(bank))  # what made the memories tells what they hold
+    read = _places(bank, teller, model.read_before(call.prompt, bank))
+    return read, None if found.copied is None and read else _copied(found, bank, call, model, teller)
+
+
+def _places(bank: "Bank", teller: "OwnModel", numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Where memories stand, and what they hold."""
     rows = []
     for document, chunk in map(bank.place, numbers):
         told = teller.decode(bank[document].rows(slice(chunk, chunk + 1)))[0]
@@ -132,7 +138,9 @@ def _places(bank: "Bank", model: "OwnModel", numbers: Iterable[int]) -> list[dic
     return rows
 
 
-def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel") -> list[dict[str, Any]]:
+def _copied(
+    found: "Continuation", bank: "Bank | None", call: Call, model: "OwnModel", teller: "OwnModel"
+) -> list[dict[str, Any]]:
     """Of each new token the memory that most of it was copied from, if that was a twentieth of its probability.
 
     Raises:
@@ -144,7 +152,7 @@ def _copied(found: "Continuation", bank: "Bank | None", call: Call, model: "OwnM
     most = [(token, *pairs[0]) for token, pairs in zip(found.ids, found.copied, strict=True) if pairs]
     most = [(token, number, share) for token, number, share in most if share >= _SHOWN]
     told = sorted({number for _, number, _ in most if number < found.memories})
-    places = dict(zip(told, _places(bank, model, [first + number for number in told]) if bank else (), strict=True))
+    places = dict(zip(told, _places(bank, teller, [first + number for number in told]) if bank else (), strict=True))
     here = {"document": "(this text)", "chunk": "", "passage": ""}
     return [
         {
