@@ -163,7 +163,7 @@ RULES = (
         (
             "Protocol 1: titled “cost no loss” at +1.7 %, judged by the mean of the seeds.",
             "Protocol 2: the title says the price, and all seeds judge. Until 2026-11-26 it was asked of a curriculum "
-            "whose reader left since (61.5 % of values, +2.8 %: did not hold); since then of the preset memory.",
+            "whose reader left (61.5 % of values, +2.8 %: did not hold); since then of the preset memory.",
         ),
     ),
     Rule(
