@@ -1,6 +1,7 @@
 """Stages of a page of claims: runs that are trained, figures that are measured of them, and who needs them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +31,15 @@ def layers(work: Work) -> dict[str, TrainConfig]:
 
 
 def long(work: Work) -> dict[str, TrainConfig]:
-    """In a quick one only the autoencoder."""
-    return runs.long(others=work.config.budget.everything)
+    """In a quick one only the autoencoder, as long as in a whole one: it learns late."""
+    budget = work.config.budget
+    named = runs.long(others=budget.everything)
+    return named | {"slots": replace(named["slots"], steps=round(named["slots"].steps / budget.scale))}
+
+
+def noise(work: Work) -> dict[str, TrainConfig]:
+    """The autoencoder of 64 tokens, with noise in training and without."""
+    return {"slots": long(work)["slots"], **runs.precision()}
 
 
 def memory(work: Work) -> dict[str, TrainConfig]:
@@ -126,7 +134,7 @@ def _always(named: dict[str, TrainConfig]) -> Callable[[Work], dict[str, TrainCo
 
 
 _SYMBOLS, _ORACLES = _always(runs.symbols()), _always(runs.oracles())
-_TEXT, _NOISE = _always(runs.codes()), _always(runs.long(others=False) | runs.precision())
+_TEXT = _always(runs.codes())
 _CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-random"}
 _STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
 STAGES: dict[str, Stage] = {
@@ -137,7 +145,7 @@ STAGES: dict[str, Stage] = {
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
     "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),
-    "E11": Stage({"E11"}, _NOISE, _experiment("E11", _NOISE, _STORED)),
+    "E11": Stage({"E11"}, noise, _experiment("E11", noise, _STORED)),
     "E9": Stage({"E9"}, design, _experiment("E9", design), one_seed=True),
     "E12": Stage({"E12"}, _ORACLES, _experiment("E12", _ORACLES), one_seed=True),
     "cost": Stage({"C3"}, _always({}), _cost, alone=True),
