@@ -20,7 +20,7 @@ class Budget:
     chunks: int  # of the part test that are scored
     examples: int  # of every task of access
     cost_seconds: float  # about how long a side of a benchmark is given
-    everything: bool  # causal encoders of 64 tokens and of other depths, E9 and E12, and all seeds of experiments
+    everything: bool  # causal encoders of 64 tokens and of other depths too
 
 
 FULL = Budget(
