@@ -93,8 +93,8 @@ class Bag(Generative, shape=BagShape):
         self.embed = token_embedding(vocab_size, 8)
         self.head = nn.Linear(8, vocab_size)
 
-    def predict(self, ids_BN, marks, memories, own_memories, read):
-        x_BNW = nn.functional.pad(self.embed(ids_BN), (0, 0, 1, 0))[:, :-1]
+    def predict(self, given):
+        x_BNW = nn.functional.pad(self.embed(given.ids_BN), (0, 0, 1, 0))[:, :-1]
         return Predicted(self.head(x_BNW.cumsum(1)))
 
 

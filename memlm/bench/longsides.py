@@ -1,22 +1,49 @@
-"""What is read of a long text by the sides of a benchmark: all, passages by keys or by BM25, what a head copies."""
+"""What is read of a long text by the sides of a benchmark: all, passages by keys or by BM25, what a head copies; and
+how they are asked, by whatever benchmark of a language model of others.
 
+A row's key is its task, metric, memory, tokens of context, tokens of the window, tokens opened, and what else tells it.
+"""
+
+import importlib.util
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlm.bench.longtext import Recalled
+from memlm import presets, ui
+from memlm.bench.form import Options
+from memlm.bench.longtext import Asked, Recalled, questions
+from memlm.data.split import Part
+from memlm.loading import find_model, load_model
+from memlm.measure.intervals import ratio
 from memlm.pretrained.copying import NEXT, Copying, apart, in_passages, opened_words, queries_of
 from memlm.readers.finding import PlaceIndex
 from memlm.readers.reader import Kept, logp_of
+from memlm.tokens.tokenizer import load_tokenizer, token_bytes
+from memlm.train.adapt import Adapting, adapt
+from memlm.train.loop import train
 
+PREDICTED = 64  # tokens of a book after a window
+COLUMNS = (
+    *("task", "text", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks"),
+    *("context", "window", "opened", "examples"),
+)
+NOTE = (
+    "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
+    "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits."
+)
 Told = tuple[Tensor, Tensor]  # logits, hidden states
+Row = tuple[Any, ...]
+token_bytes_of = cache(token_bytes)
 
 
 @dataclass
@@ -44,6 +71,43 @@ class Bench:
         """One example of a row."""
         self.sums.setdefault(key, []).append((top, below))
 
+    def questions(self, texts: dict[str, Tensor]) -> Iterator[tuple[int, str, list[Asked]]]:
+        """Contexts in turn, so that what is stopped has some of each; the text of each, and what is asked of it."""
+        for number in range(self.sizes.examples):
+            for context in self.sizes.contexts:
+                if not self.over and (found := questions(texts, context, number, self.tokenizer)):
+                    ui.say(f"questions after {context:,} tokens, {number + 1} of {self.sizes.examples}")
+                    yield context, *found
+
+    def answered(
+        self, asked: list[Asked], logits: Sequence[Tensor], memory: str, context: int, opened: int, *more: str
+    ) -> None:
+        """Answers [1, Q, V] of a side to questions."""
+        for one, logits_1QV in zip(asked, logits, strict=True):
+            right_Q = (logits_1QV[0, -len(one.answer_N) :].argmax(-1).cpu() == one.answer_N).float()
+            quoted = one.task == "quote"
+            key = (one.task, "token_accuracy" if quoted else "exact_match", memory, context, 0, opened, *more)
+            self.add(key, (right_Q.mean() if quoted else right_Q.prod()).item())
+
+    def predicted(
+        self, text_N: Tensor, logits_1QV: Tensor, memory: str, context: int, window: int, opened: int, *more: str
+    ) -> None:
+        """A side's logits of the last `PREDICTED` tokens of a text after a window."""
+        predicted_1Q = text_N[None, -PREDICTED:]
+        bits = float(token_bytes_of(self.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
+        nats = -logp_of(logits_1QV[:, -PREDICTED:], predicted_1Q.to(logits_1QV.device)).sum().item()
+        self.add(("next", "bits_per_byte", memory, context, window, opened, *more), nats, bits)
+
+    def rows(self, part: Part, reads: Callable[[str], bool]) -> list[Row]:
+        """All that was asked, as `COLUMNS` and what else its key tells; which memories a trained head `reads`."""
+        rows: list[Row] = []
+        for (task, metric, memory, context, window, opened, *more), parts in self.sums.items():
+            told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
+            trained = self.model.config.trained_chunks if reads(memory) else 0
+            row = (task, part, metric, memory, context // self.model.chunk_tokens, told["value"], told["value_ci"])
+            rows.append((*row, trained, context, window, opened, len(parts), *more))
+        return rows
+
     def remember(self, ids_N: Tensor) -> Remembered:
         """What is kept of words."""
         words_KT = in_passages(ids_N, self.model.chunk_tokens)
@@ -53,16 +117,12 @@ class Bench:
     def after(
         self, before: Sequence[Tensor], texts: Sequence[Tensor], last: Sequence[int], lora: bool = False
     ) -> list[Told]:
-        """The base's logits [1, Q, V] and hidden states of the last tokens of texts, each after what else is read; by
-        the adapter, if it has one and is told to.
-        """
+        """Logits [1, Q, V] and hidden states of the last tokens of texts after what else is read, by base or LoRA."""
         rows = [torch.cat([before_P, text_N]) for before_P, text_N in zip(before, texts, strict=True)]
         read_BP = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         opened_B = torch.tensor([len(words_P) for words_P in before]) if lora else None
-        h_BPW = self.model.states(self.model.begun(read_BP)[:, :-1], None, opened_B)[
-            0
-        ]  # padding is at the right: nothing sees it
-        found = []
+        h_BPW, _ = self.model.states(self.model.begun(read_BP)[:, :-1], None, opened_B)
+        found = []  # padding is at the right: nothing sees it
         for h_PW, row, Q in zip(h_BPW, rows, last, strict=True):
             h_1QW = h_PW[None, max(0, len(row) - Q - 8) : len(row)]
             found.append((self.model.told(h_1QW), h_1QW))
@@ -100,3 +160,24 @@ class Bench:
     def over(self) -> bool:
         """Whether the time is up."""
         return time.perf_counter() > self.ends
+
+
+def has_bm25() -> bool:
+    """Whether bm25s is installed."""
+    return importlib.util.find_spec("bm25s") is not None
+
+
+def prepared(options: Options, sizes: Any, runs: Path, name: str, adapting: Adapting) -> Bench:
+    """The autoencoder and the model `name` in `runs`, trained where they are not there yet."""
+    auto, adapted = runs / "autoencoder", runs / name
+    if not auto.exists():
+        config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
+        train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
+    if not adapted.exists():
+        adapt(sizes.train or adapting, adapted)
+    model, autoencoder = (load_model(path).requires_grad_(False) for path in (adapted, auto))
+    for one in (model, autoencoder):
+        torch.nn.Module.to(one, options.device)
+    recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
+    ends = time.perf_counter() + (options.seconds or 1e9)
+    return Bench(cast(Copying, model), load_tokenizer(find_model(adapted)), recalled, sizes, ends)

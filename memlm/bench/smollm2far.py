@@ -4,45 +4,40 @@ beside all of the text, its last tokens, BM25, and token ids kept in place of me
 Asked: 90 % of full context's needles at 1/16 of its cache and 1/10 of its reading time, and not below BM25.
 """
 
-import importlib.util
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from memlm import presets, ui
+from memlm import ui
 from memlm.bench.form import Options, Report
-from memlm.bench.longsides import Bench, Remembered, Told
-from memlm.bench.longtext import Asked, Recalled, books, ids_of, questions
+from memlm.bench.longsides import (
+    COLUMNS,
+    NOTE,
+    PREDICTED,
+    Bench,
+    Remembered,
+    Row,
+    Told,
+    has_bm25,
+    prepared,
+)
+from memlm.bench.longtext import Asked, books, ids_of
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
 from memlm.decoding.cached import Decoding, Prompt
-from memlm.loading import load_model
-from memlm.measure.intervals import ratio
 from memlm.pretrained.copying import Copying
-from memlm.readers.reader import logp_of
-from memlm.tokens.tokenizer import load_tokenizer, token_bytes
-from memlm.train.adapt import Adapting, adapt
-from memlm.train.loop import train
+from memlm.train.adapt import Adapting
 
 OPENED = (1, 4)  # passages that are read, each with the next one
-PREDICTED = 64  # tokens of a book after a window
 ROOM = 80  # tokens, of the model's positions, for a question and its answer after a text
 WRITTEN = 16  # tokens after a context, whose time is taken
-COLUMNS = (
-    *("task", "text", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks"),
-    *("context", "window", "opened", "examples"),
-)
-Row = tuple[Any, ...]
-token_bytes_of = cache(token_bytes)
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask and time all sides."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    bench = _opened(options, sizes, runs)
+    bench = prepared(options, sizes, runs, "copy-head", Adapting(data=options.data, base="smollm2"))
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         costs = _costs(bench, next(iter(texts.values())))
@@ -71,14 +66,8 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         _questions(bench, texts)
         bench.ends = whole
         _next_tokens(bench, texts)
-    trained, rows = bench.model.config.trained_chunks, []
-    for (task, metric, memory, context, window, opened), parts in bench.sums.items():
-        told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
-        reads = 0 if memory in ("full", "none", "last", "bm25") or memory.endswith("-opened") else trained
-        chunks = context // bench.model.chunk_tokens
-        row = (task, part, metric, memory, chunks, told["value"], told["value_ci"], reads, context, window, opened)
-        rows.append((*row, len(parts)))
-    rows += costs
+    untrained = ("full", "none", "last", "bm25")
+    rows = bench.rows(part, lambda memory: memory not in untrained and not memory.endswith("-opened")) + costs
     return Report(
         name="smollm2far",
         columns=COLUMNS,
@@ -94,47 +83,21 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
             "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
             "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, so too; "
             f"last: as many last tokens; full: all of the text, at most {sizes.most:,} tokens; none: the window alone.",
-            "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
-            "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",
+            NOTE,
         ],
         told={"seed": 0},
     )
 
 
-def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
-    """The models, trained where they are not there yet."""
-    auto, head = runs / "autoencoder", runs / "copy-head"
-    if not auto.exists():
-        config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
-        train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
-    if not head.exists():
-        adapt(sizes.train or Adapting(data=options.data, base="smollm2"), head)
-    model, autoencoder = (load_model(path).requires_grad_(False) for path in (head, auto))
-    for one in (model, autoencoder):
-        torch.nn.Module.to(one, options.device)
-    from memlm.loading import find_model
-
-    recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
-    ends = time.perf_counter() + (options.seconds or 1e9)
-    return Bench(cast(Copying, model), load_tokenizer(find_model(head)), recalled, sizes, ends)
-
-
 def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
-    """Needles, questions and quotations, at contexts in turn, so that what is stopped has some of each."""
-    for number in range(bench.sizes.examples):
-        for context in bench.sizes.contexts:
-            if bench.over or not (found := questions(texts, context, number, bench.tokenizer)):
-                continue
-            ui.say(f"questions after {context:,} tokens, {number + 1} of {bench.sizes.examples}")
-            text, asked = found
-            ids_N = ids_of(bench.tokenizer, text)
-            sides = {
-                "memory": bench.remember(ids_of(bench.tokenizer, bench.recalled(text))),
-                "ids": bench.remember(ids_N),
-            }
-            full_P = ids_N[-bench.sizes.most + ROOM :].to(bench.model.device)
-            past = bench.model.states(bench.model.begun(full_P[None]))[1]
-            _ask(bench, asked, ids_N, sides, past, context)
+    """Needles, questions and quotations, to all sides."""
+    for context, text, asked in bench.questions(texts):
+        ids_N = ids_of(bench.tokenizer, text)
+        told_N = ids_of(bench.tokenizer, bench.recalled(text))
+        sides = {"memory": bench.remember(told_N), "ids": bench.remember(ids_N)}
+        full_P = ids_N[-bench.sizes.most + ROOM :].to(bench.model.device)
+        past = bench.model.states(bench.model.begun(full_P[None]))[1]
+        _ask(bench, asked, ids_N, sides, past, context)
 
 
 def _ask(
@@ -145,13 +108,7 @@ def _ask(
     last, nothing = [len(one.answer_N) for one in asked], [ids_N[:0]] * len(asked)
 
     def tell(memory: str, logits: Sequence[Tensor], opened: int) -> None:
-        for one, logits_1QV in zip(asked, logits, strict=True):
-            Q = len(one.answer_N)
-            right_Q = (logits_1QV[0, -Q:].argmax(-1).cpu() == one.answer_N).float()
-            if one.task == "quote":
-                bench.add((one.task, "token_accuracy", memory, context, 0, opened), right_Q.mean().item())
-            else:
-                bench.add((one.task, "exact_match", memory, context, 0, opened), right_Q.prod().item())
+        bench.answered(asked, logits, memory, context, opened)
 
     def copied(told: list[Told], side: str) -> list[Tensor]:
         of = zip(told, texts, last, strict=True)
@@ -173,7 +130,7 @@ def _ask(
             found = bench.after([bench.opened(held, one.question_N, many) for one in asked], texts, last)
             tell(f"{side}-opened", [told for told, _ in found], size)
             tell(side, copied(found, side), size)
-        if importlib.util.find_spec("bm25s"):
+        if has_bm25():
             before = [bench.by_bm25(sides["memory"], one.question_N, many) for one in asked]
             tell("bm25", [told for told, _ in bench.after(before, texts, last)], size)
 
@@ -195,12 +152,9 @@ def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
     """Of the tokens of a book from one on, after a window."""
     sizes, first, many = bench.sizes, begin - window, OPENED[-1]
     text_N, size = ids_N[first : begin + PREDICTED], 2 * many * bench.model.chunk_tokens
-    predicted_1Q = text_N[None, -PREDICTED:]
-    bits = float(token_bytes_of(bench.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
 
     def tell(memory: str, logits: Tensor, context: int, opened: int = 0) -> None:
-        nats = -logp_of(logits[:, -PREDICTED:], predicted_1Q.to(logits.device)).sum().item()
-        bench.add(("next", "bits_per_byte", memory, context, window, opened), nats, bits)
+        bench.predicted(text_N, logits, memory, context, window, opened)
 
     def after(before_P: Tensor) -> Told:
         return bench.after([before_P], [text_N], [PREDICTED])[0]
@@ -217,7 +171,7 @@ def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
         found = after(bench.opened(held["memory"], text_N[:-PREDICTED], many))
         tell("memory-opened", found[0], context, size)
         tell("memory", bench.copied(found, text_N, held["memory"], PREDICTED), context, size)
-        if importlib.util.find_spec("bm25s"):
+        if has_bm25():
             tell("bm25", after(bench.by_bm25(held["memory"], text_N[:-PREDICTED], many))[0], context, size)
         if context + window + PREDICTED <= sizes.most:
             tell("full", after(past_N[-context:])[0], context)

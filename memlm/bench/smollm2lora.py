@@ -5,32 +5,20 @@ and passages of another book.
 Asked: that the adapter uses what was opened, lets be what is of no use, and is nothing where nothing is opened.
 """
 
-import importlib.util
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from memlm import presets, ui
+from memlm import ui
 from memlm.bench.form import Options, Report
-from memlm.bench.longsides import Bench, Told
-from memlm.bench.longtext import Asked, Recalled, books, ids_of, questions
-from memlm.bench.smollm2far import COLUMNS, PREDICTED, token_bytes_of
+from memlm.bench.longsides import COLUMNS, NOTE, PREDICTED, Bench, Row, Told, has_bm25, prepared
+from memlm.bench.longtext import Asked, books, ids_of
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
-from memlm.loading import find_model, load_model
-from memlm.measure.intervals import ratio
-from memlm.pretrained.copying import Copying
-from memlm.readers.reader import logp_of
-from memlm.tokens.tokenizer import load_tokenizer
-from memlm.train.adapt import Adapting, adapt
-from memlm.train.loop import train
+from memlm.train.adapt import Adapting
 
 READ_BY = ("base", "lora")
 
@@ -55,7 +43,9 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    bench = _opened(options, sizes, runs)
+    head = runs / "copy-head"
+    adapting = Adapting(data=options.data, base=str(head) if head.exists() else "smollm2", lora=8, context=128)
+    bench = prepared(options, sizes, runs, "lora", adapting)
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
@@ -67,12 +57,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
 
 def _report(bench: Bench, text: str, part: Part) -> Report:
     """What was asked of a text, and what came out."""
-    trained, rows = bench.model.config.trained_chunks, []
-    for (task, metric, memory, read_by, context, window, opened), parts in bench.sums.items():
-        told = ratio(np.array(parts), 0, share=metric != "bits_per_byte")
-        reads, chunks = trained if memory == "memory" else 0, context // bench.model.chunk_tokens
-        row = (task, part, metric, memory, chunks, told["value"], told["value_ci"], reads, context, window, opened)
-        rows.append((*row, len(parts), read_by))
+    rows = bench.rows(part, lambda memory: memory == "memory")
     shape, gates = bench.model.shape, [round(one, 3) for one in bench.model.gates().tolist()]
     return Report(
         name="smollm2lora",
@@ -88,14 +73,13 @@ def _report(bench: Bench, text: str, part: Part) -> Report:
             "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "
             "among recalled words; memory: and copied from all of them; bm25: after as many by BM25; last: after as "
             "many last words; other: after those that keys find in another book.",
-            "needle and asked: all digits of a code right, greedily; quote: tokens right, earlier ones given. "
-            "Intervals of 95 %: Wilson over questions, bootstrap over places of books for bits.",
+            NOTE,
         ],
         told={"seed": 0},
     )
 
 
-def _asked_for(rows: list[tuple[Any, ...]]) -> dict[str, float]:
+def _asked_for(rows: list[Row]) -> dict[str, float]:
     """What the adapter makes of each row that the base reads too."""
     table = {(row[0], row[3], row[8], row[9], row[-1]): row[5] for row in rows}
     told = {}
@@ -109,34 +93,11 @@ def _asked_for(rows: list[tuple[Any, ...]]) -> dict[str, float]:
     return told
 
 
-def _opened(options: Options, sizes: Sizes, runs: Path) -> Bench:
-    """The models, trained where they are not there yet."""
-    auto, lora = runs / "autoencoder", runs / "lora"
-    if not auto.exists():
-        config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
-        train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
-    if not lora.exists():
-        head = runs / "copy-head"
-        base = str(head) if head.exists() else "smollm2"
-        adapt(sizes.train or Adapting(data=options.data, base=base, lora=8, context=128), lora)
-    model, autoencoder = (load_model(path).requires_grad_(False) for path in (lora, auto))
-    for one in (model, autoencoder):
-        torch.nn.Module.to(one, options.device)
-    recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
-    ends = time.perf_counter() + (options.seconds or 1e9)
-    return Bench(cast(Copying, model), load_tokenizer(find_model(lora)), recalled, sizes, ends)
-
-
 def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
-    """Needles, questions and quotations, at contexts in turn, so that what is stopped has some of each."""
-    for number in range(bench.sizes.examples):
-        for context in bench.sizes.contexts:
-            if bench.over or not (found := questions(texts, context, number, bench.tokenizer)):
-                continue
-            ui.say(f"questions after {context:,} tokens, {number + 1} of {bench.sizes.examples}")
-            text, asked = found
-            quoted = [one for one in asked if one.task == "quote"][bench.sizes.quotations :]
-            _ask(bench, text, [one for one in asked if all(one is not other for other in quoted)], context)
+    """Needles, questions and the first quotations, to all sides."""
+    for context, text, asked in bench.questions(texts):
+        quoted = [one for one in asked if one.task == "quote"][: bench.sizes.quotations]
+        _ask(bench, text, [one for one in asked if one.task != "quote"] + quoted, context)
 
 
 def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
@@ -146,16 +107,12 @@ def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
     last, many = [len(one.answer_N) for one in asked], bench.sizes.opened
 
     def tell(memory: str, read_by: str, logits: Sequence[Tensor], opened: int) -> None:
-        for one, logits_1QV in zip(asked, logits, strict=True):
-            right_Q = (logits_1QV[0, -len(one.answer_N) :].argmax(-1).cpu() == one.answer_N).float()
-            quoted = one.task == "quote"
-            key = (one.task, "token_accuracy" if quoted else "exact_match", memory, read_by, context, 0, opened)
-            bench.add(key, (right_Q.mean() if quoted else right_Q.prod()).item())
+        bench.answered(asked, logits, memory, context, opened, read_by)
 
     size = 2 * many * bench.model.chunk_tokens
     tell("none", "base", [told for told, _ in bench.after([texts[0][:0]] * len(asked), texts, last)], 0)
     before = {"opened": [bench.opened(held, one.question_N, many) for one in asked]}
-    if importlib.util.find_spec("bm25s"):
+    if has_bm25():
         before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
     for side, words in before.items():
         for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
@@ -184,13 +141,11 @@ def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: 
     """Of the tokens of a book from one on, after a window."""
     sizes, first = bench.sizes, begin - window
     text_N, past_N = ids_N[first : begin + PREDICTED], ids_N[first - sizes.remembered : first]
-    size, predicted_1Q = 2 * sizes.opened * bench.model.chunk_tokens, text_N[None, -PREDICTED:]
-    bits = float(token_bytes_of(bench.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
+    size = 2 * sizes.opened * bench.model.chunk_tokens
 
     def tell(memory: str, read_by: str, logits: Tensor, opened: int) -> None:
-        nats = -logp_of(logits[:, -PREDICTED:], predicted_1Q.to(logits.device)).sum().item()
         context = 0 if memory in ("none", "last") else sizes.remembered
-        bench.add(("next", "bits_per_byte", memory, read_by, context, window, opened), nats, bits)
+        bench.predicted(text_N, logits, memory, context, window, opened, read_by)
 
     def after(before_P: Tensor, lora: bool = False) -> Told:
         return bench.after([before_P], [text_N], [PREDICTED], lora=lora)[0]
@@ -203,7 +158,7 @@ def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: 
         "last": past_N[-size:],
         "other": bench.opened(bench.remember(other_N), given_N, sizes.opened),
     }
-    if importlib.util.find_spec("bm25s"):
+    if has_bm25():
         before["bm25"] = bench.by_bm25(held, given_N, sizes.opened)
     for side, words_P in before.items():
         for read_by in READ_BY:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import Predicted, TextMemory
+from memlm.models.model import Given, Predicted, TextMemory
 from memlm.models.shapes import AutoencoderShape
 
 
@@ -35,9 +35,7 @@ class Autoencoder(TextMemory, shape=AutoencoderShape):
     def recall(self):  # noqa: D102  as of `TextMemory`
         return self.decode
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
-        memory_BM = self.encode(ids_BN)
-        return Predicted(self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None])
+        memory_BM = self.encode(given.ids_BN)
+        return Predicted(self.decode(memory_BM)[:, : given.ids_BN.shape[1]], memory_BM[:, None])

@@ -5,13 +5,13 @@ of the token that they predict; and it is trained on one token more than a chunk
 read out was trained like all.
 """
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.flat import CausalDecoding
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import Generative, Predicted
+from memlm.models.model import Generative, Given, Predicted
 from memlm.models.shapes import CausalShape
 from memlm.nn.vocabulary import END
 
@@ -27,11 +27,9 @@ class CausalLM(Generative, shape=CausalShape, causal=True):
         self.encoder = ChunkEncoder(shape.encoder_shape, vocab_size)
         self.head = nn.Linear(shape.stack.width, vocab_size, bias=False)
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from those before it; N <= chunk_tokens + 1."""
-        return Predicted(self.head(self.encoder.hidden(F.pad(ids_BN, (1, 0), value=END)[:, :-1])))
+        return Predicted(self.head(self.encoder.hidden(F.pad(given.ids_BN, (1, 0), value=END)[:, :-1])))
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""

@@ -4,12 +4,12 @@ A start slot also holds the token before it, so that nothing of the text is miss
 False) every chunk is read by itself.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
 from memlm.decoding.cached import Decoding, Prompt, cache_entries
 from memlm.decoding.flat import FullDecoding
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import Predicted, chunked
+from memlm.models.model import Given, Predicted, chunked
 from memlm.models.shapes import FullContextShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import token_embedding
@@ -29,17 +29,15 @@ class FullContext(ChunkModel, shape=FullContextShape):
         self.decoder = build_stack(shape.decoder, shape.chunk_tokens)
         self.head = nn.Linear(width, vocab_size, bias=False)
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from all those before it."""
-        ids_BCT = chunked(ids_BN, self.chunk_tokens)
+        ids_BCT, marks = chunked(given.ids_BN, self.chunk_tokens), given.marks_BC
         whole = ids_BCT.shape[:2]
-        if not read:
+        if not given.read:
             ids_BCT, marks = ids_BCT.flatten(0, 1)[:, None], None if marks is None else marks.reshape(-1, 1)
         h_BNW = self.decoder(self.embed_chunks(ids_BCT, marks).flatten(1, 2))
-        h_BNW = h_BNW if read else h_BNW.unflatten(0, whole).flatten(1, 2)
-        return Predicted(self.head(h_BNW[:, : ids_BN.shape[1]]))
+        h_BNW = h_BNW if given.read else h_BNW.unflatten(0, whole).flatten(1, 2)
+        return Predicted(self.head(h_BNW[:, : given.ids_BN.shape[1]]))
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""

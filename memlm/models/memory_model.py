@@ -9,7 +9,6 @@ What is unusual:
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from memlm.decoding.chunks import MemoryDecoding
 from memlm.errors import UsageError
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import Predicted, chunked
+from memlm.models.model import Given, Predicted, chunked
 from memlm.models.shapes import MemoryShape
 from memlm.nn.loss import IGNORED
 from memlm.nn.stack import build_stack
@@ -43,38 +42,28 @@ class ReadsMemories(ChunkModel):
     reader: Reader
     placing: Placing
     form: Form = "packed"
-    told_asked = True
 
-    def predict(
-        self,
-        ids_BN: Tensor,
-        marks: Tensor | None,
-        memories: Tensor | None,
-        own_memories: Tensor | None,
-        read: bool,
-        asked: Tensor | None = None,
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from memories of earlier chunks and the earlier tokens of its own."""
-        ids_BCT = chunked(ids_BN, self.chunk_tokens)
-        memory_BKM = None
-        if read and self.reader.reads:
-            own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if own_memories is None else own_memories
-            memory_BKM = own_BCM if memories is None else torch.cat([memories, own_BCM], 1)
-        predicted = self.decode(ids_BCT, marks, memory_BKM, asked)
-        N = ids_BN.shape[1]
+        ids_BCT, memory_BKM = chunked(given.ids_BN, self.chunk_tokens), None
+        if given.read and self.reader.reads:
+            own_BCM = self.encode_chunks(ids_BCT[:, :-1]) if given.own_BCM is None else given.own_BCM
+            memory_BKM = own_BCM if given.memory_BKM is None else torch.cat([given.memory_BKM, own_BCM], 1)
+        predicted = self.decode(ids_BCT, given.marks_BC, memory_BKM, given.asked_BN)
+        N = given.ids_BN.shape[1]
         opened, shares = (x if x is None else x[:, :N] for x in (predicted.opened, predicted.shares))
         return predicted._replace(logits=predicted.logits[:, :N], opened=opened, shares=shares)
 
-    def remember(self, remembered: int, read: bool, *given: Tensor | None) -> tuple[Any, ...]:
+    def remember(self, remembered: int, given: Given) -> Given:
         """As of `TextMemory`: of the chunks that are only read there are memories, and nothing of the decoder."""
-        ids_BN, marks, memories, own_memories = given
-        assert ids_BN is not None
-        first_BN, rest_BN = ids_BN.tensor_split((remembered * self.chunk_tokens,), 1)
-        if remembered and read and self.reader.reads:
-            whole = self.encode_chunks(chunked(first_BN, self.chunk_tokens)) if own_memories is None else own_memories
-            first_BKM, own_memories = whole[:, :remembered], None if own_memories is None else whole[:, remembered:]
-            memories = first_BKM if memories is None else torch.cat([memories, first_BKM], 1)
-        return rest_BN, None if marks is None else marks[:, remembered:], memories, own_memories
+        memory_BKM, own_BCM = given.memory_BKM, given.own_BCM
+        first_BN, rest_BN = given.ids_BN.tensor_split((remembered * self.chunk_tokens,), 1)
+        if remembered and given.read and self.reader.reads:
+            whole = self.encode_chunks(chunked(first_BN, self.chunk_tokens)) if own_BCM is None else own_BCM
+            first_BKM, own_BCM = whole[:, :remembered], None if own_BCM is None else whole[:, remembered:]
+            memory_BKM = first_BKM if memory_BKM is None else torch.cat([memory_BKM, first_BKM], 1)
+        marks_BC = None if given.marks_BC is None else given.marks_BC[:, remembered:]
+        return given._replace(ids_BN=rest_BN, marks_BC=marks_BC, memory_BKM=memory_BKM, own_BCM=own_BCM)
 
     def decode(
         self, ids_BCT: Tensor, marks_BC: Tensor | None, memory_BKM: Tensor | None, asked_BN: Tensor | None = None

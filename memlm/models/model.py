@@ -59,6 +59,22 @@ class MemoryOutput(ModelOutput):
     shares: Tensor | None = None
 
 
+class Given(NamedTuple):
+    """What a model is to predict, and from what.
+
+    Args:
+        ids_BN: token ids, as of `TextMemory.forward`, and so are the next four.
+        asked_BN: bool, which predictions are scored, in training; None: all may be.
+    """
+
+    ids_BN: Tensor
+    marks_BC: Tensor | None
+    memory_BKM: Tensor | None
+    own_BCM: Tensor | None
+    read: bool
+    asked_BN: Tensor | None = None
+
+
 class Predicted(NamedTuple):
     """What a model predicts.
 
@@ -90,7 +106,6 @@ class TextMemory(PreTrainedModel):
     chunk_tokens: int  # T
     encoder: Any  # a `MemoryEncoder`; None if it forms no memories
     token_loss = staticmethod(token_loss)  # or the same, compiled
-    told_asked = False  # whether `predict` is told which places are scored in training
     of_one_chunk = True  # whether a memory is of one chunk alone, not of all before it too
 
     def __init_subclass__(cls, shape: type[ModelShape] | None = None, causal: bool = False, **kwargs: Any) -> None:
@@ -153,11 +168,10 @@ class TextMemory(PreTrainedModel):
         parts = [Predicted(self.reconstruct(input_ids[:own_rows, skipped:]))] if own_rows else []
         if own_rows < len(input_ids):
             marks, memories, own_memories = (x if x is None else x[own_rows:] for x in (marks, memories, own_memories))
-            given = input_ids[own_rows:], marks, memories, own_memories
             # What a reader makes of places that nothing is asked of would be made in vain.
             asked = None if labels is None or not self.training else labels[own_rows:, skipped:] != IGNORED
-            told = {"asked": asked} if self.told_asked else {}
-            predicted = self.predict(*self.remember(remembered, read, *given), read=read, **told)
+            given = Given(input_ids[own_rows:], marks, memories, own_memories, read, asked)
+            predicted = self.predict(self.remember(remembered, given))
             more = predicted.logits.shape[1] + skipped - input_ids.shape[1]  # of chunks that are only read
             parts.append(predicted._replace(logits=predicted.logits[:, more:]) if more else predicted)
         logits_BNV = parts[0].logits
@@ -174,14 +188,12 @@ class TextMemory(PreTrainedModel):
         last = parts[-1]
         return MemoryOutput(loss, shown_BNV, last.memories, last.opened, last.shares)
 
-    def remember(self, remembered: int, read: bool, *given: Tensor | None) -> tuple[Any, ...]:
+    def remember(self, remembered: int, given: Given) -> Given:
         """What `predict` is given if so many chunks are only read: all as it is, unless a model has a cheaper way."""
         return given
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
-        """Logits [B, N, V], and the memories that were read; arguments as of `forward`."""
+    def predict(self, given: Given) -> Predicted:
+        """Logits [B, N, V], and the memories that were read."""
         raise TypeError(f"{type(self).__name__} has no predict")
 
     def encode(self, ids_BT: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ causal loss falls by what the memory holds and the decoder can read (paper, Orac
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from memlm.memory.encoder import ChunkEncoder
-from memlm.models.model import Predicted, TextMemory
+from memlm.models.model import Given, Predicted, TextMemory
 from memlm.models.shapes import OracleShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import END, token_embedding
@@ -27,14 +27,12 @@ class Oracle(TextMemory, shape=OracleShape):
         self.decoder = build_stack(shape.decoder, shape.chunk_tokens + 1)
         self.head = nn.Linear(width, vocab_size, bias=False)
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from those before it and the memory of them all; unread it is zeros."""
-        memory_BM = self.encode(ids_BN)
-        if not read:
+        memory_BM = self.encode(given.ids_BN)
+        if not given.read:
             memory_BM = torch.zeros_like(memory_BM)
-        x_BTW = self.embed(F.pad(ids_BN, (1, 0), value=END)[:, :-1])
+        x_BTW = self.embed(F.pad(given.ids_BN, (1, 0), value=END)[:, :-1])
         if self.given == "token":
             h_BTW = self.decoder(torch.cat([self.read(memory_BM)[:, None], x_BTW], 1))[:, 1:]
         elif self.given == "embedding":

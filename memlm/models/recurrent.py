@@ -13,7 +13,7 @@ from memlm.decoding.cached import Decoding, Prompt
 from memlm.decoding.chunks import RecurrentDecoding
 from memlm.memory.encoder import ChunkEncoder
 from memlm.models.chunk_model import ChunkModel
-from memlm.models.model import Predicted, chunked
+from memlm.models.model import Given, Predicted, chunked
 from memlm.models.shapes import RecurrentShape
 from memlm.nn.stack import build_stack
 from memlm.nn.vocabulary import PAD, token_embedding
@@ -56,19 +56,17 @@ class RecurrentMemory(ChunkModel, shape=RecurrentShape):
             after.append(memory_BM)
         return torch.stack(after, 1)
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from the carried memory and the earlier tokens of its chunk."""
-        ids_BCT = chunked(ids_BN, self.chunk_tokens)
+        ids_BCT = chunked(given.ids_BN, self.chunk_tokens)
         B, C, _ = ids_BCT.shape
         memory_BCM = self.read.weight.new_zeros(B, C, self.memory_dim)
-        if read and C > 1:
+        if given.read and C > 1:
             memory_BCM = torch.cat([memory_BCM[:, :1], self.carried(ids_BCT[:, :-1])], 1)
-        x_ETW = self.embed_chunks(ids_BCT, marks).flatten(0, 1)
+        x_ETW = self.embed_chunks(ids_BCT, given.marks_BC).flatten(0, 1)
         entry_E11W = self.read(memory_BCM).flatten(0, 1)[:, None, None]
         h_ETW = read_chunks(self.decoder, self.placing, "packed", x_ETW[:, None], entry_E11W, 1)
-        h_BNW = h_ETW.unflatten(0, (B, C)).flatten(1, 2)[:, : ids_BN.shape[1]]
+        h_BNW = h_ETW.unflatten(0, (B, C)).flatten(1, 2)[:, : given.ids_BN.shape[1]]
         return Predicted(self.head(h_BNW), memory_BCM[:, 1:])
 
     def decoding(self, prompt: Prompt) -> Decoding:

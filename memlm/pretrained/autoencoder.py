@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memlm.models.model import MemoryOutput, Predicted
+from memlm.models.model import Given, MemoryOutput, Predicted
 from memlm.nn.loss import IGNORED, token_loss
 from memlm.nn.rows import all_rows
 from memlm.nn.vocabulary import PAD
@@ -68,12 +68,10 @@ class SoftAutoencoder(OverBase, shape=SoftAutoencoderShape):
         """Memories [B, M] -> soft tokens [B, T, W]."""
         return self.reader.entries(memory_BM[:, None])[:, 0]
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from the memory of its chunk, N <= chunk_tokens."""
-        memory_BM = self.encode(ids_BN)
-        return Predicted(self.decode(memory_BM)[:, : ids_BN.shape[1]], memory_BM[:, None])
+        memory_BM = self.encode(given.ids_BN)
+        return Predicted(self.decode(memory_BM)[:, : given.ids_BN.shape[1]], memory_BM[:, None])
 
     def forward(
         self, input_ids: Tensor, labels: Tensor | None = None, weights: Tensor | None = None, *args: Any, **asked: Any

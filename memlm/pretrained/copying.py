@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.errors import UsageError
-from memlm.models.model import Generative, Predicted
+from memlm.models.model import Generative, Given, Predicted
 from memlm.nn.vocabulary import PAD
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Tokens, logits
@@ -186,18 +186,15 @@ class Copying(OverBase, Generative, shape=CopyingShape):  # pyright: ignore[repo
         """What begins a text, before it."""
         return F.pad(ids_BN, (1, 0), value=self.base.begin + SHIFT)
 
-    def predict(
-        self, ids_BN: Tensor, marks: Tensor | None, memories: Tensor | None, own_memories: Tensor | None, read: bool
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: the base, with what the head copies of words [B, K, T]; nothing is opened before."""
+        ids_BN, words_BKT = given.ids_BN, given.memory_BKM
         h_BNW = self.states(self.begun(ids_BN)[:, :-1])[0]
         logits_BNV = self.told(h_BNW)
-        if memories is None or not read or not self.copies:
+        if words_BKT is None or not given.read or not self.copies:
             return Predicted(logits_BNV)
-        kept = self.reader.keep_words(memories)
-        mixed = self.reader.mix(
-            logits_BNV, h_BNW, kept, queries_of(ids_BN, memories.shape[1], logp_of(logits_BNV, ids_BN))
-        )
+        queries = queries_of(ids_BN, words_BKT.shape[1], logp_of(logits_BNV, ids_BN))
+        mixed = self.reader.mix(logits_BNV, h_BNW, self.reader.keep_words(words_BKT), queries)
         return Predicted(mixed.logits, None, None, mixed.opened, mixed.shares)
 
     def decoding(self, prompt: Prompt) -> "CopyDecoding":

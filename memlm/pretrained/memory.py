@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from memlm.errors import UsageError
 from memlm.models.memory_model import ReadsMemories
-from memlm.models.model import Predicted
+from memlm.models.model import Given, Predicted
 from memlm.pretrained.adapter import Adapter
 from memlm.pretrained.base import Head, Nowhere, Starts, Tokens
 from memlm.pretrained.over import OverBase
@@ -57,20 +57,13 @@ class PretrainedMemory(OverBase, ReadsMemories, shape=PretrainedShape):  # pyrig
         """As of `ChunkModel`."""
         return self.go_on
 
-    def predict(
-        self,
-        ids_BN: Tensor,
-        marks: Tensor | None,
-        memories: Tensor | None,
-        own_memories: Tensor | None,
-        read: bool,
-        asked: Tensor | None = None,
-    ) -> Predicted:
+    def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`; a text of one chunk that reads nothing is not even padded: sizes decide bits."""
-        given = memories is not None and memories.shape[1] > 0 and read
-        if given or not 0 < ids_BN.shape[1] <= self.chunk_tokens:
-            return super().predict(ids_BN, marks, memories, own_memories, read, asked)
-        logits_BNV = self.base_logits(ids_BN, None if marks is None else marks[:, :1])
+        ids_BN, marks_BC = given.ids_BN, given.marks_BC
+        reads = given.read and given.memory_BKM is not None and given.memory_BKM.shape[1] > 0
+        if reads or not 0 < ids_BN.shape[1] <= self.chunk_tokens:
+            return super().predict(given)
+        logits_BNV = self.base_logits(ids_BN, None if marks_BC is None else marks_BC[:, :1])
         return Predicted(logits_BNV, logits_BNV.new_zeros(len(ids_BN), 0, self.memory_dim))
 
     def base_logits(self, ids_BN: Tensor, marks_B1: Tensor | None = None) -> Tensor:

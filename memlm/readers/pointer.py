@@ -36,7 +36,7 @@ from memlm.readers.config import PointerReader
 from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Sizes
 from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
-from memlm.readers.shares import MATCH, STEP, WORDS, Opened, Shares
+from memlm.readers.shares import MATCH, WORDS, Opened, Shares
 
 INDEXED = 2**14  # places of a sequence from which on they are put into lists
 SCORES = 2**25  # of places at a time while evaluating: what bounds memory
@@ -61,7 +61,6 @@ class Pointer(Shares):
         self.embed = nn.Embedding(V, D)
         self.key = nn.Linear(WORDS * D, config.key_dim, bias=False)
         self.query = nn.Linear(WORDS * D, config.key_dim, bias=False)
-        self.scale = nn.Parameter(torch.tensor(math.log(12.0) / STEP))
         self.make_shares(config, W, V)
         self.lesson_gate = nn.Linear(W + 2, 1)
         self._begin()
@@ -320,10 +319,6 @@ class Pointer(Shares):
         """What places are looked for by before words [..., n], times s [..., d]."""
         recent_BNn = recent_BQn.flatten(0, -3) if recent_BQn.ndim > 2 else recent_BQn[None]
         return self._unit(recent_BNn, self.query).view(*recent_BQn.shape[:-1], -1) * self.sharpness()
-
-    def sharpness(self) -> Tensor:
-        """What a cosine is multiplied by."""
-        return (STEP * self.scale).exp()
 
     def _unit(self, before_BNn: Tensor, layer: nn.Linear) -> Tensor:
         """norm(A [e(w_1) ... e(w_n)]) [B, N, d]."""

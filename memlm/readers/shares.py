@@ -11,6 +11,7 @@
 Suffixes as in pointer.py, which says what is open; X ways to agree.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,7 @@ class Shares(Reader):
     def make_shares(self, config: PointerReader, W: int, V: int) -> None:
         """Make the weights; the longest match comes first, and nothing is copied."""
         H = config.heads
+        self.scale = nn.Parameter(torch.tensor(math.log(12.0) / STEP))
         self.head_scale = nn.Parameter(torch.linspace(1.0, 0.3, H) / STEP)
         self.pattern = nn.Parameter(torch.zeros(H, 2**WORDS))
         self.length = nn.Parameter(torch.zeros(H, MATCH + 1))
@@ -87,7 +89,7 @@ class Shares(Reader):
 
     def sharpness(self) -> Tensor:
         """s, what a cosine of query and key is multiplied by."""
-        raise NotImplementedError
+        return (STEP * self.scale).exp()
 
     def _shares(
         self, h_BQW: Tensor, recent_BQn: Tensor, opened: Opened, logp_BQV: Tensor, queries: Queries
