@@ -9,7 +9,7 @@ api = pytest.importorskip(
     "playwright.sync_api", reason="a browser's driver of 165 MB, which the lock leaves out: pip install playwright"
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is used in chromium, which this machine has not")
 TEXT = "the sea was calm and a cold wind came from the north"
 
 
