@@ -33,11 +33,11 @@ class Continuation(NamedTuple):
 
 def copied_from(opened: list[Any]) -> list[list[tuple[int, float]]] | None:
     """What was opened for each token of one text, as plain numbers: what gave a thousandth at least."""
-    if not opened or opened[0] is None:
+    if all(one is None for one in opened):
         return None
-    found = []
-    for number_1k, share_1k in opened:
-        pairs = zip(number_1k[0].tolist(), share_1k[0].tolist(), strict=True)
+    found: list[list[tuple[int, float]]] = []
+    for one in opened:  # None: there was no memory yet
+        pairs = [] if one is None else zip(one[0][0].tolist(), one[1][0].tolist(), strict=True)
         found.append(
             sorted((pair for pair in pairs if pair[1] >= 1e-3), key=lambda pair: (-round(pair[1], 3), -pair[0]))
         )

@@ -147,6 +147,8 @@ def _copied(
         UsageError: the model's reader does not tell.
     """
     if found.copied is None:
+        if cast(Any, model.model).files_memories:  # it would, and there was no memory
+            return []
         raise UsageError(f"{call.model} does not choose among memories: leave --show-memories out.")
     first = 0 if bank is None or call.document is None else bank.span(call.document).start
     most = [(token, *pairs[0]) for token, pairs in zip(found.ids, found.copied, strict=True) if pairs]

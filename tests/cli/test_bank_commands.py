@@ -122,6 +122,16 @@ def test_text_is_generated_from_memories(capsys):
     assert capsys.readouterr().out == f"{BEAR}{report['text']}\n"  # streamed, the same text
 
 
+def test_a_short_text_has_no_memories_to_copy_from_and_one_that_grows_has(capsys):
+    call = ["generate", "finds", "--prompt", "The", "--show-memories", "--json", "--max-new-tokens"]
+    assert main([*call, "1"]) == 0
+    assert told(capsys)["copied"] == []
+    assert main([*call, "60"]) == 0  # chunks of its own become memories, which it goes on from
+    report = told(capsys)
+    assert report["new_tokens"] < 60 or report["copied"]
+    assert {row["document"] for row in report["copied"]} <= {"(this text)"}
+
+
 def test_text_is_copied_from_memories_that_are_told(capsys, tmp_path, monkeypatch):
     shutil.copytree("bank", tmp_path / "bank")
     call = ["generate", "finds", "--memory", str(tmp_path / "bank"), "--prompt", "The sea was calm", "--json"]
