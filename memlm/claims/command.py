@@ -4,6 +4,8 @@ prepare -> train every run of every seed -> figures of a stage once its runs are
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from memlm import ui
@@ -68,14 +70,22 @@ def tasks_of(config: Claims, left: set[str]) -> tuple[dict[str, Task], dict[str,
 
 def _train(config: Claims, stage: str, name: str, seed: int) -> None:
     work, made = Work(config, seed), STAGES[stage]
-    ui.say(f"{name}, seed {seed}")
-    work.train(name, made.runs(work)[name], made.data(work))
+    with _timed(f"{name}, seed {seed}"):
+        work.train(name, made.runs(work)[name], made.data(work))
 
 
 def _figures(config: Claims, stage: str, seed: int) -> None:
     made: Stage = STAGES[stage]
-    ui.say(f"figures of {stage}, seed {seed}")
     work = Work(config, seed)
-    with restored():  # a worker may train next
+    with _timed(f"figures of {stage}, seed {seed}"), restored():  # a worker may train next
         settle(work.device)
         made.figures(work)
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    """Say when a task begins, and what it took."""
+    ui.say(name)
+    begun = time.perf_counter()
+    yield
+    ui.say(f"{name}: {time.perf_counter() - begun:.0f} s")

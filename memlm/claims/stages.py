@@ -10,8 +10,7 @@ from memlm.claims.work import Work
 from memlm.train.config import TrainConfig
 
 _MEMORY_CHUNKS, _TOKENS = 64, 256  # of the context whose cost is measured (C3)
-_READ = 4  # chunks of an example of access (C5, C6) ...
-_JUDGED = "causal", "copy", "blank", "recall"  # ... and what is asked of it
+_READ = 4  # chunks of an example of access
 
 
 class Stage(NamedTuple):
@@ -58,8 +57,9 @@ def _retention(work: Work) -> None:
 
 
 def _paper(work: Work) -> None:
-    """With twins, which stand beside the memory model, and what it gets from its memories."""
-    work.measure("paper", runs.paper(), access=True)
+    """With twins, which stand beside the memory model, and what it gets from its memories; no rule reads a curve."""
+    work.measure("paper", runs.paper(), train_chunks=work.config.budget.probe.train_chunks[-1:])
+    _access(work, "paper-access", ["memory-vector"], ("causal", "copy"))
 
 
 def _layers(work: Work) -> None:
@@ -74,21 +74,26 @@ def _long(work: Work) -> None:
     work.measure("long", long(work), controls=False, **changes)
 
 
-def _access(work: Work) -> None:
+def _memory(work: Work) -> None:
+    named = [name for name in memory(work) if name not in (runs.AUTOENCODER, runs.LANGUAGE)]
+    _access(work, "access", named, ("causal", "copy", "blank", "recall"))
+
+
+def _access(work: Work, name: str, models: list[str], judged: tuple[str, ...]) -> None:
+    """What models get from their memories, of the tasks that rules ask for alone."""
     from memlm.loading import load_model
     from memlm.measure.access import measure_access
     from memlm.measure.config import AccessConfig
 
-    named = [name for name in memory(work) if name not in (runs.AUTOENCODER, runs.LANGUAGE)]
     examples, device = work.config.budget.examples, work.config.device
-    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, tasks=_JUDGED, seed=work.seed, device=device)
+    wanted = AccessConfig(examples=examples, free_running=0, chunks=_READ, tasks=judged, seed=work.seed, device=device)
 
     def make() -> Iterator[dict[str, Any]]:
-        for name in named:
-            folder = work.folder(name)
+        for model in models:
+            folder = work.folder(model)
             yield from measure_access(load_model(str(folder)).requires_grad_(False), work.corpus, wanted, folder.name)
 
-    work.once("access", "access.json", named, make)
+    work.once(name, "access.json", models, make)
 
 
 def _cost(work: Work) -> None:
@@ -141,11 +146,11 @@ STAGES: dict[str, Stage] = {
     "symbols": Stage({"C7"}, _SYMBOLS, _symbols, _symbols_data),
     "retention": Stage({"C1", "C2"}, lambda _: runs.retention(), _retention),
     "paper": Stage({"C4"}, lambda _: runs.paper(), _paper),
-    "memory": Stage({"C5", "C6"}, memory, _access),
+    "memory": Stage({"C5", "C6"}, memory, _memory),
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
     "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),
-    "E11": Stage({"E11"}, noise, _experiment("E11", noise, _STORED)),
+    "E11": Stage({"E11"}, noise, _experiment("E11", noise, _STORED), one_seed=True),
     "E9": Stage({"E9"}, design, _experiment("E9", design), one_seed=True),
     "E12": Stage({"E12"}, _ORACLES, _experiment("E12", _ORACLES), one_seed=True),
     "cost": Stage({"C3"}, _always({}), _cost, alone=True),

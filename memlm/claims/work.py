@@ -18,6 +18,8 @@ from memlm.provenance import environment
 from memlm.train.config import TrainConfig
 from memlm.train.table import train_table
 
+LOOKED_AT = 64  # held-out chunks at each of a run's looks: no rule reads them
+
 
 class Work(NamedTuple):
     """A seed of a call."""
@@ -44,20 +46,18 @@ class Work(NamedTuple):
         device = self.config.device
         run = replace(run, device=device)
         scale = self.config.budget.scale * self.config.scale
-        train_table({self.folder(name).name: run}, self.config.out, data=data, seed=self.seed, scale=scale)
+        table = {self.folder(name).name: run}
+        train_table(table, self.config.out, data=data, seed=self.seed, scale=scale, looked_at=LOOKED_AT)
 
-    def measure(
-        self, name: str, models: Iterable[str], *, controls: bool = True, access: bool = False, **changes: Any
-    ) -> None:
-        """Measure what the embeddings of runs hold, and access if asked, into a folder; `changes` are of the probe."""
+    def measure(self, name: str, models: Iterable[str], *, controls: bool = True, **changes: Any) -> None:
+        """Measure what the embeddings of runs hold into a folder; `changes` are of the probe."""
         from memlm.measure.run import measure
 
         wanted = MeasureConfig(
             probe=self.probe(**changes),
             chunks=self.config.budget.chunks,
             controls=controls,
-            access=access,
-            access_examples=self.config.budget.examples,
+            access=False,
             free_running=0,
             attribution=0,
             seed=self.seed,

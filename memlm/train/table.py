@@ -21,7 +21,7 @@ def train_table(
         data: what all are trained on.
         seed: of all.
         scale: of every run's steps.
-        looked_at: held-out chunks at each of a run's looks.
+        looked_at: held-out chunks at each of a run's looks, at most: a run whose looks are dear asks for fewer.
     """
     from memlm.train.curriculum import train_curriculum
     from memlm.train.loop import train
@@ -43,4 +43,5 @@ def scaled(config: TrainConfig, scale: float, looked_at: int) -> TrainConfig:
     """A share of a run's steps; held-out figures five times on the way."""
     steps = max(1, round(config.steps * scale))
     every = max(1, steps // LOOKS)
+    looked_at = min(looked_at, config.eval_chunks)
     return replace(config, steps=steps, eval_every=every, eval_chunks=looked_at, checkpoint_every=every)
