@@ -1,5 +1,6 @@
 """A memory model that finds among thousands of memories: facts, quotations and next tokens by how much was read, beside
-a table of word pairs, a decoder without memories and one that reads all tokens; and what a context costs it.
+a table of word pairs, a decoder without memories and one that reads all tokens; and what a context costs it, beside
+these, the paper's reader, a recurrent model, and the tokens themselves in the place of memories.
 
 (The preset `memory`, three seeds. Facts and quotations: objectives/facts.py; nothing of the held-out books was trained
 on.)
@@ -18,6 +19,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from torch import Tensor
 
 from memlm import presets, ui
 from memlm.bench import figure
@@ -28,16 +30,17 @@ from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
 from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
-from memlm.decoding.cached import Prompt
+from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import build_model, load_model
 from memlm.measure.reading import score_places
 from memlm.models.memory_model import MemoryModel
 from memlm.models.model import Generative
-from memlm.models.shapes import FullContextShape, MemoryShape
+from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.objectives.batch import Batch
 from memlm.objectives.registry import build_objective
 from memlm.objectives.text import Same
-from memlm.readers.config import NoReader
+from memlm.readers.config import NoReader, VectorReader
+from memlm.readers.pointer import Pointer
 from memlm.report.figures import SERIES, STYLE
 from memlm.train.config import Curriculum, TrainConfig
 from memlm.train.curriculum import train_curriculum
@@ -52,6 +55,7 @@ FULL_CHUNKS = 4  # of the plain transformer's training examples: as many tokens 
 PREDICTED = 8  # chunks of next tokens after a context
 _MOST = 0.6  # of a book, that a context takes at most
 STEPS = (4, 64, 256, 1024)  # memories before a training step that is timed
+FLAT = "memory", "ids"  # what reads the longest of them too
 WRITTEN = 64  # tokens after a context, whose time is taken
 
 
@@ -96,6 +100,10 @@ def run(
             "tokens that follow the same two tokens in the context too, causal-new: of the others (which these are "
             "depends on the context). Settings were chosen on other books (LOG.md, 20, 40). Intervals "
             "over examples of all seeds, 95 %.",
+            "Served are the first seed's model, from memories and from ids (its lists are made of them, and the newest "
+            "memories alone are encoded), and models with weights that nobody trained, on the same decoder: full, "
+            "vector (the paper's reader), recurrent. On disk a memory takes "
+            f"{4 * first.memory_dim} bytes in fp32, its tokens {2 * first.chunk_tokens}.",
             *(f"{name}: {told}" for name, told in served.items()),
         ],
         told={"seeds": list(seeds)},
@@ -188,32 +196,55 @@ def _seen(windows_BN: np.ndarray, context: int) -> np.ndarray:
 
 def _cost(model: MemoryModel, cost: Sequence[int], corpus: Corpus) -> tuple[dict[str, Any], dict[str, float]]:
     """What contexts cost to read, to keep and to go on from; and the ratios that were asked."""
-    T, V, shape = model.chunk_tokens, corpus.vocab_size, cast(MemoryShape, model.config.read_shape())
-    full = cast(Generative, build_model(FullContextShape(chunk_tokens=T, decoder=shape.decoder), V, 0).eval())
+    sides = _served(model, corpus.vocab_size)
     stream_N = torch.from_numpy(np.resize(np.asarray(corpus.train.tokens), max(cost)).astype(np.int64))
     told: dict[str, Any] = {}
     times: dict[tuple[str, int], tuple[float, float, int]] = {}
     for tokens in cost:
-        for name, one in (("memory", model), ("full", full)):
-            if name == "full" and tokens > COST[1]:
+        for name, read in sides.items():
+            if name not in FLAT and tokens > COST[1]:
                 continue  # hours
             ui.say(f"{tokens:,} tokens, {name}")
-            serving = Serving(partial(one.decoding, Prompt(stream_N[None, :tokens], [tokens])), WRITTEN)
+            serving = Serving(partial(read, stream_N[None, :tokens]), WRITTEN)
             reading = in_turn({"read": serving.prefill}, rounds=1)["read"]
             writing = in_turn({"write": serving.go_on}, rounds=3)["write"]
-            times[name, tokens] = reading[0], median(writing) / WRITTEN, serving.cache_bytes
-            read, write, kept = times[name, tokens]
-            told[f"{tokens:,} tokens, {name}"] = f"read in {read:.2f} s, {1000 * write:.2f} ms a token, {kept:,} bytes"
+            took, write, kept = reading[0], median(writing) / WRITTEN, serving.cache_bytes
+            times[name, tokens] = took, write, kept
+            told[f"{tokens:,} tokens, {name}"] = f"read in {took:.2f} s, {1000 * write:.2f} ms a token, {kept:,} bytes"
     ratios = {}
-    short, *longer = (n for n in cost if ("memory", n) in times)
+    short, *longer = cost
     for tokens, most in zip(longer, (1.5, 3), strict=False):
         what = f"time per token after {tokens:,} tokens / after {short:,} (asked, at most {most})"
         ratios[what] = times["memory", tokens][1] / times["memory", short][1]
     both = max(n for n in cost if ("full", n) in times)
     names = ("time to read", "time per token", "bytes kept")
-    for what, ours, theirs in zip(names, times["memory", both], times["full", both], strict=True):
-        ratios[f"{what}, {both:,} tokens, full context / memory"] = theirs / ours
+    for side, shown in {"full": "full context", "vector": "vector", "recurrent": "recurrent", "ids": "ids"}.items():
+        for what, ours, theirs in zip(names, times["memory", both], times[side, both], strict=True):
+            ratios[f"{what}, {both:,} tokens, {shown} / memory"] = theirs / ours
     return told, ratios
+
+
+def _served(model: MemoryModel, vocab_size: int) -> dict[str, Callable[[Tensor], Decoding]]:
+    """What reads token ids [1, N]: the memory model, from its memories and from the tokens of these in their place; and
+    on the same decoder, with weights that nobody trained, full context, the paper's reader and the recurrent model."""
+    T, shape = model.chunk_tokens, cast(MemoryShape, model.config.read_shape())
+    others = {
+        "full": FullContextShape(chunk_tokens=T, decoder=shape.decoder),
+        "vector": MemoryShape(encoder=shape.encoder, reader=VectorReader(), decoder=shape.decoder),
+        "recurrent": RecurrentShape(encoder=replace(shape.encoder, begins=True), decoder=shape.decoder),
+    }
+    built = {name: cast(Generative, build_model(one, vocab_size, 0).eval()) for name, one in others.items()}
+
+    def from_ids(ids_1N: Tensor) -> Decoding:
+        words_KT, reader = ids_1N.view(-1, T), cast(Pointer, model.reader)
+        newest_kM = model.encode_chunks(words_KT[None, max(0, len(words_KT) - (reader.window or 0)) :])[0]
+        return model.decoding(Prompt(ids_1N[:, :0], [0], index=reader.index_words(words_KT, newest_kM)))
+
+    def from_text(one: Generative, ids_1N: Tensor) -> Decoding:
+        return one.decoding(Prompt(ids_1N, [ids_1N.shape[1]]))
+
+    sides = {name: partial(from_text, one) for name, one in {"memory": model, **built}.items()}
+    return {**sides, "ids": from_ids}
 
 
 def _steps(model: MemoryModel, stage: TrainConfig, corpus: Corpus) -> dict[str, float]:

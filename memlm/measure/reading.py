@@ -3,7 +3,8 @@
 - `own`: as the model always reads;
 - `none`: `read=False`, nothing of earlier chunks;
 - `other`: what comes before a chunk is another text, the chunk is its own. It tells what memories say about this very
-  text from what any memory would bring about.
+  text from what any memory would bring about;
+- `ids`: as `own`, and what memories would recall is given: the tokens themselves, of a reader of words alone.
 """
 
 import math
@@ -22,7 +23,7 @@ from memlm.nn.vocabulary import PAD
 from memlm.objectives.batch import Batch
 
 Array = np.ndarray
-Memory = Literal["own", "none", "other"]
+Memory = Literal["own", "none", "other", "ids"]
 MEMORIES: tuple[Memory, ...] = ("own", "none", "other")
 LOGITS = 2**24  # numbers of logits at a time: what bounds the memory of a batch
 LOWER_IS_BETTER = ("cross_entropy", "bits_per_byte")
@@ -84,6 +85,9 @@ def predicted(
 
     `others_BN` are the texts whose memories are read where `memory` is `other`.
     """
+    if memory == "ids":
+        own_BCT = chunked(ids_BN, model.chunk_tokens)[:, :-1]
+        return model(ids_BN, marks=marks_BC, own_memories=own_BCT, remembered=remembered)
     if memory != "other" or not model.reads_earlier:
         return model(ids_BN, marks=marks_BC, read=memory != "none", remembered=remembered)
     assert others_BN is not None

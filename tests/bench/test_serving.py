@@ -1,14 +1,18 @@
 """What contexts cost: caches as counted, what is left out and told, sides that compute the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from small_benchmarks import STACK, run
+from small_benchmarks import STACK, run, small_plan
 
-from memlm.bench import memory, parallel, peak
+from memlm.bench import far, memory, parallel, peak
 from memlm.bench.form import Options
 from memlm.bench.serving import FULL, KEPT, MEMORY, RECURRENT, cache_bytes, models_of, serve, sides
 from memlm.errors import WorkError
+from memlm.loading import build_model
+from memlm.measure.reading import predicted
 from memlm.nn.config import StackConfig
 from memlm.readers.config import VectorReader
 
@@ -55,6 +59,18 @@ def test_targets_are_told_where_a_context_is_64_chunks(options, monkeypatch):
     assert report.ratios["cache at 256 tokens, full context / memory (asked, at least 16)"] == 256 / (64 + 4)
     assert "time per token at 256 tokens, full context / memory (asked, at least 4)" in report.ratios
     assert not any("Left out" in note for note in report.notes)
+
+
+def test_token_ids_in_the_place_of_memories_are_served_as_they_are_scored():
+    plan = small_plan()
+    shape = plan.stages[plan.last].model  # with a window the newest memories are encoded, and recalled, all the same
+    model = build_model(replace(shape, reader=replace(shape.reader, window=0)), 20, 0).eval()
+    ids_1N = torch.randint(2, 20, (1, 40), generator=torch.Generator().manual_seed(0))
+    scored_1NV = predicted(model, ids_1N, None, "ids", None, 4).logits
+    served = far._served(model, 20)["ids"](ids_1N[:, :32])
+    for n in range(8):
+        torch.testing.assert_close(served.logits, scored_1NV[:, n])
+        served.step(ids_1N[:, 32 + n])
 
 
 def test_forecasts_are_powers_between_the_first_and_the_second():
