@@ -6,13 +6,14 @@ nothing. Rows come back in the order of the texts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from memlm.errors import UsageError, refusing
 from memlm.huggingface import quiet
@@ -208,10 +209,48 @@ class HiddenReader(Checked):
         ids_BN = torch.tensor([row + [self.filler] * (longest - len(row)) for row in rows], device=model.device)
         lengths_B = torch.tensor([len(row) for row in rows], device=model.device)
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
-        within = any(view.layer < self.opened.layers for view in self.views)
+        wanted = {view.layer for view in self.views}
         with refusing(f"{self.opened.name} cannot read {longest} tokens"), exact(model.device):
-            out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
+            if self._blocks is not None and max(wanted) < self.opened.layers:
+                out: Any = SimpleNamespace(hidden_states=self._inputs(self._blocks, wanted, ids_BN, mask_BN))
+            else:
+                within = min(wanted) < self.opened.layers
+                out = model(input_ids=ids_BN, attention_mask=mask_BN, output_hidden_states=within)
             return self._read_out(out, ids_BN, mask_BN, lengths_B)
+
+    @cached_property
+    def _blocks(self) -> nn.ModuleList | None:
+        """Its blocks, if what goes into each is the hidden state of its number: then no more of them run than are read.
+
+        None where that is not so, or not known.
+        """
+        L, model = self.opened.layers, self.opened.model
+        lists = [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == L]
+        if len(lists) != 1 or not self.opened.layered:
+            return None
+        ids_1N = torch.full((1, min(4, self.opened.most_tokens)), self.filler, device=model.device)
+        told = model(input_ids=ids_1N, attention_mask=torch.ones_like(ids_1N), output_hidden_states=True).hidden_states
+        found = self._inputs(lists[0], set(range(L)), ids_1N, torch.ones_like(ids_1N))
+        return lists[0] if len(found) == L and all(torch.equal(told[n], found[n]) for n in range(L)) else None
+
+    def _inputs(self, blocks: nn.ModuleList, wanted: set[int], ids_BN: Tensor, mask_BN: Tensor) -> dict[int, Tensor]:
+        """What goes into these blocks, of a pass that ends before the last of them runs."""
+        found: dict[int, Tensor] = {}
+
+        def note(layer: int, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found[layer] = given[0] if given else named["hidden_states"]
+            if layer == max(wanted):
+                raise _Enough
+
+        hooks = [blocks[n].register_forward_pre_hook(partial(note, n), with_kwargs=True) for n in wanted]
+        try:
+            self.opened.model(input_ids=ids_BN, attention_mask=mask_BN)
+        except _Enough:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def _read_out(self, out: Any, ids_BN: Tensor, mask_BN: Tensor, lengths_B: Tensor) -> list[Tensor]:
         """The vectors of each view."""
@@ -226,6 +265,10 @@ class HiddenReader(Checked):
             else:
                 read.append(_readout(view, h_BND.float(), lengths_B, mask_BN).cpu())
         return read
+
+
+class _Enough(Exception):
+    """All that is wanted of a pass is known."""
 
 
 def chunk_texts(tokenizer: Tokenizer | None, tokens_NT: np.ndarray) -> list[str]:

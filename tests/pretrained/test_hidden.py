@@ -63,6 +63,26 @@ def test_readouts_read_what_they_say(opened, corpus):
     assert reader.dims == [2 * WIDTH if view.readout.startswith("at") else WIDTH for view in reader.views]
 
 
+def test_no_more_blocks_run_than_are_read(opened, corpus):
+    tokens = torch.from_numpy(corpus.chunks("test", 9, limit=5).tokens)
+    ran: list[int] = []
+    blocks = reader_of(opened, corpus)._blocks
+    assert blocks is not None
+    hooks = [block.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(blocks)]
+    views = all_views(opened)
+    for layer in range(opened.layers + 1):
+        own = [number for number, view in enumerate(views) if view.layer == layer]
+        every = reader_of(opened, corpus).encode(tokens)
+        lower = HiddenReader(opened, [views[n] for n in own], corpus.tokenizer, 8)
+        assert lower._blocks is blocks
+        ran.clear()
+        for number, vectors in zip(own, lower.encode(tokens), strict=True):
+            torch.testing.assert_close(vectors, every[number])
+        assert set(ran) == set(range(layer))
+    for hook in hooks:
+        hook.remove()
+
+
 def test_the_text_is_the_chunks_and_broken_characters_are_counted(opened, corpus):
     reader = reader_of(opened, corpus)
     tokens = np.array([corpus.tokenizer.encode("the sea was calm and cold").ids[:5]] * 2)
