@@ -211,7 +211,7 @@ class HiddenReader(Checked):
         mask_BN = (torch.arange(longest, device=model.device) < lengths_B[:, None]).long()
         wanted = {view.layer for view in self.views}
         with refusing(f"{self.opened.name} cannot read {longest} tokens"), exact(model.device):
-            if self._blocks is not None and max(wanted) < self.opened.layers:
+            if max(wanted) < self.opened.layers and self._blocks is not None:
                 out: Any = SimpleNamespace(hidden_states=self._inputs(self._blocks, wanted, ids_BN, mask_BN))
             else:
                 within = min(wanted) < self.opened.layers
@@ -238,7 +238,7 @@ class HiddenReader(Checked):
         found: dict[int, Tensor] = {}
 
         def note(layer: int, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            found[layer] = given[0] if given else named["hidden_states"]
+            found[layer] = given[0] if given else named.get("hidden_states", torch.empty(0))
             if layer == max(wanted):
                 raise _Enough
 
