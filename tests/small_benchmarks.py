@@ -72,7 +72,7 @@ def small_far(options) -> dict:
     lm = save_tiny("llama", options.out.parent / "far-lm")
     adapting = Adapting(base=str(lm), data=options.data, windows=4, steps=1, context=8)
     sizes = {"contexts": (256,), "examples": 1, "windows": (8,), "remembered": (64,), "places": 1, "most": 512}
-    return {"sizes": smollm2far.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
+    return {"sizes": smollm2far.Sizes(**sizes, seeds=(0, 1), train=adapting, autoencoder_steps=1)}
 
 
 def small_lora(options) -> dict:

@@ -25,7 +25,7 @@ from memlm.bench.longtext import Asked, Recalled, questions
 from memlm.data.split import Part
 from memlm.loading import find_model, load_model
 from memlm.measure.intervals import ratio
-from memlm.pretrained.copying import NEXT, Copying, apart, in_passages, opened_words, queries_of
+from memlm.pretrained.copying import NEXT, CopyHead, Copying, apart, in_passages, opened_words, queries_of
 from memlm.readers.finding import PlaceIndex
 from memlm.readers.reader import Kept, logp_of
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
@@ -43,6 +43,7 @@ NOTE = (
 )
 Told = tuple[Tensor, Tensor]  # logits, hidden states
 Row = tuple[Any, ...]
+_Side = tuple[Any, ...]  # its name and what else tells it
 token_bytes_of = cache(token_bytes)
 
 
@@ -58,9 +59,13 @@ class Remembered:
 
 @dataclass
 class Bench:
-    """The model and what the sides share; sums of each row's figures, by example."""
+    """The model, with the first of its `heads`, and what the sides share; sums of each row's figures, by example.
+
+    Logits of a text are [S, Q, V]: a head each, or the base alone. An example's figure is the mean over heads.
+    """
 
     model: Copying
+    heads: Sequence[CopyHead]
     tokenizer: Any
     recalled: Recalled
     sizes: Any
@@ -82,21 +87,31 @@ class Bench:
     def answered(
         self, asked: list[Asked], logits: Sequence[Tensor], memory: str, context: int, opened: int, *more: str
     ) -> None:
-        """Answers [1, Q, V] of a side to questions."""
-        for one, logits_1QV in zip(asked, logits, strict=True):
-            right_Q = (logits_1QV[0, -len(one.answer_N) :].argmax(-1).cpu() == one.answer_N).float()
+        """Answers of a side to questions."""
+        for one, logits_SQV in zip(asked, logits, strict=True):
+            right_SQ = (logits_SQV[:, -len(one.answer_N) :].argmax(-1).cpu() == one.answer_N).float()
             quoted = one.task == "quote"
             key = (one.task, "token_accuracy" if quoted else "exact_match", memory, context, 0, opened, *more)
-            self.add(key, (right_Q.mean() if quoted else right_Q.prod()).item())
+            self.add(key, (right_SQ if quoted else right_SQ.prod(1)).mean().item())
 
     def predicted(
-        self, text_N: Tensor, logits_1QV: Tensor, memory: str, context: int, window: int, opened: int, *more: str
+        self, text_N: Tensor, logits_SQV: Tensor, memory: str, context: int, window: int, opened: int, *more: str
     ) -> None:
         """A side's logits of the last `PREDICTED` tokens of a text after a window."""
-        predicted_1Q = text_N[None, -PREDICTED:]
-        bits = float(token_bytes_of(self.tokenizer)[predicted_1Q.numpy()].sum()) * math.log(2)
-        nats = -logp_of(logits_1QV[:, -PREDICTED:], predicted_1Q.to(logits_1QV.device)).sum().item()
+        predicted_Q = text_N[-PREDICTED:]
+        bits = float(token_bytes_of(self.tokenizer)[predicted_Q.numpy()].sum()) * math.log(2)
+        predicted_SQ = predicted_Q.to(logits_SQV.device).expand(len(logits_SQV), -1)
+        nats = -logp_of(logits_SQV[:, -PREDICTED:], predicted_SQ).sum(1).mean().item()
         self.add(("next", "bits_per_byte", memory, context, window, opened, *more), nats, bits)
+
+    def by_heads(self, tell: Callable[[], dict[_Side, list[Tensor]]]) -> dict[_Side, list[Tensor]]:
+        """What `tell` gives with each head: of each side its texts' logits [1, Q, V], all heads' as one."""
+        told = []
+        for head in self.heads:
+            self.model.reader = head
+            told.append(tell())
+        self.model.reader = self.heads[0]
+        return {side: [torch.cat(of) for of in zip(*(one[side] for one in told), strict=True)] for side in told[0]}
 
     def rows(self, part: Part, reads: Callable[[str], bool]) -> list[Row]:
         """All that was asked, as `COLUMNS` and what else its key tells; which memories a trained head `reads`."""
@@ -167,17 +182,22 @@ def has_bm25() -> bool:
     return importlib.util.find_spec("bm25s") is not None
 
 
-def prepared(options: Options, sizes: Any, runs: Path, name: str, adapting: Adapting) -> Bench:
-    """The autoencoder and the model `name` in `runs`, trained where they are not there yet."""
-    auto, adapted = runs / "autoencoder", runs / name
+def prepared(options: Options, sizes: Any, runs: Path, adapting: dict[str, Adapting]) -> Bench:
+    """The autoencoder and the models in `runs`, of one base, by name, trained where they are not there yet."""
+    auto, heads = runs / "autoencoder", []
     if not auto.exists():
         config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
         train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
-    if not adapted.exists():
-        adapt(sizes.train or adapting, adapted)
-    model, autoencoder = (load_model(path).requires_grad_(False) for path in (adapted, auto))
-    for one in (model, autoencoder):
-        torch.nn.Module.to(one, options.device)
+    model, autoencoder = None, load_model(auto).requires_grad_(False)
+    for name, config in adapting.items():
+        if not (runs / name).exists():
+            adapt(config, runs / name)
+        one = cast(Copying, load_model(runs / name).requires_grad_(False))
+        model = model or one
+        heads.append(one.reader)
+    assert model is not None  # since there is one at least
+    for module in (model, autoencoder, *heads):
+        torch.nn.Module.to(module, options.device)
     recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
     ends = time.perf_counter() + (options.seconds or 1e9)
-    return Bench(cast(Copying, model), load_tokenizer(find_model(adapted)), recalled, sizes, ends)
+    return Bench(model, heads, load_tokenizer(find_model(runs / next(iter(adapting)))), recalled, sizes, ends)

@@ -50,6 +50,7 @@ class Sizes:
     remembered: Sequence[int] = (2048, 8192, 32768)  # tokens before a window
     places: int = 6  # of a book
     most: int = 8192  # tokens that the model is given at once
+    seeds: Sequence[int] = (0, 1, 2)  # of heads, each with its own windows of training text
     train: Adapting | None = None
     autoencoder_steps: int | None = None
 
@@ -58,7 +59,8 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask and time all sides."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    bench = prepared(options, sizes, runs, "copy-head", Adapting(data=options.data, base="smollm2"))
+    adapting = sizes.train or Adapting(data=options.data, base="smollm2")
+    bench = prepared(options, sizes, runs, {f"copy-head-{seed}": replace(adapting, seed=seed) for seed in sizes.seeds})
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         costs = _costs(bench, next(iter(texts.values())))
@@ -83,9 +85,11 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
             "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
             "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, so too; "
             f"last: as many last tokens; full: all of the text, at most {sizes.most:,} tokens; none: the window alone.",
+            f"What reads by a head's keys or copies: the mean of {len(sizes.seeds)} trained heads, example by example; "
+            "costs are of the first.",
             NOTE,
         ],
-        told={"seed": 0},
+        told={"seeds": list(sizes.seeds)},
     )
 
 
@@ -93,26 +97,19 @@ def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
     """Needles, questions and quotations, to all sides."""
     for context, text, asked in bench.questions(texts):
         ids_N = ids_of(bench.tokenizer, text)
-        told_N = ids_of(bench.tokenizer, bench.recalled(text))
-        sides = {"memory": bench.remember(told_N), "ids": bench.remember(ids_N)}
+        words = {"memory": ids_of(bench.tokenizer, bench.recalled(text)), "ids": ids_N}
         full_P = ids_N[-bench.sizes.most + ROOM :].to(bench.model.device)
         past = bench.model.states(bench.model.begun(full_P[None]))[1]
-        _ask(bench, asked, ids_N, sides, past, context)
+        _ask(bench, asked, words, past, context)
 
 
-def _ask(
-    bench: Bench, asked: list[Asked], ids_N: Tensor, sides: dict[str, Remembered], past: Any, context: int
-) -> None:
-    """Questions to all sides."""
+def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], past: Any, context: int) -> None:
+    """Questions to all sides: of the text's words as they are recalled, and as they were."""
     texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
-    last, nothing = [len(one.answer_N) for one in asked], [ids_N[:0]] * len(asked)
+    last, nothing = [len(one.answer_N) for one in asked], [words["ids"][:0]] * len(asked)
 
     def tell(memory: str, logits: Sequence[Tensor], opened: int) -> None:
         bench.answered(asked, logits, memory, context, opened)
-
-    def copied(told: list[Told], side: str) -> list[Tensor]:
-        of = zip(told, texts, last, strict=True)
-        return [bench.copied(one, text_N, sides[side], Q) for one, text_N, Q in of]
 
     full = []
     for text_N, Q in zip(texts, last, strict=True):
@@ -122,17 +119,32 @@ def _ask(
     tell("full", full, 0)
     none = bench.after(nothing, texts, last)
     tell("none", [told for told, _ in none], 0)
-    tell("memory-copied", copied(none, "memory"), 0)
-    for many in OPENED:
-        size = 2 * many * bench.model.chunk_tokens
-        tell("last", [told for told, _ in bench.after([ids_N[-size:]] * len(asked), texts, last)], size)
-        for side, held in sides.items():
-            found = bench.after([bench.opened(held, one.question_N, many) for one in asked], texts, last)
-            tell(f"{side}-opened", [told for told, _ in found], size)
-            tell(side, copied(found, side), size)
-        if has_bm25():
-            before = [bench.by_bm25(sides["memory"], one.question_N, many) for one in asked]
-            tell("bm25", [told for told, _ in bench.after(before, texts, last)], size)
+    by_passages = {2 * many * bench.model.chunk_tokens: many for many in OPENED}
+    for size in by_passages:
+        tell("last", [told for told, _ in bench.after([words["ids"][-size:]] * len(asked), texts, last)], size)
+
+    def by_head() -> dict[tuple[str, int], list[Tensor]]:
+        told = {}
+        for side, words_N in words.items():
+            held = bench.remember(words_N)
+
+            def copied(found: list[Told], held: Remembered = held) -> list[Tensor]:
+                of = zip(found, texts, last, strict=True)
+                return [bench.copied(one, text_N, held, Q) for one, text_N, Q in of]
+
+            if side == "memory":
+                told["memory-copied", 0] = copied(none)
+            for size, many in by_passages.items():
+                found = bench.after([bench.opened(held, one.question_N, many) for one in asked], texts, last)
+                told[f"{side}-opened", size], told[side, size] = [logits for logits, _ in found], copied(found)
+        return told
+
+    for (memory, opened), logits in bench.by_heads(by_head).items():
+        tell(memory, logits, opened)
+    held = bench.remember(words["memory"])
+    for size, many in by_passages.items() if has_bm25() else ():
+        before = [bench.by_bm25(held, one.question_N, many) for one in asked]
+        tell("bm25", [told for told, _ in bench.after(before, texts, last)], size)
 
 
 def _next_tokens(bench: Bench, texts: dict[str, Tensor]) -> None:
@@ -164,15 +176,24 @@ def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
     tell("last", after(past_N[-size:])[0], 0, size)
     told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
     past = {"memory": ids_of(bench.tokenizer, told), "ids": past_N}
+
+    def by_head() -> dict[tuple[str, int, int], list[Tensor]]:
+        told = {}
+        for context in sizes.remembered:
+            held = {side: bench.remember(words_N[-context:]) for side, words_N in past.items()}
+            for side in held:
+                told[f"{side}-copied", context, 0] = [bench.copied(none, text_N, held[side], PREDICTED)]
+            found = after(bench.opened(held["memory"], text_N[:-PREDICTED], many))
+            told["memory-opened", context, size] = [found[0]]
+            told["memory", context, size] = [bench.copied(found, text_N, held["memory"], PREDICTED)]
+        return told
+
+    for (memory, context, opened), logits in bench.by_heads(by_head).items():
+        tell(memory, logits[0], context, opened)
     for context in sizes.remembered:
-        held = {side: bench.remember(words_N[-context:]) for side, words_N in past.items()}
-        for side in held:
-            tell(f"{side}-copied", bench.copied(none, text_N, held[side], PREDICTED), context)
-        found = after(bench.opened(held["memory"], text_N[:-PREDICTED], many))
-        tell("memory-opened", found[0], context, size)
-        tell("memory", bench.copied(found, text_N, held["memory"], PREDICTED), context, size)
         if has_bm25():
-            tell("bm25", after(bench.by_bm25(held["memory"], text_N[:-PREDICTED], many))[0], context, size)
+            held = bench.remember(past["memory"][-context:])
+            tell("bm25", after(bench.by_bm25(held, text_N[:-PREDICTED], many))[0], context, size)
         if context + window + PREDICTED <= sizes.most:
             tell("full", after(past_N[-context:])[0], context)
 

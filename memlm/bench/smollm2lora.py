@@ -43,9 +43,9 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    head = runs / "copy-head"
+    head = runs / "copy-head-0"  # of smollm2far
     adapting = Adapting(data=options.data, base=str(head) if head.exists() else "smollm2", lora=8, context=128)
-    bench = prepared(options, sizes, runs, "lora", adapting)
+    bench = prepared(options, sizes, runs, {"lora": sizes.train or adapting})
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)

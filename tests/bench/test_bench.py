@@ -2,13 +2,17 @@
 
 import json
 import re
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from small_benchmarks import run
+from torch.nn import functional as F
 
-from memlm.bench import BENCHMARKS, encode, far, memory, tokenise, yardsticks
+from memlm.bench import BENCHMARKS, encode, far, longsides, memory, tokenise, yardsticks
 from memlm.bench.form import Options
+from memlm.bench.longtext import Asked
 from memlm.bench.timing import in_turn, pair_ratio
 from memlm.cli import main
 from memlm.data.corpus import Corpus
@@ -45,6 +49,20 @@ def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
         assert f"![{name}]({name}.png)" in text
         assert (options.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in text
+
+
+def test_heads_of_all_seeds_are_asked_and_an_example_counts_once():
+    first, second = object(), object()
+    model, answer_N = SimpleNamespace(reader=first), torch.tensor([3, 1])
+    bench = longsides.Bench(cast(Any, model), cast(Any, [first, second]), None, cast(Any, None), None, 0.0)
+    right_1QV, wrong_1QV = F.one_hot(answer_N[None], 5).float(), F.one_hot(torch.tensor([[3, 2]]), 5).float()
+    told = bench.by_heads(lambda: {("memory", 8): [right_1QV if model.reader is first else wrong_1QV, right_1QV]})
+    assert model.reader is first
+    asked = [Asked(task, answer_N, answer_N) for task in ("needle", "quote")]
+    bench.answered(asked[:1] * 2, told["memory", 8], "memory", 4, 8)
+    bench.answered(asked[1:], told["memory", 8][:1], "memory", 4, 8)
+    of = {key[0]: parts for key, parts in bench.sums.items()}
+    assert of == {"needle": [(0.5, 1.0), (1.0, 1.0)], "quote": [(0.75, 1.0)]}
 
 
 def test_operations_are_those_counted_by_hand(data):
