@@ -1,4 +1,4 @@
-"""Training time until 50 % of held-out tokens come back out of 256 numbers, 16 tokens in: the slots autoencoder against
+"""Training time until 50 % of the tokens of the part tune come back out of 256 numbers, 16 tokens in: slots against
 the paper's mixer (flat, kernel 4, last-token readout, repeat, no norm on the memory). Asked: at least 20 times less.
 
 The mixer is run twice, with its own optimiser and with that of slots, so that what the architecture gives and what the
@@ -72,8 +72,8 @@ def run(options: Options, *, target: float = 0.5) -> Report:
             f"{TOKENS} tokens, {MEMORY} numbers, batch {BATCH}, fp32, seed 0, data {corpus.hash[:12]} (vocabulary "
             f"{corpus.vocab_size}); {seconds:g} s of training a side, one after the other; learning rates as in the "
             f"presets, rising for 50 steps and constant after that for every side, so that no side is punished by a "
-            f"schedule that does not fit its time; scored every {EVAL_EVERY} steps on 512 held-out chunks, which is "
-            "not counted; linear between two scores"
+            f"schedule that does not fit its time; scored every {EVAL_EVERY} steps on 512 chunks of the part tune, "
+            "which is not counted; linear between two scores"
         ),
         device=options.device.type,
     )

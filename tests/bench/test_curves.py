@@ -110,6 +110,7 @@ def test_the_frontier_s_order_and_line(data):
             steps=1,
             train_seconds=seconds,
             token_accuracy=accuracy,
+            token_accuracy_ci=[accuracy, accuracy],
             exact_match=0.0,
             commit="c",
         )
