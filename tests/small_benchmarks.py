@@ -24,7 +24,7 @@ SMALL = {
     "encode": {"models": ("slots", "mixer", "transformer", "causal-mixer"), "batch": 2},
     "bank": {"memories": 300, "appended": 100, "rounds": 1, "alone": False},
     "memory": {"contexts": (4, 256), "chunk_tokens": 4, "stack": STACK, "vocab_size": 20},
-    "attention": {"cases": {"vector": ((3, 4), (2, 70)), "slots": ((3, 4),)}},
+    "attention": {"cases": {"vector": ((3, 4), (2, 70)), "soft-tokens": ((3, 4),)}},
     "parallel": {
         "stack": STACK,
         "vocab_size": 20,

@@ -16,7 +16,7 @@ from memlm.nn.chunks import Chunks
 
 HEADS, WIDTH = 4, 64  # of a head
 SMALL = ((4, 16), (32, 16), (4, 64), (16, 64), (16, 256))  # chunks, tokens of each
-CASES = {"vector": (*SMALL, (64, 256)), "slots": SMALL}  # by reader
+CASES = {"vector": (*SMALL, (64, 256)), "soft-tokens": SMALL}  # by reader
 MASKED = 6_000  # entries up to which one mask is tried on a CPU, and twice as many on a GPU
 GROUPS, MASK, ALL, KERNEL = "by groups", "one mask", "all tokens, causal", "one kernel"
 SECONDS = 3.0  # a side of each case
@@ -32,7 +32,7 @@ def run(options: Options, *, cases: Mapping[str, Sequence[tuple[int, int]]] = CA
         columns=("what", "side", "ms (median)", "times by groups (median of pairs)"),
         setting=(
             f"{HEADS} heads of width {WIDTH}, batch {batch}, fp32; a memory of every chunk but the last: one entry "
-            f"(vector) or one for each token (slots); groups of {rows_of(device)} queries, or of one chunk; in turn"
+            f"(vector) or one for each token (soft-tokens); groups of {rows_of(device)} queries, or of one chunk; in turn"
         ),
         device=device.type,
         notes=[f"The sides' values and gradients agreed to {SAME:g} before anything was timed."],

@@ -1,6 +1,6 @@
 """What a context costs a decoder: time until it is read, time for each token after it, the cache that is kept of it,
 and the memory and time of a training step over it; for one that reads all tokens, one that reads memories of chunks,
-the same with memories that were kept, one that reads each memory as slots, and one with a single carried memory.
+the same with memories that were kept, and one with a single carried memory.
 
 (Paper, What it costs to serve. The sides are those of bench/serving.py, a step's peak is that of bench/peak.py.)
 """
@@ -87,7 +87,7 @@ def run(
             f"A turn reads the context and writes {chunk_tokens} tokens after it, greedily: time per token is the mean "
             "over them, of which one fills a chunk and has its memory formed.",
             "Cache bytes are those of the tensors that are kept, and equal layers x 2 x width x 4 x (N/T + T) for "
-            "memories, (N + T) for the full context and for slots, (1 + T) for the recurrent side; the ratio counts N "
+            "memories, (N + T) for the full context, (1 + T) for the recurrent side; the ratio counts N "
             "for the full.",
             "Frozen and kept: the memories of the context are given; what is written is encoded. Its training step "
             "leaves out the encoder.",
