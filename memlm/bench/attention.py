@@ -31,8 +31,9 @@ def run(options: Options, *, cases: Mapping[str, Sequence[tuple[int, int]]] = CA
         name="attention",
         columns=("what", "side", "ms (median)", "times by groups (median of pairs)"),
         setting=(
-            f"{HEADS} heads of width {WIDTH}, batch {batch}, fp32; a memory of every chunk but the last: one entry "
-            f"(vector) or one for each token (soft-tokens); groups of {rows_of(device)} queries, or of one chunk; in turn"
+            f"{HEADS} heads of width {WIDTH}, batch {batch}, fp32; a memory of every chunk but the last: one "
+            "entry (vector) or one for each token (soft-tokens); groups of "
+            f"{rows_of(device)} queries, or of one chunk; in turn"
         ),
         device=device.type,
         notes=[f"The sides' values and gradients agreed to {SAME:g} before anything was timed."],
