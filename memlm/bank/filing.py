@@ -1,6 +1,6 @@
 """A bank's memories, filed by a model's reader: made once, kept beside the bank, and memory-mapped.
 
-BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of a reader with this fingerprint
+BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/filed.py) of a reader with this fingerprint
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from memlm.bank.bank import INDEX, Bank
 from memlm.errors import UsageError, WorkError
 from memlm.files import atomic_folder, sha256_json
 from memlm.memory.encoder import fingerprint
-from memlm.readers.finding import PlaceIndex
+from memlm.readers.filed import PlaceIndex
 
 if TYPE_CHECKING:
     from memlm.models.memory_model import ReadsMemories

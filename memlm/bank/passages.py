@@ -3,7 +3,7 @@
 Recalled text is what two tokenizers have in common, so that one bank serves every language model. Each document begins
 a passage; where its memories lie in the text is counted in bytes, which both tokenizers tell of every token.
 
-BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/finding.py) of these words, and memory_K: the memory in which
+BANK/index/<hash>/<array>.npy   a `PlaceIndex` (readers/filed.py) of these words, and memory_K: the memory in which
                                 each passage begins
 """
 
@@ -21,7 +21,7 @@ from memlm.bank.opening import open_maker
 from memlm.bank.recall import recall
 from memlm.precision import Device
 from memlm.pretrained.copying import Copying, in_passages
-from memlm.readers.finding import PlaceIndex
+from memlm.readers.filed import PlaceIndex
 from memlm.tokens.detokenise import TextStream
 from memlm.tokens.tokenizer import token_bytes, tokens_of
 

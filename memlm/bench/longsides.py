@@ -26,7 +26,7 @@ from memlm.data.split import Part
 from memlm.loading import find_model, load_model
 from memlm.measure.intervals import ratio
 from memlm.pretrained.copying import NEXT, CopyHead, Copying, apart, in_passages, opened_words, queries_of
-from memlm.readers.finding import PlaceIndex
+from memlm.readers.filed import PlaceIndex
 from memlm.readers.reader import Kept, logp_of
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
 from memlm.train.adapt import Adapting, adapt

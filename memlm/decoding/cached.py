@@ -42,7 +42,7 @@ class Prompt:
         lengths: of the B texts.
         memories: of what comes before them [B, K, M].
         marks: bool [B, C], chunks of the texts and of what follows them that shall copy from memory.
-        index: in the place of memories, what the reader has filed of them (readers/finding.py); of one text.
+        index: in the place of memories, what the reader has filed of them (readers/filed.py); of one text.
     """
 
     ids: Tensor

@@ -34,7 +34,8 @@ from memlm.pretrained.base import Tokens, logits
 from memlm.pretrained.over import OverBase
 from memlm.pretrained.shapes import CopyingShape
 from memlm.pretrained.transplant import SHIFT
-from memlm.readers.finding import FAR, PlaceIndex
+from memlm.readers.filed import PlaceIndex
+from memlm.readers.finding import FAR
 from memlm.readers.pointer import Pointer, WordsAt, words_of
 from memlm.readers.reader import Kept, Queries, Sizes, logp_of, recent_tokens
 from memlm.readers.scores import Scores

@@ -33,7 +33,8 @@ from torch.nn import functional as F
 from memlm.memory.chunk_decoder import ChunkDecoder
 from memlm.readers.asked import mix_asked
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import FAR, LOOKS, PlaceIndex, Tail, looked, open_all, open_indexed, places, taken
+from memlm.readers.filed import PlaceIndex, Tail, looked, open_indexed
+from memlm.readers.finding import FAR, LOOKS, open_all, places, taken
 from memlm.readers.reader import Kept, Mixed, Queries, Sizes
 from memlm.readers.scores import EXACT, GRADED, Scores, sample, with_sample
 from memlm.readers.shares import MATCH, WORDS, Opened, Shares

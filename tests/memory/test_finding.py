@@ -11,7 +11,8 @@ from memlm.decoding.cached import Prompt
 from memlm.models.shapes import MemoryShape
 from memlm.readers import pointer, scores
 from memlm.readers.config import PointerReader
-from memlm.readers.finding import PlaceIndex, Tail, open_all, open_indexed, packed, places, unpacked
+from memlm.readers.filed import PlaceIndex, Tail, open_indexed, packed, unpacked
+from memlm.readers.finding import open_all, places
 from memlm.readers.placing import hiding
 from memlm.readers.pointer import words_of
 from memlm.readers.reader import Queries
