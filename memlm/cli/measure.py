@@ -44,6 +44,7 @@ class Call:
     data: Path | None = None  # a folder made by memlm prepare, `data` if not given; with --texts its tokenizer alone
     out: Path  # the measurement's folder: results.json, access.json, attribution.json
     cache: Path | None = None  # where embeddings are kept; OUT/embeddings if not given
+    prior: Path | None = None  # a causal run of ours: also tell what vectors add to what it would guess
     json: bool = False  # print one JSON object with a list `results`
     config: Annotated[MeasureConfig, tyro.conf.arg(name="")] = field(default_factory=MeasureConfig)
 
@@ -54,5 +55,6 @@ def main(argv: list[str]) -> None:
     from memlm.measure.run import measure
 
     encoders = [*call.models, *call.vectors]
-    report = measure(encoders, call.data, call.out, call.config, cache=call.cache, texts=call.texts)
+    cache, texts, prior = call.cache, call.texts, call.prior
+    report = measure(encoders, call.data, call.out, call.config, cache=cache, texts=texts, prior=prior)
     print(json.dumps(report) if call.json else report)

@@ -97,9 +97,14 @@ class Probe(nn.Module):
         """What it makes of standardised memories: [B, M] -> [B, T, V]; the floor says nothing of them."""
         return self.known_TV.new_zeros(len(memory_BM), *self.known_TV.shape)
 
+    def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, M] -> what is known without them, [T, V] or [B, T, V], and what is said of them [B, T, V]."""
+        return self.known_TV, self.said(self.standardised(memory_BM))
+
     def forward(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> logits [B, T, V]."""
-        return torch.addcmul(self.known_TV, self.trust_T[:, None], self.said(self.standardised(memory_BM)))
+        known, said_BTV = self.parts(memory_BM)
+        return torch.addcmul(known, self.trust_T[:, None], said_BTV)
 
 
 @torch.inference_mode()
@@ -118,29 +123,30 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
     parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
     rows = max(1, (_IN_CACHE if device.type == "cpu" else _AT_ONCE) // numbers)
 
-    def said(memory_BM: Tensor) -> Tensor:
-        return probe.said(probe.standardised(memory_BM))
+    def told(memory_BM: Tensor) -> tuple[Tensor, Tensor]:
+        known, said_BTV = probe.parts(memory_BM)
+        return known.log_softmax(-1).expand_as(said_BTV), said_BTV
 
-    kept = [said(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else said again and again
-    known_TV, one_more = probe.known_TV.log_softmax(-1), 1 / len(tokens_NT)
+    kept = [told(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else told again and again
+    one_more = 1 / len(tokens_NT)
 
-    def all_said() -> Iterator[tuple[Tensor, Tensor]]:
-        """What is said of kept chunks [B, T, V], and of their tokens [B, T]."""
+    def all_told() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What is known and what is said of kept chunks [B, T, V], and their tokens [B, T, 1]."""
         for i, (memory_BM, tokens_BT) in enumerate(parts):
-            said_BTV = kept[i] if kept else said(memory_BM)
-            yield from zip(said_BTV.split(rows), tokens_BT[..., None].split(rows), strict=True)
+            known_BTV, said_BTV = kept[i] if kept else told(memory_BM)
+            yield from zip(known_BTV.split(rows), said_BTV.split(rows), tokens_BT[..., None].split(rows), strict=True)
 
     right_T, expected_T = torch.zeros_like(probe.trust_T), torch.zeros_like(probe.trust_T)  # of what is said: of the
-    # right tokens, and by the floor's frequencies
-    for said_BTV, tokens_BT1 in all_said():
+    # right tokens, and by what is known
+    for known_BTV, said_BTV, tokens_BT1 in all_told():
         right_T += said_BTV.gather(-1, tokens_BT1).sum((0, 2))
-        expected_T += torch.einsum("btv,tv->t", said_BTV, known_TV.exp())
+        expected_T += torch.einsum("btv,btv->t", said_BTV, known_BTV.exp())
 
     def derivatives(trust_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nats that all chunks gain by a trust, and the slope and the curvature of what is left with one more."""
         norm_T, mean_T, spread_T = (torch.zeros_like(trust_T) for _ in range(3))
-        for said_BTV, _ in all_said():
-            logits_BTV = torch.addcmul(known_TV, trust_T[:, None], said_BTV)
+        for known_BTV, said_BTV, _ in all_told():
+            logits_BTV = torch.addcmul(known_BTV, trust_T[:, None], said_BTV)
             top_BT1 = logits_BTV.amax(-1, keepdim=True)
             shares_BTV = logits_BTV.sub_(top_BT1).exp_()
             total_BT = shares_BTV.sum(-1)

@@ -19,6 +19,7 @@ def measure(
     name: str | None = None,
     out: Path | str | None = None,
     cache: Path | str | None = None,
+    prior: Path | str | None = None,
     config: MeasureConfig | None = None,
 ) -> Results:
     """Train a fresh decoder to regenerate held-out text from an encoder's vectors alone, and tell what comes back.
@@ -37,6 +38,7 @@ def measure(
             and what it says of two texts; give another name to one that changes.
         out: a folder for results.json and the embeddings; asked twice, it is done once.
         cache: another folder for the embeddings.
+        prior: a causal run of ours on the same data: what vectors add to what it would guess is told, too.
         config: what is scored and the probe's budget; `chunk_tokens` goes before its own.
 
     Returns:
@@ -51,4 +53,4 @@ def measure(
         lengths = (chunk_tokens,) if isinstance(chunk_tokens, int) else tuple(chunk_tokens)
         config = replace(config, chunk_tokens=lengths)
     with restored():
-        return run(encoders, data, out, config, cache=cache, texts=texts, name=name)
+        return run(encoders, data, out, config, cache=cache, texts=texts, name=name, prior=prior)

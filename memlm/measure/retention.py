@@ -68,6 +68,7 @@ class Measurement:
         self.results: list[dict[str, Any]] = []
         self.curves: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
+        self.measured: list[Encoder] = []  # twins too
         self.fitted: dict[str, Fitted] = {}  # by what the memories depend on
         self.twins: set[str] = set()  # architectures whose untrained twin has been measured: one serves them all
         self.lessons = once(self._lessons)
@@ -88,6 +89,7 @@ class Measurement:
         if depends_on not in self.fitted:
             self.fitted[depends_on] = self._fit(encoder, held_NM)
         fitted = self.fitted[depends_on]
+        self.measured.append(encoder)
         self.curves += [{"model": encoder.name, "training": encoder.training, **row} for row in fitted.curve]
         self._score(encoder, fitted.probes, fitted.scores, held_NM, fitted.told)
         if self.config.controls and encoder.twin and encoder.architecture not in self.twins:
@@ -108,7 +110,7 @@ class Measurement:
                 probes = [FITS[family](learnt_NM[:budget], one, self.device, probe, encoder.name) for one in lessons]
                 scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
             kept = np.mean([one.kept_nats for one in probes])
-            figures = self._figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
+            figures = self.figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
             shown = {key: figures[key] for name in _CURVE for key in (name, f"{name}_ci")}
             curve.append(
                 {
@@ -187,7 +189,7 @@ class Measurement:
             "chunk_tokens": tokens_NT.shape[1],
             "chunk_chars": round(float(np.mean([len(text) for text in texts])), 1),
             "memory_dim": memory_dim,
-            **self._figures(scores, floors, tokens_NT, memory_dim),
+            **self.figures(scores, floors, tokens_NT, memory_dim),
             **storage_figures([text.encode() for text in texts], tokens_NT.shape[1], vocab_size, memory_dim),
             "encoder_parameters": 0,
             "encode_seconds": 0.0,
@@ -206,9 +208,10 @@ class Measurement:
             f"{row['exact_match']:.1%} of chunks, {row[USABLE]:.2f} usable bits a token"
         )
 
-    def _figures(
+    def figures(
         self, scores: list[ChunkScores], floors: list[ChunkScores], tokens_NT: Array, memory_dim: int
     ) -> dict[str, Any]:
+        """Every figure of what decoders told of chunks, beside what is told without a memory."""
         bytes_N = self.corpus.token_bytes[tokens_NT].sum(1)
         floors = floors[: len(scores)]  # a model's own decoder has no seeds: it stands beside the first one's
         vocab_size, seed = self.corpus.vocab_size, self.config.seed

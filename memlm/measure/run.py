@@ -25,12 +25,14 @@ from memlm.measure.brought import SUFFIXES, Vectors, from_callable, from_vectors
 from memlm.measure.ceilings import ceilings, refuse_impossible
 from memlm.measure.config import MeasureConfig
 from memlm.measure.encoders import Encoder, encoder_of, open_encoder
+from memlm.measure.prior import given_before, open_prior
 from memlm.measure.reading import readable
 from memlm.measure.retention import Measurement
 from memlm.measure.subject import texts_of
 from memlm.measure.table import Results
 from memlm.measure.texts import GivenTexts
 from memlm.measure.theirs import encoders_of, open_theirs
+from memlm.models.causal import CausalLM
 from memlm.precision import device_of
 from memlm.protocol import PROTOCOL
 from memlm.provenance import environment
@@ -50,6 +52,7 @@ def measure(
     cache: Path | str | None = None,
     texts: Path | str | Sequence[str] | None = None,
     name: str | None = None,
+    prior: Path | str | None = None,
 ) -> Results:
     """Measure encoders, and write `OUT/results.json`, `access.json`, `attribution.json`; asked twice, it is done once.
 
@@ -65,10 +68,11 @@ def measure(
         cache: the folder for embeddings, `OUT/embeddings` if not given.
         texts: what is asked for in the place of `data`'s (`read_texts`); access is not measured then.
         name: of a function or an array.
+        prior: a causal run of ours; then it is also told what vectors add to what that would guess (measure/prior.py).
 
     Returns:
         `results` (a row for each encoder, decoder and control), `curves` (one for each encoder, family of probes and
-        budget), `samples` (recalled passages), `access` (rows of
+        budget), `given` (rows beside a prior, if there is one), `samples` (recalled passages), `access` (rows of
         `measure_access`), `attribution` (rows of `measure_attribution`), `ceilings` (rows of `--cram` and `--invert`,
         if asked for), `config`, `environment`.
 
@@ -93,6 +97,12 @@ def measure(
         "data": source.hash,
         "measure": to_dict(config),
     }
+    guesses = None
+    if prior is not None:
+        if not config.retention:
+            raise UsageError("a prior is for what embeddings hold: leave out --prior or --no-retention.")
+        guesses = Path(prior).name, open_prior(Path(prior), source.vocab_size, max(_lengths(opened, config), default=0))
+        asked["prior"] = guesses[1].fingerprint()
     if out is not None and (done := _done(Path(out), asked)):
         return done
     readers = [
@@ -121,7 +131,7 @@ def measure(
     with ExitStack() as stack:
         kept = out if out is not None else stack.enter_context(tempfile.TemporaryDirectory())
         held = opened if config.retention else []
-        report = _retention(held, source, corpus, config, Path(cache or Path(kept) / "embeddings"))
+        report = _retention(held, source, corpus, config, Path(cache or Path(kept) / "embeddings"), guesses)
     report |= {"format": FORMAT, "config": asked, "environment": environment(device_of(config.device).type)}
     attribution = [row for one in attributed for row in one["results"]]
     if out is not None:
@@ -199,25 +209,41 @@ def _write(out: Path, report: dict[str, Any], access: list[Any], attribution: li
     write_last(out / "results.json", report, [name for name, part in parts.items() if part])
 
 
-def _retention(
-    opened: list[Encoder], source: Corpus | GivenTexts, corpus: Corpus | None, config: MeasureConfig, cache: Path
-) -> dict[str, Any]:
-    """Results and samples, chunk length by chunk length: ours at their own, others at each that is asked for."""
+def _lengths(opened: list[Encoder], config: MeasureConfig) -> dict[int, list[Encoder]]:
+    """What is measured at each chunk length: ours at their own, others at each that is asked for."""
     encoders = [encoder for encoder in opened if encoder.forms_memories]
     own = [encoder.chunk_tokens for encoder in encoders if encoder.chunk_tokens]
-    lengths = config.chunk_tokens or tuple(own) or (64,)
-    results, curves, samples, told, failed = [], [], [], [], []
-    for tokens in sorted({*own, *(lengths if len(own) < len(encoders) else ())}):
+    asked = config.chunk_tokens or tuple(own) or (64,)
+    return {
+        tokens: [one for one in encoders if tokens == one.chunk_tokens or (not one.chunk_tokens and tokens in asked)]
+        for tokens in sorted({*own, *(asked if len(own) < len(encoders) else ())})
+    }
+
+
+def _retention(
+    opened: list[Encoder],
+    source: Corpus | GivenTexts,
+    corpus: Corpus | None,
+    config: MeasureConfig,
+    cache: Path,
+    prior: tuple[str, CausalLM] | None,
+) -> dict[str, Any]:
+    """Results and samples, chunk length by chunk length."""
+    found: dict[str, list[Any]] = {"results": [], "curves": [], "samples": []}
+    told, failed = [], []
+    for tokens, encoders in _lengths(opened, config).items():
         measurement = Measurement(config, source, tokens, cache)
         for encoder in encoders:
-            if tokens == encoder.chunk_tokens or (encoder.chunk_tokens is None and tokens in lengths):
-                measurement.add(encoder)
-        results, curves = results + measurement.results, curves + measurement.curves
-        samples += measurement.samples
-        if corpus and tokens in lengths:
+            measurement.add(encoder)
+        for name, rows in found.items():
+            rows += getattr(measurement, name)
+        if prior:
+            found.setdefault("given", []).extend(given_before(*prior, measurement))
+        others = [one.reader for one in encoders if one.reader]
+        if corpus and others:
             try:
-                told += ceilings((one.reader for one in encoders if one.reader), corpus, config, tokens)
+                told += ceilings(iter(others), corpus, config, tokens)
             except MemlmError as error:  # after hours, what was measured is kept
                 failed.append(str(error))
-    report = {"results": results, "curves": curves, "samples": samples, **({"ceilings": told} if told else {})}
+    report: dict[str, Any] = {**found, **({"ceilings": told} if told else {})}
     return report | ({"ceilings_failed": failed} if failed else {})

@@ -21,6 +21,14 @@ _RETENTION = {  # title -> how a row is written there
     "95 %": "{usable_bits_per_token_ci[0]:.2f} to {usable_bits_per_token_ci[1]:.2f}",
     "by": "{probe_of}",
 }
+_GIVEN = {
+    **{"model": "{model}", "training": "{training}", "given the text before by": "{prior}"},
+    **{"tokens": "{chunk_tokens}", "numbers": "{memory_dim}", "tokens right": "{token_accuracy:.2%}"},
+    "usable bits/token": "{usable_bits_per_token:.2f}",
+    "usable bits/vector": "{usable_bits_per_embedding:.1f}",
+    "95 %": "{usable_bits_per_embedding_ci[0]:.1f} to {usable_bits_per_embedding_ci[1]:.1f}",
+    "by": "{family}, {train_chunks:,} chunks",
+}
 _CEILINGS = {
     **{"model": "{model}", "task": "{task}", "read before a token": "{mode}", "figure": "{metric}", "layer": "{layer}"},
     **{"tokens": "{chunk_tokens}", "chunks": "{chunks}", "value": "{value:.3f}"},
@@ -32,7 +40,7 @@ class Results(dict[str, Any]):
     """What a measurement found, as `results.json` has it; as text, the tables of it."""
 
     def __str__(self) -> str:
-        tables = [("results", retention_table), ("curves", curves_table)]
+        tables = [("results", retention_table), ("curves", curves_table), ("given", given_table)]
         tables += [("access", access_table), ("ceilings", ceilings_table)]
         return "\n\n".join(table(self[key]) for key, table in tables if self.get(key))
 
@@ -64,6 +72,11 @@ def curves_table(curves: list[dict[str, Any]]) -> str:
     head = ["usable bits/token by", "family", "tokens", *(f"{budget:,} chunks" for budget in budgets)]
     body = [[*map(str, who), *(line.get(budget, "") for budget in budgets)] for who, line in lines.items()]
     return aligned([head, *body], 2)
+
+
+def given_table(rows: list[dict[str, Any]]) -> str:
+    """Rows beside a prior as aligned text."""
+    return aligned([list(_GIVEN), *([form.format(**row) for form in _GIVEN.values()] for row in rows)], 3)
 
 
 def ceilings_table(rows: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ It stops where it tells the kept chunks best, be that at the start; then its tru
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -44,14 +45,20 @@ class TrainedProbe(Probe):
 
 
 def fit_trained(
-    memories_NM: Array, lesson: Lesson, device: torch.device, decoder: DecoderConfig, config: ProbeConfig, name: str
+    memories_NM: Array,
+    lesson: Lesson,
+    device: torch.device,
+    decoder: DecoderConfig,
+    config: ProbeConfig,
+    name: str,
+    make: Callable[[DecoderConfig, Array, Tensor], TrainedProbe] = TrainedProbe,
 ) -> Probe:
-    """Train a probe; the same config and lesson give the same one. WorkError where the loss is no number."""
+    """Train what `make` makes; the same config and lesson give the same one. WorkError where the loss is no number."""
     (aside_NM, learnt_NM), count = lesson.split(memories_NM), lesson.aside
     aside_NT, learnt_NT = lesson.tokens_NT[:count], lesson.tokens_NT[count:]
     with torch.random.fork_rng():
         torch.manual_seed(lesson.seed)
-        probe = TrainedProbe(decoder, learnt_NM, lesson.known_TV).to(device)
+        probe = make(decoder, learnt_NM, lesson.known_TV).to(device)
     optimizers = build_optimizers(probe, decoder.optim)
     batch = min(config.batch, len(learnt_NT))
     steps = min(config.steps, max(LOOKS, EPOCHS * len(learnt_NT) // batch))
@@ -95,9 +102,9 @@ def probe_step(
     The gradient of the mean cross-entropy by the logits, their softmax less one at what is right, is made at once:
     nobody reads the loss itself.
     """
-    said_BTV = probe.said(probe.standardised(memory_BM))
+    known, said_BTV = probe.parts(memory_BM)
     with torch.no_grad():
-        gradient_BTV = (probe.known_TV + said_BTV).softmax(-1)
+        gradient_BTV = (known + said_BTV).softmax(-1)
         gradient_BTV.scatter_add_(-1, tokens_BT[..., None], gradient_BTV.new_full((*tokens_BT.shape, 1), -1.0))
         gradient_BTV /= tokens_BT.numel()
     said_BTV.backward(gradient_BTV)

@@ -5,7 +5,7 @@ of the token that they predict; and it is trained on one token more than a chunk
 read out was trained like all.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlm.decoding.cached import Decoding, Prompt
@@ -29,7 +29,11 @@ class CausalLM(Generative, shape=CausalShape, causal=True):
 
     def predict(self, given: Given) -> Predicted:
         """As of `TextMemory`: every token from those before it; N <= chunk_tokens + 1."""
-        return Predicted(self.head(self.encoder.hidden(F.pad(given.ids_BN, (1, 0), value=END)[:, :-1])))
+        return Predicted(self.head(self.states(given.ids_BN)))
+
+    def states(self, ids_BN: Tensor) -> Tensor:
+        """Hidden states by which tokens are predicted: [B, N] -> [B, N, W]."""
+        return self.encoder.hidden(F.pad(ids_BN, (1, 0), value=END)[:, :-1])
 
     def decoding(self, prompt: Prompt) -> Decoding:
         """What is kept of `prompt` while it is continued: all its entries."""
