@@ -22,6 +22,7 @@ _FILES: dict[str, tuple[str, set[str]]] = {
     "benchmark": ("memory.json", set()),
     "experiment": ("experiment.json", {"experiment", "case", "figure", "seed", "value"}),
 }
+_BESIDE = "ceilings", "curves", "given"  # more rows of a measurement, each with its chunk length
 _TEXT = {
     "model",
     "text",
@@ -102,13 +103,7 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
         raise UsageError(f"{file} holds no {kind} of memlm measure: restore it or leave this measurement out.")
     if not whole or (kind == "benchmark" and told.get("benchmark") != "memory"):
         return []
-    keys = {
-        "config": "config",
-        "environment": "environment",
-        "ceilings": "ceilings",
-        "curves": "curves",
-        "summary": "ratios",
-    }
+    keys = {name: name for name in ("config", "environment", *_BESIDE)} | {"summary": "ratios"}
     facts: dict[str, Any] = {name: told[key] for name, key in keys.items() if told.get(key)}
     bench = {key: told.get(key) for key in ("setting", "machine", "commit")} if kind == "benchmark" else {}
     facts = {"environment": bench or environment} | facts
@@ -119,10 +114,11 @@ def _rows(path: Path, kind: str, file: Path, environment: dict[str, Any]) -> lis
     lengths = sorted({row["chunk_tokens"] for row in rows if "chunk_tokens" in row})
 
     def part(length: int) -> Run:
-        parts = run.rows, run.ceilings, run.curves
-        own, known, curves = ([row for row in some if row["chunk_tokens"] == length] for some in parts)
+        parts: dict[str, Any] = {
+            name: [row for row in getattr(run, name) if row["chunk_tokens"] == length] for name in ("rows", *_BESIDE)
+        }
         shown = [s for s in run.samples if s["passages"] and len(s["passages"][0]["original"]) == length]
-        return replace(run, name=f"{run.name}, {length} tokens", rows=own, ceilings=known, curves=curves, samples=shown)
+        return replace(run, name=f"{run.name}, {length} tokens", samples=shown, **parts)
 
     return [part(length) for length in lengths] if len(lengths) > 1 else [run]
 

@@ -22,6 +22,7 @@ class Run:
     samples: list[Row] = field(default_factory=list)  # texts, token by token
     ceilings: list[Row] = field(default_factory=list)  # what needs no probe
     curves: list[Row] = field(default_factory=list)  # of probes, by budget
+    given: list[Row] = field(default_factory=list)  # beside a language model's guesses
     summary: Row = field(default_factory=dict)  # of training: where it ended, if it has; of a benchmark: its ratios
     stages: tuple[str, ...] = ()  # of the curriculum that it belongs to, in their order; its folder is the parent
     chain: tuple["Run", ...] = ()  # itself, what it started from, what that started from, as far as they are known

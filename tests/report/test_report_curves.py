@@ -126,6 +126,24 @@ def test_what_families_of_probes_do_not_agree_on_is_told(tmp_path):
     assert "linear 0.60, slots 1.00" in text
 
 
+def test_what_vectors_add_to_guesses_has_a_section_by_chunk_length(tmp_path):
+    folder = write(tmp_path / "m", ROWS)
+    assert "Beyond a language model" not in page_of(folder)
+    report = json.loads((folder / "results.json").read_text())
+    given = [
+        {"model": "other", "training": "causal", "prior": "small", "memory_dim": 8, "chunk_tokens": tokens}
+        | {"usable_bits_per_token": 0.25, "usable_bits_per_token_ci": [0.2, 0.3], "token_accuracy": 0.5}
+        | {"usable_bits_per_embedding": value, "usable_bits_per_embedding_ci": [value - 0.5, value + 0.5]}
+        for tokens, value in ((16, 4.5), (32, 7.5))
+    ]
+    (folder / "results.json").write_text(json.dumps(report | {"given": given}))
+    page = page_of(folder)
+    section = page[page.index("<h2>Beyond a language model") :].split("<h2>")[1]
+    assert section.index("m, 16 tokens") < section.index("4.5") < section.index("m, 32 tokens") < section.index("7.5")
+    assert "tokens before read by" in section
+    assert "4.0" in section  # of its interval
+
+
 def test_budget_curves_are_drawn_with_their_twins(tmp_path):
     folder = write(tmp_path / "m", [row for row in ROWS if row["chunk_tokens"] == 16])
     curves = [
