@@ -127,10 +127,9 @@ def _plot(rows: Sequence[tuple[Any, ...]], path: Path) -> str:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     lines: dict[tuple[Any, str, str], dict[int, float]] = {}
     for task, text, metric, memory, chunks, value, *_ in rows:
-        if metric == "token_accuracy" and (memory == "memory" or task == "facts-changed"):
-            lines.setdefault((right, f"{task}{', a table' if memory == 'table' else ''}", memory), {})[chunks] = (
-                100 * value
-            )
+        if metric == "token_accuracy" and (memory == "memory" or (task, memory) == ("facts-changed", "table")):
+            label = task if memory == "memory" else f"{task}, a table"
+            lines.setdefault((right, label, memory), {})[chunks] = 100 * value
         if task == "causal" and memory == "memory":
             lines.setdefault((nats, text, memory), {})[chunks] = value
     for axes in (right, nats):
