@@ -237,6 +237,8 @@ def _costs(bench: Bench, book_N: Tensor) -> list[Row]:
         def kept(text: str = text) -> Decoding:
             return asked(bench.remember(ids_of(bench.tokenizer, text)))
 
+        if not rows:
+            reading()  # what the first call of all makes once is no part of a reading
         full_N = torch.cat([ids_N[-bench.sizes.most + ROOM :], question_N]).to(model.device)
         sides: dict[str, Callable[[], Decoding]] = {
             "memory": reading,
