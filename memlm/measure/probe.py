@@ -125,27 +125,31 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
 
     def told(memory_BM: Tensor) -> tuple[Tensor, Tensor]:
         known, said_BTV = probe.parts(memory_BM)
-        return known.log_softmax(-1).expand_as(said_BTV), said_BTV
+        return known.log_softmax(-1), said_BTV
 
     kept = [told(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else told again and again
     one_more = 1 / len(tokens_NT)
 
     def all_told() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What is known and what is said of kept chunks [B, T, V], and their tokens [B, T, 1]."""
+        """What is known, [T, V] or [B, T, V], and what is said of kept chunks [B, T, V]; and their tokens [B, T, 1]."""
         for i, (memory_BM, tokens_BT) in enumerate(parts):
-            known_BTV, said_BTV = kept[i] if kept else told(memory_BM)
-            yield from zip(known_BTV.split(rows), said_BTV.split(rows), tokens_BT[..., None].split(rows), strict=True)
+            yield *(kept[i] if kept else told(memory_BM)), tokens_BT[..., None]
+
+    def pieces() -> Iterator[tuple[Tensor, Tensor]]:
+        """What is known and what is said, of so few chunks that a core's cache holds them."""
+        for known, said_BTV, _ in all_told():
+            yield from zip(known.expand_as(said_BTV).split(rows), said_BTV.split(rows), strict=True)
 
     right_T, expected_T = torch.zeros_like(probe.trust_T), torch.zeros_like(probe.trust_T)  # of what is said: of the
     # right tokens, and by what is known
-    for known_BTV, said_BTV, tokens_BT1 in all_told():
+    for known, said_BTV, tokens_BT1 in all_told():
         right_T += said_BTV.gather(-1, tokens_BT1).sum((0, 2))
-        expected_T += torch.einsum("btv,btv->t", said_BTV, known_BTV.exp())
+        expected_T += torch.einsum("btv,btv->t" if known.ndim == 3 else "btv,tv->t", said_BTV, known.exp())
 
     def derivatives(trust_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nats that all chunks gain by a trust, and the slope and the curvature of what is left with one more."""
         norm_T, mean_T, spread_T = (torch.zeros_like(trust_T) for _ in range(3))
-        for known_BTV, said_BTV, _ in all_told():
+        for known_BTV, said_BTV in pieces():
             logits_BTV = torch.addcmul(known_BTV, trust_T[:, None], said_BTV)
             top_BT1 = logits_BTV.amax(-1, keepdim=True)
             shares_BTV = logits_BTV.sub_(top_BT1).exp_()
