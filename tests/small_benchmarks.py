@@ -80,7 +80,7 @@ def small_lora(options) -> dict:
     lm = save_tiny("llama", options.out.parent / "lora-lm")
     adapting = Adapting(base=str(lm), data=options.data, windows=4, steps=1, context=8, lora=2, lora_steps=1)
     sizes = {"contexts": (256,), "examples": 1, "quotations": 1, "windows": (8,), "remembered": 64, "places": 1}
-    return {"sizes": smollm2lora.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
+    return {"sizes": smollm2lora.Sizes(**sizes, seeds=(0, 1), train=adapting, autoencoder_steps=1)}
 
 
 def small_plan() -> Curriculum:

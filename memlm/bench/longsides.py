@@ -25,7 +25,7 @@ from memlm.bench.longtext import Asked, Recalled, questions
 from memlm.data.split import Part
 from memlm.loading import find_model, load_model
 from memlm.measure.intervals import ratio
-from memlm.pretrained.copying import NEXT, CopyHead, Copying, apart, in_passages, opened_words, queries_of
+from memlm.pretrained.copying import NEXT, Copying, apart, in_passages, opened_words, queries_of
 from memlm.readers.filed import PlaceIndex
 from memlm.readers.reader import Kept, logp_of
 from memlm.tokens.tokenizer import load_tokenizer, token_bytes
@@ -59,18 +59,20 @@ class Remembered:
 
 @dataclass
 class Bench:
-    """The model, with the first of its `heads`, and what the sides share; sums of each row's figures, by example.
+    """One of the trained `models` at a time, and what the sides share; sums of each row's figures, by example.
 
-    Logits of a text are [S, Q, V]: a head each, or the base alone. An example's figure is the mean over heads.
+    Logits of a text are [S, Q, V]: of each model, or of the base alone. An example's figure is the mean over models.
     """
 
-    model: Copying
-    heads: Sequence[CopyHead]
+    models: Sequence[Copying]
     tokenizer: Any
     recalled: Recalled
     sizes: Any
     ends: float
     sums: dict[tuple[Any, ...], list[tuple[float, float]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = self.models[0]
 
     def add(self, key: tuple[Any, ...], top: float, below: float = 1.0) -> None:
         """One example of a row."""
@@ -104,13 +106,13 @@ class Bench:
         nats = -logp_of(logits_SQV[:, -PREDICTED:], predicted_SQ).sum(1).mean().item()
         self.add(("next", "bits_per_byte", memory, context, window, opened, *more), nats, bits)
 
-    def by_heads(self, tell: Callable[[], dict[_Side, list[Tensor]]]) -> dict[_Side, list[Tensor]]:
-        """What `tell` gives with each head: of each side its texts' logits [1, Q, V], all heads' as one."""
+    def by_models(self, tell: Callable[[], dict[_Side, list[Tensor]]]) -> dict[_Side, list[Tensor]]:
+        """What `tell` gives with each model: of each side its texts' logits [1, Q, V], all models' as one."""
         told = []
-        for head in self.heads:
-            self.model.reader = head
+        for model in self.models:
+            self.model = model
             told.append(tell())
-        self.model.reader = self.heads[0]
+        self.model = self.models[0]
         return {side: [torch.cat(of) for of in zip(*(one[side] for one in told), strict=True)] for side in told[0]}
 
     def rows(self, part: Part, reads: Callable[[str], bool]) -> list[Row]:
@@ -184,20 +186,17 @@ def has_bm25() -> bool:
 
 def prepared(options: Options, sizes: Any, runs: Path, adapting: dict[str, Adapting]) -> Bench:
     """The autoencoder and the models in `runs`, of one base, by name, trained where they are not there yet."""
-    auto, heads = runs / "autoencoder", []
+    auto, models = runs / "autoencoder", []
     if not auto.exists():
         config = replace(presets.memory_64().stages["autoencoder"], data=options.data)
         train(replace(config, steps=sizes.autoencoder_steps or config.steps), auto)
-    model, autoencoder = None, load_model(auto).requires_grad_(False)
+    autoencoder = load_model(auto).requires_grad_(False)
     for name, config in adapting.items():
         if not (runs / name).exists():
             adapt(config, runs / name)
-        one = cast(Copying, load_model(runs / name).requires_grad_(False))
-        model = model or one
-        heads.append(one.reader)
-    assert model is not None  # since there is one at least
-    for module in (model, autoencoder, *heads):
+        models.append(cast(Copying, load_model(runs / name).requires_grad_(False)))
+    for module in (autoencoder, *models):
         torch.nn.Module.to(module, options.device)
     recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
     ends = time.perf_counter() + (options.seconds or 1e9)
-    return Bench(model, heads, load_tokenizer(find_model(runs / next(iter(adapting)))), recalled, sizes, ends)
+    return Bench(models, load_tokenizer(find_model(runs / next(iter(adapting)))), recalled, sizes, ends)

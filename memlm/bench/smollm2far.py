@@ -139,7 +139,7 @@ def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], past: Any, 
                 told[f"{side}-opened", size], told[side, size] = [logits for logits, _ in found], copied(found)
         return told
 
-    for (memory, opened), logits in bench.by_heads(by_head).items():
+    for (memory, opened), logits in bench.by_models(by_head).items():
         tell(memory, logits, opened)
     held = bench.remember(words["memory"])
     for size, many in by_passages.items() if has_bm25() else ():
@@ -188,7 +188,7 @@ def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
             told["memory", context, size] = [bench.copied(found, text_N, held["memory"], PREDICTED)]
         return told
 
-    for (memory, context, opened), logits in bench.by_heads(by_head).items():
+    for (memory, context, opened), logits in bench.by_models(by_head).items():
         tell(memory, logits[0], context, opened)
     for context in sizes.remembered:
         if has_bm25():

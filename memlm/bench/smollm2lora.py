@@ -6,7 +6,7 @@ Asked: that the adapter uses what was opened, lets be what is of no use, and is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,10 +31,11 @@ class Sizes:
     examples: int = 4  # texts of a length
     quotations: int = 2  # of a text; needles and questions are six
     by_bm25: Sequence[str] = ("lora",)  # what reads BM25's passages before questions; smollm2far has the base
-    windows: Sequence[int] = (64, 512)  # tokens read in full, of next tokens
+    windows: Sequence[int] = (64, 512, 2048)  # tokens read in full, of next tokens
     remembered: int = 8192  # tokens before a window
     places: int = 2  # of a book
     opened: int = 4  # passages that are read, each with the next one
+    seeds: Sequence[int] = (0, 1, 2)  # of adapters, each beside a head of its own
     train: Adapting | None = None
     autoencoder_steps: int | None = None
 
@@ -43,9 +44,13 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    head = runs / "copy-head-0"  # of smollm2far
-    adapting = Adapting(data=options.data, base=str(head) if head.exists() else "smollm2", lora=8, context=128)
-    bench = prepared(options, sizes, runs, {"lora": sizes.train or adapting})
+    adapting = sizes.train or Adapting(data=options.data, base="smollm2", lora=8, context=128)
+    heads = {seed: runs / f"copy-head-{seed}" for seed in sizes.seeds}  # of smollm2far; where there is none it is made
+    of_seed = {
+        f"lora-{seed}": replace(adapting, seed=seed, base=str(head) if head.exists() else adapting.base)
+        for seed, head in heads.items()
+    }
+    bench = prepared(options, sizes, runs, of_seed)
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
@@ -58,7 +63,8 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
 def _report(bench: Bench, text: str, part: Part) -> Report:
     """What was asked of a text, and what came out."""
     rows = bench.rows(part, lambda memory: memory == "memory")
-    shape, gates = bench.model.shape, [round(one, 3) for one in bench.model.gates().tolist()]
+    shape = bench.model.shape
+    gates = "; ".join(" and ".join(f"{gate:.2f}" for gate in model.gates().tolist()) for model in bench.models)
     return Report(
         name="smollm2lora",
         columns=(*COLUMNS, "read_by"),
@@ -67,15 +73,16 @@ def _report(bench: Bench, text: str, part: Part) -> Report:
         device=str(bench.model.device.type),
         setting=(
             f"{Path(shape.base).name}: {bench.model.config.base_source}; adapter of rank {shape.lora_rank} on the "
-            f"upper {shape.lora_layers} layers, gates {gates[0]} (opened words) and {gates[1]} (text); {text}"
+            f"upper {shape.lora_layers} layers, gates of opened words and of the text {gates}; {text}"
         ),
         notes=[
             "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "
             "among recalled words; memory: and copied from all of them; bm25: after as many by BM25; last: after as "
             "many last words; other: after those that keys find in another book.",
+            f"The mean of {len(bench.models)} adapters, each beside its own head, example by example.",
             NOTE,
         ],
-        told={"seed": 0},
+        told={"seeds": list(bench.sizes.seeds)},
     )
 
 
@@ -102,25 +109,28 @@ def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
 
 def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
     """Questions about a text, to all sides."""
-    held = bench.remember(ids_of(bench.tokenizer, bench.recalled(text)))
+    words_N, many = ids_of(bench.tokenizer, bench.recalled(text)), bench.sizes.opened
     texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
-    last, many = [len(one.answer_N) for one in asked], bench.sizes.opened
+    last, nothing = [len(one.answer_N) for one in asked], [words_N[:0]] * len(asked)
 
-    def tell(memory: str, read_by: str, logits: Sequence[Tensor], opened: int) -> None:
-        bench.answered(asked, logits, memory, context, opened, read_by)
+    def by_model() -> dict[tuple[str, str], list[Tensor]]:
+        held, told = bench.remember(words_N), {}
+        before = {"opened": [bench.opened(held, one.question_N, many) for one in asked]}
+        if has_bm25():
+            before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
+        for side, words in before.items():
+            for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
+                found = bench.after(words, texts, last, lora=read_by == "lora")
+                told[side, read_by] = [logits for logits, _ in found]
+                if side == "opened":
+                    of = zip(found, texts, last, strict=True)
+                    told["memory", read_by] = [bench.copied(one, text_N, held, Q) for one, text_N, Q in of]
+        return told
 
-    size = 2 * many * bench.model.chunk_tokens
-    tell("none", "base", [told for told, _ in bench.after([texts[0][:0]] * len(asked), texts, last)], 0)
-    before = {"opened": [bench.opened(held, one.question_N, many) for one in asked]}
-    if has_bm25():
-        before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
-    for side, words in before.items():
-        for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
-            found = bench.after(words, texts, last, lora=read_by == "lora")
-            tell(side, read_by, [told for told, _ in found], size)
-            if side == "opened":
-                of = zip(found, texts, last, strict=True)
-                tell("memory", read_by, [bench.copied(one, text_N, held, Q) for one, text_N, Q in of], size)
+    none = [logits for logits, _ in bench.after(nothing, texts, last)]
+    bench.answered(asked, none, "none", context, 0, "base")
+    for (memory, read_by), logits in bench.by_models(by_model).items():
+        bench.answered(asked, logits, memory, context, 2 * many * bench.model.chunk_tokens, read_by)
 
 
 def _next_tokens(bench: Bench, texts: dict[str, Tensor]) -> None:
@@ -141,28 +151,31 @@ def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: 
     """Of the tokens of a book from one on, after a window."""
     sizes, first = bench.sizes, begin - window
     text_N, past_N = ids_N[first : begin + PREDICTED], ids_N[first - sizes.remembered : first]
-    size = 2 * sizes.opened * bench.model.chunk_tokens
-
-    def tell(memory: str, read_by: str, logits: Tensor, opened: int) -> None:
-        context = 0 if memory in ("none", "last") else sizes.remembered
-        bench.predicted(text_N, logits, memory, context, window, opened, read_by)
+    given_N, size = text_N[:-PREDICTED], 2 * sizes.opened * bench.model.chunk_tokens
+    told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
+    words_N = ids_of(bench.tokenizer, told)
 
     def after(before_P: Tensor, lora: bool = False) -> Told:
         return bench.after([before_P], [text_N], [PREDICTED], lora=lora)[0]
 
-    tell("none", "base", after(text_N[:0])[0], 0)
-    told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
-    held, given_N = bench.remember(ids_of(bench.tokenizer, told)), text_N[:-PREDICTED]
-    before = {
-        "opened": bench.opened(held, given_N, sizes.opened),
-        "last": past_N[-size:],
-        "other": bench.opened(bench.remember(other_N), given_N, sizes.opened),
-    }
-    if has_bm25():
-        before["bm25"] = bench.by_bm25(held, given_N, sizes.opened)
-    for side, words_P in before.items():
-        for read_by in READ_BY:
-            found = after(words_P, read_by == "lora")
-            tell(side, read_by, found[0], size)
-            if side == "opened":
-                tell("memory", read_by, bench.copied(found, text_N, held, PREDICTED), size)
+    def by_model() -> dict[tuple[str, str], list[Tensor]]:
+        held, told = bench.remember(words_N), {}
+        before = {
+            "opened": bench.opened(held, given_N, sizes.opened),
+            "last": past_N[-size:],
+            "other": bench.opened(bench.remember(other_N), given_N, sizes.opened),
+        }
+        if has_bm25():
+            before["bm25"] = bench.by_bm25(held, given_N, sizes.opened)
+        for side, words_P in before.items():
+            for read_by in READ_BY:
+                found = after(words_P, read_by == "lora")
+                told[side, read_by] = [found[0]]
+                if side == "opened":
+                    told["memory", read_by] = [bench.copied(found, text_N, held, PREDICTED)]
+        return told
+
+    bench.predicted(text_N, after(text_N[:0])[0], "none", 0, window, 0, "base")
+    for (memory, read_by), logits in bench.by_models(by_model).items():
+        context = 0 if memory == "last" else sizes.remembered
+        bench.predicted(text_N, logits[0], memory, context, window, size, read_by)
