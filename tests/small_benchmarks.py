@@ -8,7 +8,7 @@ from texts import write_documents
 from tiny_models import save_tiny
 
 from memlm import presets
-from memlm.bench import smollm2far, smollm2lora
+from memlm.bench import smollm2far, smollm2lora, smollm2ruler
 from memlm.data.prepare import Prepare, prepare
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.nn.config import StackConfig
@@ -83,6 +83,14 @@ def small_lora(options) -> dict:
     return {"sizes": smollm2lora.Sizes(**sizes, seeds=(0, 1), train=adapting, autoencoder_steps=1)}
 
 
+def small_ruler(options) -> dict:
+    """The same asked as RULER does."""
+    lm = save_tiny("llama", options.out.parent / "ruler-lm")
+    adapting = Adapting(base=str(lm), data=options.data, windows=4, steps=1, context=8, lora=2, lora_steps=1)
+    sizes = {"contexts": (256,), "examples": 1, "most": 512, "seeds": (0, 1)}
+    return {"sizes": smollm2ruler.Sizes(**sizes, train=adapting, autoencoder_steps=1)}
+
+
 def small_plan() -> Curriculum:
     """The memory model of the benchmark, small."""
     few = StackConfig(kind="pointwise", width=4, layers=0)
@@ -111,6 +119,8 @@ def run(name, options, **more):
         more = {"runs": options.out.parent / "far-runs", **more}
     if name == "smollm2lora":
         more = {"runs": options.out.parent / "lora-runs", **small_lora(options), **more}
+    if name == "smollm2ruler":
+        more = {"runs": options.out.parent / "ruler-runs", **small_ruler(options), **more}
     if name == "probe":
         more = {"model": str(save_foreign("causal", options.out.parent / "foreign")), "rounds": 1, **more}
     report = import_module(f"memlm.bench.{name}").run(options, **{**SMALL.get(name, {}), **more})

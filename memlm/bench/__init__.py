@@ -25,6 +25,7 @@ BENCHMARKS = {
     "smollm2": "a language model of others given memories: copies, plain text and what a context costs",
     "smollm2far": "a language model of others over thousands of tokens that are memories, beside full context and BM25",
     "smollm2lora": "words opened before a text, read by a language model of others as it is and with gated LoRA",
+    "smollm2ruler": "RULER's needles and variables asked of a language model of others over memories",
     "startup": "how soon memlm --help answers",
     "frontier": "how many characters go into 256, 512 and 1024 numbers at 99 %, against training time",
 }

@@ -145,6 +145,15 @@ class Bench:
             found.append((self.model.told(h_1QW), h_1QW))
         return found
 
+    def after_all(self, before_P: Tensor, texts: Sequence[Tensor], last: Sequence[int]) -> list[Tensor]:
+        """Logits [1, Q, V] of the last tokens of texts, each after all of another, which is read once."""
+        told, past = [], self.model.states(self.model.begun(before_P[None].to(self.model.device)))[1]
+        for text_N, Q in zip(texts, last, strict=True):
+            h_1NW, _ = self.model.states(text_N[None, :-1].to(self.model.device), past)
+            past.crop(1 - len(text_N))
+            told.append(self.model.told(h_1NW[:, -Q:]))
+        return told
+
     def copied(self, told: Told, text_N: Tensor, held: Remembered, last: int) -> Tensor:
         """Logits of the last tokens of a text with what the head copies."""
         logits_1QV, h_1QW = told
@@ -200,3 +209,13 @@ def prepared(options: Options, sizes: Any, runs: Path, adapting: dict[str, Adapt
     recalled = Recalled(autoencoder, load_tokenizer(find_model(auto)))
     ends = time.perf_counter() + (options.seconds or 1e9)
     return Bench(models, load_tokenizer(find_model(runs / next(iter(adapting)))), recalled, sizes, ends)
+
+
+def with_lora(options: Options, sizes: Any, runs: Path) -> dict[str, Adapting]:
+    """An adapter of each seed, beside the head of smollm2far; where there is none that is made too."""
+    adapting = sizes.train or Adapting(data=options.data, base="smollm2", lora=8, context=128)
+    heads = {seed: runs / f"copy-head-{seed}" for seed in sizes.seeds}
+    return {
+        f"lora-{seed}": replace(adapting, seed=seed, base=str(head) if head.exists() else adapting.base)
+        for seed, head in heads.items()
+    }

@@ -5,6 +5,7 @@ asked   the same codes, asked in other words
 quote   a passage's first 24 tokens are told after the text, its next 16 are asked
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -62,11 +63,8 @@ def with_needles(book_N: Tensor, tokens: int, tokenizer: Any, seed: int) -> tupl
     names = ["".join(rng.choice(_SOUNDS, 2)).capitalize() for _ in range(4 * NEEDLES)]
     names = list(dict.fromkeys(names))[:NEEDLES]
     codes = [str(rng.integers(10_000, 100_000)) for _ in names]
-    ends = [i + 1 for i, (a, b) in enumerate(pairwise(text)) if a == "." and b == " "] or [len(text)]
-    places = sorted(int(ends[int(i)]) for i in (rng.random(len(names)) * len(ends)))
-    parts = [text[a:b] for a, b in pairwise([0, *places, len(text)])]
     told = [f" The code of {name} is {code}." for name, code in zip(names, codes, strict=True)]
-    text = "".join(part + needle for part, needle in zip(parts, [*told, ""], strict=True))
+    text = told_in(text, told, rng)
     asked = []
     for name, code in zip(names, codes, strict=True):
         answer_N = ids_of(tokenizer, f" {code}")
@@ -79,6 +77,14 @@ def with_needles(book_N: Tensor, tokens: int, tokenizer: Any, seed: int) -> tupl
         given_N, told_N = passage[at : at + GIVEN], passage[at + GIVEN : at + GIVEN + TOLD]
         asked.append(Asked("quote", torch.cat([line, given_N]), told_N))
     return text, asked
+
+
+def told_in(text: str, told: Sequence[str], rng: np.random.Generator) -> str:
+    """A text with sentences told in it, in their order, each after one of its own."""
+    ends = [i + 1 for i, (a, b) in enumerate(pairwise(text)) if a == "." and b == " "] or [len(text)]
+    places = sorted(int(ends[int(i)]) for i in (rng.random(len(told)) * len(ends)))
+    parts = [text[a:b] for a, b in pairwise([0, *places, len(text)])]
+    return "".join(part + sentence for part, sentence in zip(parts, [*told, ""], strict=True))
 
 
 def questions(texts: dict[str, Tensor], tokens: int, number: int, tokenizer: Any) -> tuple[str, list[Asked]] | None:

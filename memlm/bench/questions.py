@@ -39,13 +39,13 @@ QUESTIONS: Questions = {
 }
 TOLD = (
     "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise), values of "
-    "2, all drawn from the whole vocabulary (facts-unseen: keys of 3 and values of symbols that none was trained "
-    "with, memlm/objectives/symbols.py). quote: 8 tokens of a passage are given, the next 16 asked. found: the memory "
-    "that holds the answer is among those opened; ids: the tokens of memories are given, in the place of what they "
-    f"recall, to the same model; of BM25, among its best {OPENED} of the chunks (bm25s, by the words "
-    "of the key). table: the token after the latest place of the last two tokens. A context that is longer than the "
-    "held-out text begins with text that was trained on. Intervals over contexts, of a single one over chunks of "
-    "questions, of all seeds, 95 %."
+    "2, all drawn from the whole vocabulary, so that a guess is right once in as many (facts-unseen: keys of 3 and "
+    "values of symbols that none was trained with, memlm/objectives/symbols.py). quote: 8 tokens of a passage are "
+    "given, the next 16 asked. found: the memory that holds the answer is among those opened; ids: the tokens of "
+    "memories are given, in the place of what they recall, to the same model; of BM25, among its "
+    f"best {OPENED} of the chunks (bm25s, by the words of the key). table: the token after the latest place of the "
+    "last two tokens. A context that is longer than the held-out text begins with text that was trained on. Intervals "
+    "over contexts, of a single one over chunks of questions, of all seeds, 95 %."
 )
 
 

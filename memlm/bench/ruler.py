@@ -6,8 +6,8 @@ before it, which is what greedy generation writes whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,27 @@ from memlm.tokens.tokenizer import load_tokenizer
 
 RULER, TOKENS = 16, 2**19  # contexts of a length, and tokens of them together, at most; one there is always
 NEEDLE, NUMBER = "One of the special magic numbers for {} is:", " {}."
+ASKS = "What is the special magic number for {} mentioned in the provided text? "
 ASKED = "The special magic number for {} mentioned in the provided text is"
 CHAIN = "VAR {} = VAR {}."
 VALUE = "VAR {} = {}."
+FINDS = "Question: Find all variables that are assigned the value {} in the text above. Answer: "
 FOUND = (
     "According to the chain of variable assignment in the text above, 5 variables are assigned the value {}, they are:"
 )
+OWN = "the needle's own words"
 LINE = 4  # memories that a question may fill
+
+
+class Question(NamedTuple):
+    """What asks, what begins the answer, and the answer."""
+
+    asks: str
+    begins: str
+    answer: str
+
+
+Made = tuple[list[str], list[Question]]  # what is told in a text, in this order, and what is asked after it
 
 
 def ruler(
@@ -43,6 +57,9 @@ def ruler(
     def coded(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
 
+    def line(question: Question) -> tuple[list[int], list[int]]:
+        return coded(question.begins), coded(question.answer)
+
     for K in (time * trained for time in times):
         window = K * T
         if window > len(stream_N):
@@ -50,42 +67,46 @@ def ruler(
         rng = np.random.default_rng(6)
         count = max(1, min(RULER, TOKENS // window))
         starts = np.linspace(0, len(stream_N) - window, count).astype(int)
-        for task, make in {"s-n": _needles(1), "mk-mq": _needles(4), "vt": _variables}.items():
+        for task, make in TASKS.items():
             ui.say(f"ruler {task} among {K:,} memories")
-            for form in ("as published", "the needle's own words") if task != "vt" else ("as published",):
+            for form in ("as published", OWN) if task != "vt" else ("as published",):
                 texts, asked = [], []
                 for start in starts:
-                    told, questions = make(rng, coded, form)
+                    sentences, questions = make(rng, form)
+                    told = [coded(sentence) for sentence in sentences]
                     text_N = stream_N[start : start + window].copy()
                     for part, place in zip(told, _places(rng, told, window), strict=True):
                         text_N[place : place + len(part)] = part
                     texts.append(text_N)
-                    asked.append(questions)
+                    asked.append([line(question) for question in questions])
                 scores = [_score(model, np.stack(texts), asked) for model in models]
                 yield figure_of(f"ruler-{task}", form, "exact_match", "memory", K, scores, trained, LINE * T)
 
 
-def _needles(count: int) -> Callable[..., tuple[list[list[int]], list[tuple[list[int], list[int]]]]]:
-    """So many needles, all of which are asked for."""
+def _needles(count: int) -> Callable[[np.random.Generator, str], Made]:
+    """So many needles, all of which are asked for, in the published words or in their own."""
 
-    def make(rng: np.random.Generator, coded: Callable[[str], list[int]], form: str) -> Any:
+    def make(rng: np.random.Generator, form: str) -> Made:
         keys = [_word(rng) for _ in range(count)]
-        values = [coded(NUMBER.format(rng.integers(10**6, 10**7))) for _ in range(count)]
-        told = [coded(NEEDLE.format(key)) + value for key, value in zip(keys, values, strict=True)]
-        ask = ASKED if form == "as published" else NEEDLE
-        return told, [(coded(ask.format(key)), value) for key, value in zip(keys, values, strict=True)]
+        values = [NUMBER.format(rng.integers(10**6, 10**7)) for _ in range(count)]
+        told = [NEEDLE.format(key) + value for key, value in zip(keys, values, strict=True)]
+        begins = NEEDLE if form == OWN else ASKED
+        asked = zip(keys, values, strict=True)
+        return told, [Question(ASKS.format(key), begins.format(key), value) for key, value in asked]
 
     return make
 
 
-def _variables(rng: np.random.Generator, coded: Callable[[str], list[int]], form: str) -> Any:
+def _variables(rng: np.random.Generator, form: str) -> Made:
     """One chain of five variables, four hops; each is asked for after those before it."""
     names, value = [_word(rng)[:5].upper() for _ in range(5)], rng.integers(10**4, 10**5)
-    told = [coded(VALUE.format(names[0], value))]
-    told += [coded(CHAIN.format(name, before)) for before, name in pairwise(names)]
-    question = coded(FOUND.format(value))
-    answers = [coded(f" {name}") for name in names]
-    return told, [([*question, *chain(*answers[:i])], answer) for i, answer in enumerate(answers)]
+    told = [VALUE.format(names[0], value), *(CHAIN.format(name, before) for before, name in pairwise(names))]
+    answers = [f" {name}" for name in names]
+    begins = [FOUND.format(value) + "".join(answers[:i]) for i in range(len(names))]
+    return told, [Question(FINDS.format(value), *both) for both in zip(begins, answers, strict=True)]
+
+
+TASKS = {"s-n": _needles(1), "mk-mq": _needles(4), "vt": _variables}
 
 
 def _word(rng: np.random.Generator) -> str:

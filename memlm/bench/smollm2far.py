@@ -98,12 +98,10 @@ def _questions(bench: Bench, texts: dict[str, Tensor]) -> None:
     for context, text, asked in bench.questions(texts):
         ids_N = ids_of(bench.tokenizer, text)
         words = {"memory": ids_of(bench.tokenizer, bench.recalled(text)), "ids": ids_N}
-        full_P = ids_N[-bench.sizes.most + ROOM :].to(bench.model.device)
-        past = bench.model.states(bench.model.begun(full_P[None]))[1]
-        _ask(bench, asked, words, past, context)
+        _ask(bench, asked, words, context)
 
 
-def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], past: Any, context: int) -> None:
+def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], context: int) -> None:
     """Questions to all sides: of the text's words as they are recalled, and as they were."""
     texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
     last, nothing = [len(one.answer_N) for one in asked], [words["ids"][:0]] * len(asked)
@@ -111,12 +109,7 @@ def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], past: Any, 
     def tell(memory: str, logits: Sequence[Tensor], opened: int) -> None:
         bench.answered(asked, logits, memory, context, opened)
 
-    full = []
-    for text_N, Q in zip(texts, last, strict=True):
-        h_1NW, _ = bench.model.states(text_N[None, :-1].to(bench.model.device), past)
-        past.crop(1 - len(text_N))
-        full.append(bench.model.told(h_1NW[:, -Q:]))
-    tell("full", full, 0)
+    tell("full", bench.after_all(words["ids"][-bench.sizes.most + ROOM :], texts, last), 0)
     none = bench.after(nothing, texts, last)
     tell("none", [told for told, _ in none], 0)
     by_passages = {2 * many * bench.model.chunk_tokens: many for many in OPENED}

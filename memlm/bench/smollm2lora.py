@@ -6,7 +6,7 @@ Asked: that the adapter uses what was opened, lets be what is of no use, and is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memlm import ui
 from memlm.bench.form import Options, Report
-from memlm.bench.longsides import COLUMNS, NOTE, PREDICTED, Bench, Row, Told, has_bm25, prepared
+from memlm.bench.longsides import COLUMNS, NOTE, PREDICTED, Bench, Row, Told, has_bm25, prepared, with_lora
 from memlm.bench.longtext import Asked, books, ids_of
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
@@ -44,13 +44,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     """Train what is not there yet, then ask."""
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
-    adapting = sizes.train or Adapting(data=options.data, base="smollm2", lora=8, context=128)
-    heads = {seed: runs / f"copy-head-{seed}" for seed in sizes.seeds}  # of smollm2far; where there is none it is made
-    of_seed = {
-        f"lora-{seed}": replace(adapting, seed=seed, base=str(head) if head.exists() else adapting.base)
-        for seed, head in heads.items()
-    }
-    bench = prepared(options, sizes, runs, of_seed)
+    bench = prepared(options, sizes, runs, with_lora(options, sizes, runs))
     texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
     with torch.inference_mode():
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)

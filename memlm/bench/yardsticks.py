@@ -66,7 +66,7 @@ def run(
     options: Options,
     *,
     plan: Curriculum | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (0, 1, 2),
     pairs: Sequence[int] = PAIRS,
     times: Sequence[int] = TIMES,
     mqar_vocab: int = MQAR_VOCAB,
@@ -85,8 +85,8 @@ def run(
         models.append(cast(Generative, load_model(out)).eval())
     kv, mqar = ({name: max(1, round(share * n)) for name, n in steps.items()} for steps in (KV_STEPS, MQAR_STEPS))
     rows, notes = [], []
-    rows += _retrieval(pairs, kv, notes) if "kv-retrieval" in parts else ()
-    rows += _mqar(mqar_vocab, mqar, notes) if "mqar" in parts else ()
+    rows += _retrieval(pairs, kv, seeds, notes) if "kv-retrieval" in parts else ()
+    rows += _mqar(mqar_vocab, mqar, seeds, notes) if "mqar" in parts else ()
     rows += ruler(models, corpus, times, plan.stages[plan.last].context) if "ruler" in parts else ()
     rows += [
         (task, setting, "exact_match", who, None, value, None, None, None, None)
@@ -104,9 +104,9 @@ def run(
         rows=rows,
         ratios={f"{row[0]}, {row[1]}, {row[4]:,} memories": row[5] for row in rows if row[3] == "memory"},
         setting=(
-            f"kv-retrieval: {kv}, mqar: {mqar} steps of {ROWS} examples, seed 0, memories of {T} tokens in 256 "
-            f"numbers; ruler: preset memory, seeds {', '.join(map(str, seeds))}, data "
-            f"{options.data.name} ({corpus.hash[:12]}), part test"
+            f"seeds {', '.join(map(str, seeds))}; kv-retrieval: {kv}, mqar: {mqar} steps of {ROWS} examples, memories "
+            f"of {T} tokens in 256 numbers; ruler: preset memory, data {options.data.name} ({corpus.hash[:12]}), part "
+            "test"
         ),
         notes=notes,
         told={"seeds": list(seeds)},
@@ -128,7 +128,17 @@ def _learn(model: TextMemory, make: Callable[[int], Batch], steps: int, optim: O
     return model.eval()
 
 
-def _taught(make: Maker, vocab: int, layers: int, steps: dict[str, int]) -> tuple[dict[str, Generative], float]:
+def _by_seeds(
+    make: Maker, vocab: int, layers: int, steps: dict[str, int], seeds: Sequence[int]
+) -> tuple[dict[str, list[Generative]], float]:
+    """`_taught` of each seed: the models by name, and what is recalled on average."""
+    taught, recalled = zip(*(_taught(make, vocab, layers, steps, seed) for seed in seeds), strict=True)
+    return {name: [one[name] for one in taught] for name in taught[0]}, float(np.mean(recalled))
+
+
+def _taught(
+    make: Maker, vocab: int, layers: int, steps: dict[str, int], seed: int
+) -> tuple[dict[str, Generative], float]:
     """Ours and a plain transformer, trained on a task; and how many random tokens ours recalls.
 
     Ours: an autoencoder learns random tokens and is frozen; the rest learns the task.
@@ -140,37 +150,37 @@ def _taught(make: Maker, vocab: int, layers: int, steps: dict[str, int]) -> tupl
     noise = lambda rng: torch.from_numpy(rng.integers(1, vocab, (ROWS * 8, T)))  # noqa: E731
 
     def random_tokens(step: int) -> Batch:
-        ids = noise(np.random.default_rng((1, step)))
+        ids = noise(np.random.default_rng((1, seed, step)))
         return Batch(ids, ids)
 
-    ui.say("autoencoder of random tokens")
-    auto = build_model(cast(AutoencoderShape, first.model), vocab, 0)
+    ui.say(f"seed {seed}: autoencoder of random tokens")
+    auto = build_model(cast(AutoencoderShape, first.model), vocab, seed)
     auto = _learn(auto, random_tokens, steps["autoencoder"], first.optim)
-    ours = build_model(shape, vocab, 0)
+    ours = build_model(shape, vocab, seed)
     ours.encoder.load_state_dict(auto.encoder.state_dict())  # pyright: ignore[reportOptionalMemberAccess]
     cast(Any, ours).reader.text.load_state_dict(cast(Any, auto).decoder.state_dict())
     freeze(ours, ("encoder", "reader.text"), fresh_embedding=False)
     with torch.inference_mode():
         ids = noise(np.random.default_rng(2))
         recalled = (cast(Any, ours).reader.text.words(ours.encode(ids)) == ids).float().mean().item()
-    plain = build_model(FullContextShape(chunks=4, chunk_tokens=T, decoder=decoder), vocab, 0)
+    plain = build_model(FullContextShape(chunks=4, chunk_tokens=T, decoder=decoder), vocab, seed)
     taught, models = {}, {"memory": ours, "plain": plain}
     for name, model in ((name, models[name]) for name in steps if name in models):
         ui.say(f"{name}: {steps[name]} steps")
         optim = OptimConfig(kind="muon", lr=5e-3, matrix_lr=5e-3, warmup=20, decay_from=0.3, final=0.02)
-        learn = lambda step: make(np.random.default_rng((3, step)), ROWS)  # noqa: E731
+        learn = lambda step: make(np.random.default_rng((3, seed, step)), ROWS)  # noqa: E731
         taught[name] = cast(Generative, _learn(model, learn, steps[name], optim))
     return taught, recalled
 
 
 def _figures(
-    task: str, setting: str, metric: str, taught: dict[str, Generative], batch: Batch, trained: int, each: int = T
+    task: str, setting: str, metric: str, taught: dict[str, list[Generative]], batch: Batch, trained: int, each: int = T
 ) -> Iterator[tuple[Any, ...]]:
-    """A row for each model."""
-    for name, model in taught.items():
-        scores = score_places(model, batch, "own", np.arange(len(batch.input_ids)), model.device)
-        chunks = batch.remembered or batch.input_ids.shape[1] // T - 1
-        yield figure_of(task, setting, metric, name, chunks, [scores], trained, each)
+    """A row for each kind of model."""
+    chunks = batch.remembered or batch.input_ids.shape[1] // T - 1
+    for name, models in taught.items():
+        scores = [score_places(model, batch, "own", np.arange(len(batch.input_ids)), model.device) for model in models]
+        yield figure_of(task, setting, metric, name, chunks, scores, trained, each)
 
 
 def pairs_asked(rng: np.random.Generator, rows: int, pairs: int, asked: int = 4) -> Batch:
@@ -184,9 +194,12 @@ def pairs_asked(rng: np.random.Generator, rows: int, pairs: int, asked: int = 4)
     return _after(line_BN6.reshape(rows, -1), np.take_along_axis(line_BN6, asked_BA[..., None], 1), (3, 5))
 
 
-def _retrieval(pairs: Sequence[int], steps: dict[str, int], notes: list[str]) -> Iterator[tuple[Any, ...]]:
+def _retrieval(
+    pairs: Sequence[int], steps: dict[str, int], seeds: Sequence[int], notes: list[str]
+) -> Iterator[tuple[Any, ...]]:
     """GradMem's task: rows of exact matches by the number of pairs."""
-    taught, recalled = _taught(lambda rng, rows: pairs_asked(rng, rows, int(rng.choice(pairs))), AFTER + 1, 4, steps)
+    make = lambda rng, rows: pairs_asked(rng, rows, int(rng.choice(pairs)))  # noqa: E731
+    taught, recalled = _by_seeds(make, AFTER + 1, 4, steps, seeds)
     notes.append(
         f"kv-retrieval: 'k k : v v ;' a pair, so that N pairs are {6 * max(pairs) / T:.0f} memories of 256 numbers at "
         f"N = {max(pairs)}, where GradMem and RMT keep 8 x 128 numbers whatever N is; {recalled:.2%} of random tokens "
@@ -231,12 +244,11 @@ def mqar_asked(rng: np.random.Generator, rows: int, vocab: int, size: tuple[int,
     return Batch(torch.from_numpy(ids_BN), torch.from_numpy(labels_BN), remembered=2 * P // T)
 
 
-def _mqar(vocab: int, steps: dict[str, int], notes: list[str]) -> Iterator[tuple[Any, ...]]:
+def _mqar(vocab: int, steps: dict[str, int], seeds: Sequence[int], notes: list[str]) -> Iterator[tuple[Any, ...]]:
     """Zoology's task: rows of values right."""
     sizes = MQAR["train"]
-    taught, recalled = _taught(
-        lambda rng, rows: mqar_asked(rng, rows, vocab, sizes[int(rng.integers(len(sizes)))]), vocab, 2, steps
-    )
+    make = lambda rng, rows: mqar_asked(rng, rows, vocab, sizes[int(rng.integers(len(sizes)))])  # noqa: E731
+    taught, recalled = _by_seeds(make, vocab, 2, steps, seeds)
     notes.append(
         f"mqar: two layers of width 128, {recalled:.2%} of random tokens of {vocab:,} are recalled from a memory; a "
         "query whose pair stands in its own chunk must be answered by the decoder. Published as plots only: attention "

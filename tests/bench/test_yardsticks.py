@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memlm.bench import ruler, yardsticks
+from memlm.bench import longtext, ruler, yardsticks
 from memlm.nn.loss import IGNORED
 
 
@@ -38,3 +38,17 @@ def test_needles_do_not_stand_over_one_another():
         places = ruler._places(rng, told, 60)
         assert (np.diff(places) >= 9).all()
         assert places[-1] + 9 <= 60
+
+
+@pytest.mark.parametrize("task", ruler.TASKS)
+def test_what_ruler_asks_is_told_in_the_text_in_its_order(task):
+    rng = np.random.default_rng(0)
+    told, asked = ruler.TASKS[task](rng, "as published")
+    text = longtext.told_in("One. Two. Three.", [f" {sentence}" for sentence in told], rng)
+    places = [text.index(sentence) for sentence in told]
+    assert places == sorted(places)
+    for number, question in enumerate(asked):
+        name = question.answer.strip(" .")
+        assert name in told[number] and name not in question.asks + question.begins
+    if task != "vt":
+        assert all(question.answer in sentence for question, sentence in zip(asked, told, strict=True))
