@@ -4,9 +4,9 @@ controls for every number.
 Retention, in reading order: `config` (as data), `intervals`, `scores` (what is right, chunk by chunk, and the figures
 of it), `encoders` (what can be measured: a record), `texts` (in the place of a corpus), `theirs` and `brought`
 (models of others; functions and vectors), `embeddings` (frozen encoders run once), `controls` (whose memory in the
-place of its own), `probe` (a fresh decoder), `linear_probe` and `trained_probe` (its families, by name in
-`families`), `retention` (the whole measurement), `prior` (what vectors add to a language model's guesses), `ceilings`
-(what needs no probe), `calibration` (of probabilities).
+place of its own), `probe` (a fresh decoder), `linear_probe`, `trained_probe` and `stacked_probe` (its families, by
+name in `families`), `retention` (the whole measurement), `prior` (what vectors add to a language model's guesses),
+`ceilings` (what needs no probe), `calibration` (of probabilities).
 Access: `reading` (a text read with its own memories, none, another's, and written without a teacher), `subject` (the
 model in question, its examples, its rows), `tasks` (held-out text becomes questions), `access` (the whole
 measurement).

@@ -1,0 +1,43 @@
+"""A trained probe that begins with what the closed form tells of a vector, and learns what that leaves.
+
+    linear   fitted first, with its trust, on the same chunks
+    probe    the floor and, times one trust for both, what `linear` says of the vector and what a trained decoder adds
+
+A trained probe alone has to learn first what the closed form has in seconds, and with few chunks gets no further: on
+top of it the same decoder tells more at every budget, and grows less by the next one (LOG.md, 49).
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.measure.config import DecoderConfig, ProbeConfig
+from memlm.measure.linear_probe import fit_linear
+from memlm.measure.probe import Lesson, Probe
+from memlm.measure.trained_probe import TrainedProbe, fit_trained
+
+Array = np.ndarray
+
+
+class StackedProbe(TrainedProbe):
+    """It says what another probe says, and more."""
+
+    def __init__(self, first: Probe, decoder: DecoderConfig, memories_NM: Array, known_TV: Tensor):
+        super().__init__(decoder, memories_NM, known_TV)
+        self._first = (first,)  # in a tuple: not a part of the probe, which would be trained
+
+    def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Probe`."""
+        with torch.no_grad():
+            first_BTV = self._first[0](memory_BM) - self.known_TV
+        return self.known_TV, first_BTV + self.said(self.standardised(memory_BM))
+
+
+def fit_stacked(
+    memories_NM: Array, lesson: Lesson, device: torch.device, decoder: DecoderConfig, config: ProbeConfig, name: str
+) -> Probe:
+    """Fit `linear`, and train a decoder on top of it. As `fit_trained`."""
+    first = fit_linear(memories_NM, lesson, device)
+    return fit_trained(memories_NM, lesson, device, decoder, config, name, partial(StackedProbe, first))
