@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from memlm import presets, ui
 from memlm.bench.form import Options
-from memlm.bench.longtext import Asked, Recalled, questions
+from memlm.bench.longtext import Asked, Recalled, books, ids_of, questions
+from memlm.data.corpus import Corpus
 from memlm.data.split import Part
 from memlm.loading import find_model, load_model
 from memlm.measure.intervals import ratio
@@ -77,6 +78,20 @@ class Bench:
     def add(self, key: tuple[Any, ...], top: float, below: float = 1.0) -> None:
         """One example of a row."""
         self.sums.setdefault(key, []).append((top, below))
+
+    def books(self, corpus: Corpus, part: Part) -> dict[str, Tensor]:
+        """The tokens of each document of a part, by name."""
+        return {name: ids_of(self.tokenizer, text) for name, text in books(corpus, part).items()}
+
+    def setting(self, corpus: Corpus, part: Part) -> str:
+        """What all rows are of."""
+        memories = self.recalled.model
+        return (
+            f"{Path(self.model.shape.base).name}: {self.model.config.base_source}; passages of "
+            f"{self.model.chunk_tokens} of its tokens; memories of {memories.chunk_tokens} tokens in "
+            f"{memories.memory_dim} numbers, int8; data {corpus.hash[:12]}, part {part}: "
+            f"{', '.join(corpus.part(part).names)}"
+        )
 
     def questions(self, texts: dict[str, Tensor]) -> Iterator[tuple[int, str, list[Asked]]]:
         """Contexts in turn, so that what is stopped has some of each; the text of each, and what is asked of it."""

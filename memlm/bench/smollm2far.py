@@ -28,7 +28,7 @@ from memlm.bench.longsides import (
     has_bm25,
     prepared,
 )
-from memlm.bench.longtext import Asked, books, ids_of
+from memlm.bench.longtext import Asked, ids_of
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
 from memlm.decoding.cached import Decoding, Prompt
@@ -61,7 +61,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
     adapting = sizes.train or Adapting(data=options.data, base="smollm2")
     bench = prepared(options, sizes, runs, {f"copy-head-{seed}": replace(adapting, seed=seed) for seed in sizes.seeds})
-    texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
+    texts = bench.books(corpus, part)
     with torch.inference_mode():
         costs = _costs(bench, next(iter(texts.values())))
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
@@ -76,11 +76,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         rows=rows,
         ratios=_asked_for(rows),
         device=str(bench.model.device.type),
-        setting=(
-            f"{Path(bench.model.shape.base).name}: {bench.model.config.base_source}; passages of "
-            f"{bench.model.chunk_tokens} of its tokens; memories of {bench.recalled.model.chunk_tokens} tokens in "
-            f"{bench.recalled.model.memory_dim} numbers, int8; data {corpus.hash[:12]}, part {part}: {', '.join(texts)}"
-        ),
+        setting=bench.setting(corpus, part),
         notes=[
             "memory: passages found by the head's keys among recalled words, opened and copied from; memory-opened, "
             "memory-copied: one of both alone; ids: over the text's own tokens; bm25: as many passages, so too; "

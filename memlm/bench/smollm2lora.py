@@ -15,8 +15,9 @@ from torch import Tensor
 from memlm import ui
 from memlm.bench.form import Options, Report
 from memlm.bench.longsides import COLUMNS, NOTE, PREDICTED, Bench, Row, Told, has_bm25, prepared, with_lora
-from memlm.bench.longtext import Asked, books, ids_of
+from memlm.bench.longtext import Asked, ids_of
 from memlm.cpu import tune_cpu
+from memlm.data.corpus import Corpus
 from memlm.data.split import Part
 from memlm.train.adapt import Adapting
 
@@ -45,17 +46,17 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
     bench = prepared(options, sizes, runs, with_lora(options, sizes, runs))
-    texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
+    texts = bench.books(corpus, part)
     with torch.inference_mode():
         whole, bench.ends = bench.ends, bench.ends - 0.4 * (options.seconds or 0)
         _next_tokens(bench, texts)
         bench.ends = whole
         _questions(bench, texts)
-    return _report(bench, f"data {corpus.hash[:12]}, part {part}: {', '.join(texts)}", part)
+    return _report(bench, corpus, part)
 
 
-def _report(bench: Bench, text: str, part: Part) -> Report:
-    """What was asked of a text, and what came out."""
+def _report(bench: Bench, corpus: Corpus, part: Part) -> Report:
+    """What was asked of a part, and what came out."""
     rows = bench.rows(part, lambda memory: memory == "memory")
     shape = bench.model.shape
     gates = "; ".join(" and ".join(f"{gate:.2f}" for gate in model.gates().tolist()) for model in bench.models)
@@ -66,8 +67,8 @@ def _report(bench: Bench, text: str, part: Part) -> Report:
         ratios=_asked_for(rows),
         device=str(bench.model.device.type),
         setting=(
-            f"{Path(shape.base).name}: {bench.model.config.base_source}; adapter of rank {shape.lora_rank} on the "
-            f"upper {shape.lora_layers} layers, gates of opened words and of the text {gates}; {text}"
+            f"{bench.setting(corpus, part)}; adapter of rank {shape.lora_rank}, {shape.lora_layers} upper layers, gates "
+            f"of opened words and of the text {gates}"
         ),
         notes=[
             "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "

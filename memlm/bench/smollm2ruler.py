@@ -17,7 +17,7 @@ from torch import Tensor
 from memlm import ui
 from memlm.bench.form import Options, Report
 from memlm.bench.longsides import COLUMNS, Bench, has_bm25, prepared, with_lora
-from memlm.bench.longtext import Asked, books, ids_of, told_in
+from memlm.bench.longtext import Asked, ids_of, told_in
 from memlm.bench.ruler import TASKS
 from memlm.cpu import tune_cpu
 from memlm.data.split import Part
@@ -44,7 +44,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
     tune_cpu()
     corpus, runs = options.corpus(), runs or options.data.with_name(f"{options.data.name}-runs")
     bench = prepared(options, sizes, runs, with_lora(options, sizes, runs))
-    texts = {name: ids_of(bench.tokenizer, text) for name, text in books(corpus, part).items()}
+    texts = bench.books(corpus, part)
     with torch.inference_mode():
         for number in range(sizes.examples):
             for context in sizes.contexts:
@@ -59,11 +59,7 @@ def run(options: Options, *, sizes: Sizes = Sizes(), part: Part = "test", runs: 
         rows=rows,
         ratios={f"{row[0]}, {row[8]:,} tokens, read by {row[-1]}": row[5] for row in rows if row[3] == "memory"},
         device=str(bench.model.device.type),
-        setting=(
-            f"{Path(bench.model.shape.base).name}: {bench.model.config.base_source}; passages of "
-            f"{bench.model.chunk_tokens} of its tokens; memories of {bench.recalled.model.chunk_tokens} tokens in "
-            f"{bench.recalled.model.memory_dim} numbers, int8; data {corpus.hash[:12]}, part {part}: {', '.join(texts)}"
-        ),
+        setting=bench.setting(corpus, part),
         notes=[
             "memory: passages that keys find among recalled words are read, and copied from; bm25: as many by BM25; "
             f"full: all of the text, at most {sizes.most:,} tokens.",
