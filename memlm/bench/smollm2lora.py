@@ -67,8 +67,8 @@ def _report(bench: Bench, corpus: Corpus, part: Part) -> Report:
         ratios=_asked_for(rows),
         device=str(bench.model.device.type),
         setting=(
-            f"{bench.setting(corpus, part)}; adapter of rank {shape.lora_rank}, {shape.lora_layers} upper layers, gates "
-            f"of opened words and of the text {gates}"
+            f"{bench.setting(corpus, part)}; adapter of rank {shape.lora_rank}, {shape.lora_layers} upper layers, "
+            f"gates of opened words and of the text {gates}"
         ),
         notes=[
             "none: the question or window alone, which no adapter reads; opened: after the passages that keys find "
