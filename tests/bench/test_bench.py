@@ -51,13 +51,14 @@ def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
     assert str(tmp_path) not in text
 
 
-def test_heads_of_all_seeds_are_asked_and_an_example_counts_once():
-    first, second = object(), object()
-    model, answer_N = SimpleNamespace(reader=first), torch.tensor([3, 1])
-    bench = longsides.Bench(cast(Any, model), cast(Any, [first, second]), None, cast(Any, None), None, 0.0)
+def test_models_of_all_seeds_are_asked_and_an_example_counts_once():
+    models, answer_N = [object(), object()], torch.tensor([3, 1])
+    bench = longsides.Bench(cast(Any, models), None, cast(Any, None), None, 0.0)
     right_1QV, wrong_1QV = F.one_hot(answer_N[None], 5).float(), F.one_hot(torch.tensor([[3, 2]]), 5).float()
-    told = bench.by_heads(lambda: {("memory", 8): [right_1QV if model.reader is first else wrong_1QV, right_1QV]})
-    assert model.reader is first
+    told = bench.by_models(
+        lambda: {("memory", 8): [right_1QV if bench.model is cast(Any, models[0]) else wrong_1QV, right_1QV]}
+    )
+    assert bench.model is cast(Any, models[0])
     asked = [Asked(task, answer_N, answer_N) for task in ("needle", "quote")]
     bench.answered(asked[:1] * 2, told["memory", 8], "memory", 4, 8)
     bench.answered(asked[1:], told["memory", 8][:1], "memory", 4, 8)
