@@ -28,7 +28,8 @@ class Call(Checked):
 def main(argv: list[str]) -> None:
     """Run the command."""
     if argv in ([], ["-h"], ["--help"]):
-        rows = "\n".join(f"  {name:<12}{what}" for name, what in BENCHMARKS.items())
+        wide = max(map(len, BENCHMARKS)) + 2
+        rows = "\n".join(f"  {name:<{wide}}{what}" for name, what in BENCHMARKS.items())
         print(f"usage: memlm bench NAME [OPTIONS]\n\n{rows}\n\nmemlm bench NAME --help tells the options.")
         return
     call = parse(Call, argv, "memlm bench")
