@@ -55,7 +55,6 @@ class Remembered:
     words_KT: Tensor
     index: PlaceIndex
     kept: Kept
-    bm25: Any = None  # made when it is asked
 
 
 @dataclass
@@ -182,20 +181,20 @@ class Bench:
     def opened(self, held: Remembered, question_N: Tensor, many: int) -> Tensor:
         """The words of the best passages by the head's keys."""
         numbers = self.model.reader.passages(held.index, question_N, many, self.model.shape.segment)
-        return opened_words(held.index, numbers)
+        return opened_words(held.words_KT, numbers)
 
-    def by_bm25(self, held: Remembered, question_N: Tensor, many: int) -> Tensor:
-        """The words of as many passages, each with the next one, by BM25 over the same tokens."""
+    def by_bm25(self, words_N: Tensor, questions: Sequence[Tensor], many: int) -> list[Tensor]:
+        """The words of as many passages of a text, each with the next one, by BM25; of each question."""
         bm25s: Any = import_module("bm25s")
-        if held.bm25 is None:
-            held.bm25 = bm25s.BM25()
-            held.bm25.index([[str(i) for i in row if i] for row in held.words_KT.tolist()], show_progress=False)
-        asked = map(str, question_N[-self.model.shape.segment :].tolist())
-        known = [word for word in asked if word in held.bm25.vocab_dict]
-        if not known:
-            return question_N[:0]
-        score_K = torch.from_numpy(np.asarray(held.bm25.get_scores(known), np.float32).copy())
-        return opened_words(held.index, apart(score_K + NEXT * F.pad(score_K, (0, 1))[1:], many))
+        words_KT, found, told = in_passages(words_N, self.model.chunk_tokens), bm25s.BM25(), []
+        found.index([[str(i) for i in row if i] for row in words_KT.tolist()], show_progress=False)
+        for question_N in questions:
+            asked = map(str, question_N[-self.model.shape.segment :].tolist())
+            score_K = torch.zeros(len(words_KT))
+            if known := [word for word in asked if word in found.vocab_dict]:
+                score_K = torch.from_numpy(np.asarray(found.get_scores(known), np.float32).copy())
+            told.append(opened_words(words_KT, apart(score_K + NEXT * F.pad(score_K, (0, 1))[1:], many)))
+        return told
 
     @property
     def over(self) -> bool:

@@ -130,9 +130,8 @@ def _ask(bench: Bench, asked: list[Asked], words: dict[str, Tensor], context: in
 
     for (memory, opened), logits in bench.by_models(by_head).items():
         tell(memory, logits, opened)
-    held = bench.remember(words["memory"])
     for size, many in by_passages.items() if has_bm25() else ():
-        before = [bench.by_bm25(held, one.question_N, many) for one in asked]
+        before = bench.by_bm25(words["memory"], [one.question_N for one in asked], many)
         tell("bm25", [told for told, _ in bench.after(before, texts, last)], size)
 
 
@@ -181,8 +180,8 @@ def _at_place(bench: Bench, ids_N: Tensor, begin: int, window: int) -> None:
         tell(memory, logits[0], context, opened)
     for context in sizes.remembered:
         if has_bm25():
-            held = bench.remember(past["memory"][-context:])
-            tell("bm25", after(bench.by_bm25(held, text_N[:-PREDICTED], many))[0], context, size)
+            (words_P,) = bench.by_bm25(past["memory"][-context:], [text_N[:-PREDICTED]], many)
+            tell("bm25", after(words_P)[0], context, size)
         if context + window + PREDICTED <= sizes.most:
             tell("full", after(past_N[-context:])[0], context)
 

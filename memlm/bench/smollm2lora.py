@@ -108,11 +108,11 @@ def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
     texts = [torch.cat([one.question_N, one.answer_N]) for one in asked]
     last, nothing = [len(one.answer_N) for one in asked], [words_N[:0]] * len(asked)
 
+    of_bm25 = {"bm25": bench.by_bm25(words_N, [one.question_N for one in asked], many)} if has_bm25() else {}
+
     def by_model() -> dict[tuple[str, str], list[Tensor]]:
         held, told = bench.remember(words_N), {}
-        before = {"opened": [bench.opened(held, one.question_N, many) for one in asked]}
-        if has_bm25():
-            before["bm25"] = [bench.by_bm25(held, one.question_N, many) for one in asked]
+        before = {"opened": [bench.opened(held, one.question_N, many) for one in asked], **of_bm25}
         for side, words in before.items():
             for read_by in READ_BY if side == "opened" else bench.sizes.by_bm25:
                 found = bench.after(words, texts, last, lora=read_by == "lora")
@@ -149,6 +149,7 @@ def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: 
     given_N, size = text_N[:-PREDICTED], 2 * sizes.opened * bench.model.chunk_tokens
     told = bench.recalled(bench.tokenizer.decode(past_N.tolist(), skip_special_tokens=False))
     words_N = ids_of(bench.tokenizer, told)
+    of_bm25 = {"bm25": bench.by_bm25(words_N, [given_N], sizes.opened)[0]} if has_bm25() else {}
 
     def after(before_P: Tensor, lora: bool = False) -> Told:
         return bench.after([before_P], [text_N], [PREDICTED], lora=lora)[0]
@@ -159,9 +160,8 @@ def _at_place(bench: Bench, ids_N: Tensor, other_N: Tensor, begin: int, window: 
             "opened": bench.opened(held, given_N, sizes.opened),
             "last": past_N[-size:],
             "other": bench.opened(bench.remember(other_N), given_N, sizes.opened),
+            **of_bm25,
         }
-        if has_bm25():
-            before["bm25"] = bench.by_bm25(held, given_N, sizes.opened)
         for side, words_P in before.items():
             for read_by in READ_BY:
                 found = after(words_P, read_by == "lora")

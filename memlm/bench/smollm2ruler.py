@@ -107,6 +107,5 @@ def _ask(bench: Bench, text: str, asked: list[Asked], context: int) -> None:
     for (memory, read_by), logits in bench.by_models(by_model).items():
         bench.answered(asked, logits, memory, context, size, read_by)
     if has_bm25():
-        held = bench.remember(words_N)
-        words = [bench.by_bm25(held, one.question_N, many) for one in asked]
+        words = bench.by_bm25(words_N, [one.question_N for one in asked], many)
         bench.answered(asked, [one for one, _ in bench.after(words, texts, last)], "bm25", context, size, "base")

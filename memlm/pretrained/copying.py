@@ -260,7 +260,7 @@ class _Row:
         before_P = ids_N[:0]
         if index is not None and model.shape.opened:
             numbers = model.reader.passages(index, ids_N, model.shape.opened, model.shape.segment)
-            before_P = opened_words(index, numbers).to(ids_N)
+            before_P = opened_words(index.words_KT, numbers).to(ids_N)
         self.since, self.opened_1 = 0, torch.tensor([len(before_P)])
         h_1NW, self.past = model.states(model.begun(torch.cat([before_P, ids_N])[None]), None, self.opened_1)
         told_nV = model.told(h_1NW[0, -WORDS - 1 :])
@@ -302,10 +302,10 @@ class _Row:
         return layers + (0 if self.index is None else self.index.nbytes)
 
 
-def opened_words(index: PlaceIndex, numbers: list[int]) -> Tensor:
+def opened_words(words_KT: Tensor, numbers: list[int]) -> Tensor:
     """The words of passages, each with the next one, in the order of the text."""
-    both = sorted({n for number in numbers for n in (number, number + 1) if n < len(index)})
-    words_P = index.words_KT[both].flatten().long()
+    both = sorted({n for number in numbers for n in (number, number + 1) if n < len(words_KT)})
+    words_P = words_KT[both].flatten().long()
     return words_P[words_P != PAD]
 
 

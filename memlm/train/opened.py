@@ -183,4 +183,4 @@ def _opened(model: Copying, past_N: np.ndarray, text_N: np.ndarray, predicted: i
     words_KT = in_passages(torch.from_numpy(past_N.astype(np.int64)), model.chunk_tokens)
     index = model.reader.index_words(words_KT, torch.zeros(0, 1))
     numbers = model.reader.passages(index, text[:-predicted], many, model.shape.segment)
-    return Example(opened_words(index, numbers), text, predicted)
+    return Example(opened_words(words_KT, numbers), text, predicted)

@@ -90,7 +90,7 @@ def test_the_passages_that_hold_the_words_are_opened_and_read():
     asked_N = words_KT[17]
     (number,) = model.reader.passages(index, asked_N, 1, 8)
     assert number in (16, 17)
-    before_P = opened_words(index, [number])
+    before_P = opened_words(index.words_KT, [number])
     assert before_P.tolist() == words_KT[number : number + 2].flatten().tolist()
     decoding = model.decoding(Prompt(asked_N[None], [T], index=index))
     read_1N = torch.cat([before_P, asked_N])[None]

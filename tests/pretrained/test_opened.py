@@ -74,7 +74,7 @@ def test_read_by_the_adapter_cached_equals_recomputed():
     model, words_KT = adapted(), torch.arange(2, 2 + 30 * T).view(30, T)
     index, asked_N = model.reader.index_words(words_KT, torch.zeros(0, 1)), words_KT[17]
     decoding = model.decoding(Prompt(asked_N[None], [T], index=index))
-    before_P = opened_words(index, model.reader.passages(index, asked_N, 1, model.shape.segment))
+    before_P = opened_words(index.words_KT, model.reader.passages(index, asked_N, 1, model.shape.segment))
     text_N = torch.cat([asked_N, torch.tensor([20, 21, 22])])
     for token in text_N[T:]:
         decoding.step(token[None])
