@@ -23,7 +23,7 @@ from memlm.train.table import Run, train_table
 # minutes: the stacks of the paper's models have half the MLP of their presets.
 MUON = OptimConfig(kind="muon", lr=1e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0, warmup=20)
 # Less than the protocol's: one of three families, one budget, one seed.
-PROBE = ProbeConfig(families=("slots",), train_chunks=(4096,), seeds=1, steps=150, batch=64)
+PROBE = ProbeConfig(families=("linear+slots",), train_chunks=(4096,), seeds=1, steps=150, batch=64)
 LOOKED_AT = 64  # held-out chunks at a look at a run
 CONTEXTS = 1024, 4096, 16384  # whose cost is measured: what the next one takes is told by two before it ...
 COST_SECONDS = 30.0  # ... as far as a side gets in so long

@@ -5,4 +5,4 @@ budgets, intervals. It is part of every result row and of every key that somethi
 two protocols are never mixed. tests/measure/test_golden.py pins figures of this one.
 """
 
-PROTOCOL = 2
+PROTOCOL = 3

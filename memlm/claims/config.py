@@ -33,7 +33,7 @@ FULL = Budget(
 )
 QUICK = Budget(
     scale=0.35,
-    probe=ProbeConfig(families=("linear", "slots"), train_chunks=(1024, 4096), seeds=1, steps=100, batch=64),
+    probe=ProbeConfig(families=("linear", "linear+slots"), train_chunks=(1024, 4096), seeds=1, steps=100, batch=64),
     chunks=512,
     examples=128,
     cost_seconds=20.0,

@@ -16,7 +16,7 @@ from memlm.measure.config import ProbeConfig
 from memlm.measure.controls import origin
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder, open_encoder
-from memlm.measure.families import FITS
+from memlm.measure.families import fit_families
 from memlm.measure.probe import Probe, lesson
 from memlm.precision import exact
 
@@ -44,7 +44,7 @@ def usable_by_place(encoder: Encoder, corpus: Corpus, probe: ProbeConfig, cache:
     device = encoder.device
     with exact(device):
         nothing = _bits(Probe(held_NM[:1], one.known_TV).to(device), held_NM, held_NT)
-        probes = {family: FITS[family](learnt_NM, one, device, probe, encoder.name) for family in probe.families}
+        probes = fit_families(learnt_NM, one, device, probe, encoder.name)
         return {family: nothing - _bits(fitted, held_NM, held_NT) for family, fitted in probes.items()}
 
 

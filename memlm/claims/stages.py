@@ -70,7 +70,7 @@ def _layers(work: Work) -> None:
 def _long(work: Work) -> None:
     """In a quick one by one family of probes; without twins."""
     everything = work.config.budget.everything
-    changes: dict[str, Any] = {} if everything else {"families": ("slots",), "train_chunks": (1024, 4096)}
+    changes: dict[str, Any] = {} if everything else {"families": ("linear+slots",), "train_chunks": (1024, 4096)}
     work.measure("long", long(work), controls=False, **changes)
 
 

@@ -26,7 +26,7 @@ class DecoderConfig:
     optim: OptimConfig
 
 
-DECODERS = {  # of families that are trained
+DECODERS = {  # of what is trained on top of the closed form
     "slots": DecoderConfig(
         bridge="slots",
         stack=StackConfig(kind="pointwise", width=64, layers=1),
@@ -38,15 +38,18 @@ DECODERS = {  # of families that are trained
         optim=OptimConfig(kind="muon", lr=2e-2, matrix_lr=1.4e-2, decay_from=0.1, final=0.0),
     ),
 }
-FAMILIES = ("linear", *DECODERS)  # of the protocol
-STACKED = {"linear+slots": "slots"}  # further ones that may be named: a decoder on top of `linear`
+LINEAR = "linear"
+STACKED = {f"{LINEAR}+{decoder}": decoder for decoder in DECODERS}
+FAMILIES = (LINEAR, *STACKED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Checked):
     """The probes and their budgets, the same for every encoder of a comparison (docs/protocol.md, What is asked)."""
 
-    families: tuple[str, ...] = FAMILIES  # linear (closed form), slots, unroll (the paper's); linear+slots is stronger
+    families: tuple[str, ...] = (
+        FAMILIES  # linear: in closed form; on top of it a decoder that is trained, slots or unroll (the paper's)
+    )
     train_chunks: tuple[Pair, ...] = (1024, 4096, 16_384, 65_536)  # whose memories are learnt from: a budget curve
     seeds: Count = 3  # of probe, order and kept chunks, at the largest of these
     steps: Count = 1000  # of a trained probe, at most, and 16 epochs at most
@@ -55,9 +58,8 @@ class ProbeConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = (*FAMILIES, *STACKED)
-        if wrong := [family for family in self.families if family not in known]:
-            raise UsageError(f"there is no family of probes {wrong[0]!r}; there are {', '.join(known)}.")
+        if wrong := [family for family in self.families if family not in FAMILIES]:
+            raise UsageError(f"there is no family of probes {wrong[0]!r}; there are {', '.join(FAMILIES)}.")
         if not self.families or not self.train_chunks:
             raise UsageError("name at least one family of probes and one number of training chunks.")
 

@@ -1,25 +1,38 @@
-"""The families of probes, by name: how each is fitted to memories and a lesson. A new one is a row here."""
+"""The families of probes, fitted to one encoder's memories and one lesson: the closed form, and decoders on top of it.
 
-from collections.abc import Callable
+    linear           linear_probe.py
+    linear+slots     a stacked probe (stacked_probe.py) by the decoder of `slots`
+    linear+unroll    the same by the paper's
+
+A new decoder is a row of `DECODERS` (measure/config.py).
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from memlm.measure.config import DECODERS, STACKED, ProbeConfig
+from memlm.measure.config import DECODERS, LINEAR, STACKED, ProbeConfig
 from memlm.measure.linear_probe import fit_linear
 from memlm.measure.probe import Lesson, Probe
 from memlm.measure.stacked_probe import fit_stacked
-from memlm.measure.trained_probe import fit_trained
-
-Fit = Callable[[np.ndarray, Lesson, torch.device, ProbeConfig, str], Probe]
 
 
-def _by(fit: Callable[..., Probe], family: str, decoder: str) -> Fit:
-    return lambda memories_NM, lesson, device, config, name: fit(
-        memories_NM, lesson, device, DECODERS[decoder], config, f"{name}, {family}"
-    )
-
-
-FITS: dict[str, Fit] = {"linear": lambda memories_NM, lesson, device, *_: fit_linear(memories_NM, lesson, device)}
-FITS |= {family: _by(fit_trained, family, family) for family in DECODERS}
-FITS |= {family: _by(fit_stacked, family, decoder) for family, decoder in STACKED.items()}
+def fit_families(
+    memories_NM: np.ndarray,
+    lesson: Lesson,
+    device: torch.device,
+    config: ProbeConfig,
+    name: str,
+    families: Sequence[str] | None = None,
+) -> dict[str, Probe]:
+    """A probe of each family (`config.families` if none is named); they share one closed form."""
+    linear = fit_linear(memories_NM, lesson, device)
+    fitted: dict[str, Probe] = {}
+    for family in families or config.families:
+        if family == LINEAR:
+            fitted[family] = linear
+        else:
+            decoder = DECODERS[STACKED[family]]
+            fitted[family] = fit_stacked(linear, memories_NM, lesson, device, decoder, config, f"{name}, {family}")
+    return fitted

@@ -6,7 +6,7 @@ floor, is counted: a probe's logits are the floor's and, times its trust, what i
 number for each place, is chosen last, on chunks that were kept aside: a probe that learnt nothing has about none, and
 tells what the floor tells.
 
-Families are rows of `FITS` (measure/families.py); whatever can be fitted to a `Lesson` can be one.
+Families are in measure/families.py; whatever can be fitted to a `Lesson` can be one.
 """
 
 import math

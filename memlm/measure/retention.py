@@ -13,11 +13,11 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.files import sha256_json
-from memlm.measure.config import MeasureConfig
+from memlm.measure.config import LINEAR, MeasureConfig
 from memlm.measure.controls import derangement, origin
 from memlm.measure.embeddings import embed, encoding_cost
 from memlm.measure.encoders import Encoder
-from memlm.measure.families import FITS
+from memlm.measure.families import fit_families
 from memlm.measure.intervals import units_of
 from memlm.measure.probe import Lesson, Probe, lesson
 from memlm.measure.scores import ChunkScores, passages, retention_figures, score_chunks, storage_figures
@@ -97,35 +97,27 @@ class Measurement:
             self.add(encoder.twin(self.config.seed))
 
     def _fit(self, encoder: Encoder, held_NM: Array) -> Fitted:
-        """Every family: one in closed form at every budget, trained ones at the two largest, more seeds at the last."""
+        """Every family: the closed form at every budget, others at the two largest, more seeds at the last."""
         probe, most = self.config.probe, self.budgets[-1]
         learnt_NM = embed(encoder, self.learnt.tokens, self.cache)
         curve: list[dict[str, Any]] = []
         best: dict[str, tuple[list[Probe], list[ChunkScores]]] = {}
-        for budget, family in ((budget, family) for budget in self.budgets for family in probe.families):
-            if family != "linear" and budget not in self.budgets[-2:]:
+        for budget in self.budgets:
+            families = [one for one in probe.families if one == LINEAR or budget in self.budgets[-2:]]
+            if not families:
                 continue
-            lessons = self.lessons(budget)
             with exact(self.device):
-                probes = [FITS[family](learnt_NM[:budget], one, self.device, probe, encoder.name) for one in lessons]
-                scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
-            kept = np.mean([one.kept_nats for one in probes])
-            figures = self.figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
-            shown = {key: figures[key] for name in _CURVE for key in (name, f"{name}_ci")}
-            curve.append(
-                {
-                    "chunk_tokens": self.held_NT.shape[1],
-                    "family": family,
-                    "train_chunks": budget,
-                    "probe_seeds": len(probes),
-                    **shown,
-                    "kept_cross_entropy": float(kept) / self.held_NT.shape[1],
-                    "trust": [round(float(one.trust_T.mean()), 4) for one in probes],
-                    **origin(self.corpus, self.config.part, self.config.seed, self.device),
-                }
-            )
-            if budget == most:
-                best[family] = probes, scores
+                fitted = [
+                    fit_families(learnt_NM[:budget], one, self.device, probe, encoder.name, families)
+                    for one in self.lessons(budget)
+                ]
+            for family in families:
+                probes = [by_family[family] for by_family in fitted]
+                with exact(self.device):
+                    scores = [score_chunks(one, held_NM, self.held_NT, self.device) for one in probes]
+                curve.append(self._point(encoder, family, budget, probes, scores))
+                if budget == most:
+                    best[family] = probes, scores
         last = {row["family"]: row for row in curve if row["train_chunks"] == most}
         chosen = min(last, key=lambda family: last[family]["kept_cross_entropy"])
         told = {
@@ -137,6 +129,23 @@ class Measurement:
             "last_doubling": last_doubling([row for row in curve if row["family"] == chosen]),
         }
         return Fitted(*best[chosen], told, curve)
+
+    def _point(
+        self, encoder: Encoder, family: str, budget: int, probes: list[Probe], scores: list[ChunkScores]
+    ) -> dict[str, Any]:
+        """The row of a family at a budget."""
+        figures = self.figures(scores, self.floors(budget), self.held_NT, encoder.memory_dim)
+        tokens = self.held_NT.shape[1]
+        return {
+            "chunk_tokens": tokens,
+            "family": family,
+            "train_chunks": budget,
+            "probe_seeds": len(probes),
+            **{key: figures[key] for name in _CURVE for key in (name, f"{name}_ci")},
+            "kept_cross_entropy": float(np.mean([one.kept_nats for one in probes])) / tokens,
+            "trust": [round(float(one.trust_T.mean()), 4) for one in probes],
+            **origin(self.corpus, self.config.part, self.config.seed, self.device),
+        }
 
     def _score(
         self,

@@ -1,7 +1,7 @@
 """A trained probe that begins with what the closed form tells of a vector, and learns what that leaves.
 
-    linear   fitted first, with its trust, on the same chunks
-    probe    the floor and, times one trust for both, what `linear` says of the vector and what a trained decoder adds
+    first    fitted before, with its trust, on the same chunks: `linear`
+    probe    the floor and, times one trust for both, what the first says of the vector and what a trained decoder adds
 
 A trained probe alone has to learn first what the closed form has in seconds, and with few chunks gets no further: on
 top of it the same decoder tells more at every budget, and grows less by the next one (LOG.md, 49).
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from memlm.measure.config import DecoderConfig, ProbeConfig
-from memlm.measure.linear_probe import fit_linear
 from memlm.measure.probe import Lesson, Probe
 from memlm.measure.trained_probe import TrainedProbe, fit_trained
 
@@ -36,8 +35,13 @@ class StackedProbe(TrainedProbe):
 
 
 def fit_stacked(
-    memories_NM: Array, lesson: Lesson, device: torch.device, decoder: DecoderConfig, config: ProbeConfig, name: str
+    first: Probe,
+    memories_NM: Array,
+    lesson: Lesson,
+    device: torch.device,
+    decoder: DecoderConfig,
+    config: ProbeConfig,
+    name: str,
 ) -> Probe:
-    """Fit `linear`, and train a decoder on top of it. As `fit_trained`."""
-    first = fit_linear(memories_NM, lesson, device)
+    """Train a decoder on top of a probe that was fitted to the same lesson. As `fit_trained`."""
     return fit_trained(memories_NM, lesson, device, decoder, config, name, partial(StackedProbe, first))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from memlm.report import lineage
 from memlm.report.compared import Model, Setting
-from memlm.report.held import USABLE, Held, encoder_of, held_by, minus, shares
+from memlm.report.held import USABLE, Held, encoder_of, held_by, largest, minus, shares
 from memlm.report.rules import BySeed
 from memlm.report.runs import Run, Runs
 from memlm.report.text import figure_of, number
@@ -33,7 +33,7 @@ Read = Iterator[Reading]
 
 
 def _c1(runs: Runs, settings: list[Setting]) -> Read:
-    """All encoders trained to predict, beside the best autoencoder, by every family that both were read by."""
+    """All encoders trained to predict, beside the best autoencoder: of each the family that tells most."""
     held: dict[str, BySeed] = {}
     behind: list[Run] = []
     told: list[str] = []
@@ -47,10 +47,8 @@ def _c1(runs: Runs, settings: list[Setting]) -> Read:
         behind += best.runs
         for one in encoders:
             behind += one.runs
-            for family in one.families:
-                if family in best.families:
-                    of = f"{one.name}, {row['chunk_tokens']} tokens, {family}"
-                    held[of] = shares(one.continued(family), best.usable(family))
+            of = f"{one.name}, {row['chunk_tokens']} tokens"
+            held[of] = shares(largest(map(one.continued, one.families)), largest(map(best.usable, best.families)))
     if held:
         yield Reading(f"{'; '.join(told)}.", {"held": held}, behind)
 

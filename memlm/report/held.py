@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,11 @@ def encoder_of(config: dict[str, Any]) -> dict[str, Any]:
     if shape.get("kind") == "autoencoder":
         told = shape | {"stack": told}
     return {key: told.get(key) for key in ("chunk_tokens", "memory_dim", "memory_norm", "stack", "readout")}
+
+
+def largest(figures: Iterable[BySeed]) -> BySeed:
+    """The figure whose mean over seeds is the largest; empty of none."""
+    return max((one for one in figures if one), key=lambda one: sum(one.values()) / len(one), default={})
 
 
 def shares(mine: BySeed, theirs: BySeed) -> BySeed:

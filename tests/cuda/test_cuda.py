@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from memlm.loading import build_model
 from memlm.measure.config import DECODERS, FAMILIES, ProbeConfig
-from memlm.measure.families import FITS
+from memlm.measure.families import fit_families
 from memlm.measure.probe import lesson
 from memlm.measure.scores import score_chunks
 from memlm.memory.encoder_shape import EncoderShape
@@ -196,6 +196,7 @@ def test_probes_are_the_same_instrument_on_both_devices(family):
         with restored():
             settle(device)
             with exact(device):
-                probe = FITS[family](vectors[:800], one, device, ProbeConfig(steps=60, batch=32), "test")
+                config = ProbeConfig(families=(family,), steps=60, batch=32)
+                probe = fit_families(vectors[:800], one, device, config, "test")[family]
                 nats[name] = float(score_chunks(probe, vectors[800:], tokens[800:], device).nats_N.mean())
     assert nats["cuda"] == pytest.approx(nats["cpu"], abs=0.02)

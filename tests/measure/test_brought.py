@@ -20,7 +20,7 @@ from memlm.nn.config import StackConfig
 
 T, LETTERS = 4, "abcdefghijklmnop"
 BITS = math.log2(len(LETTERS))  # of each token: all are as likely as one another, whatever stands before
-PROBE = ProbeConfig(families=("linear", "slots"), train_chunks=(2000,), seeds=1, steps=150, batch=64)
+PROBE = ProbeConfig(families=("linear", "linear+slots"), train_chunks=(2000,), seeds=1, steps=150, batch=64)
 QUICK = MeasureConfig(chunks=400, probe=PROBE, chunk_tokens=(T,), device="cpu")
 BRIEF = replace(QUICK, probe=replace(PROBE, families=("linear",)), chunks=20)
 

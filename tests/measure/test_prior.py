@@ -28,7 +28,7 @@ SLOTS = AutoencoderShape(
     chunk_tokens=T, memory_dim=64, encoder=replace(POINTWISE, layers=0), decoder=POINTWISE, readout="slots"
 )
 SHAPE = CausalShape(chunk_tokens=T, stack=STACK)
-BRIEF = MeasureConfig(chunks=200, probe=ProbeConfig(families=("slots",), train_chunks=(500,), seeds=2, steps=80))
+BRIEF = MeasureConfig(chunks=200, probe=ProbeConfig(families=("linear+slots",), train_chunks=(500,), seeds=2, steps=80))
 
 
 def text(count: int, seed: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import torch
 from memlm.data.corpus import Corpus
 from memlm.errors import UsageError
 from memlm.loading import build_model, save_model
+from memlm.measure import retention
 from memlm.measure.config import DECODERS, MeasureConfig, ProbeConfig
 from memlm.measure.embeddings import embed
 from memlm.measure.encoders import open_encoder
-from memlm.measure.families import FITS
 from memlm.measure.run import measure
 from memlm.measure.table import curves_table, retention_table
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape
@@ -33,7 +33,8 @@ SLOTS = AutoencoderShape(
     bridge="slots",
 )
 QUICK = MeasureConfig(
-    chunks=200, probe=ProbeConfig(families=("linear", "slots"), train_chunks=(250, 1000), seeds=2, steps=80, batch=64)
+    chunks=200,
+    probe=ProbeConfig(families=("linear", "linear+slots"), train_chunks=(250, 1000), seeds=2, steps=80, batch=64),
 )
 BRIEF = replace(QUICK, probe=ProbeConfig(families=("linear",), train_chunks=(100,), seeds=1))
 FIGURES = (
@@ -138,8 +139,8 @@ def test_models_that_share_an_encoder_share_its_probe(run, data, tmp_path, monke
     model.encoder.load_state_dict(source.encoder.state_dict())
     save_model(model, corpus.tokenizer, tmp_path / "sharing")
     trained = []
-    fit = FITS["linear"]
-    monkeypatch.setitem(FITS, "linear", lambda *args: trained.append(args[-1]) or fit(*args))
+    fit = retention.fit_families
+    monkeypatch.setattr(retention, "fit_families", lambda *args: trained.append(args[4]) or fit(*args))
     quick = replace(BRIEF, controls=False, access=False)
     rows = measure([str(run), str(tmp_path / "sharing")], data, tmp_path / "out", quick)["results"]
     assert trained == [run.name]
@@ -200,9 +201,9 @@ def test_curves_and_headlines_tell_families_budgets_and_growth(report):
     curves = [c for c in report["curves"] if c["training"] == "autoencoder"]
     assert [(c["family"], c["train_chunks"], c["probe_seeds"]) for c in curves] == [
         ("linear", 250, 1),
-        ("slots", 250, 1),
+        ("linear+slots", 250, 1),
         ("linear", 1000, 2),
-        ("slots", 1000, 2),
+        ("linear+slots", 1000, 2),
     ]
     fresh = row(report, "autoencoder")
     last = {c["family"]: c for c in curves if c["train_chunks"] == 1000}
@@ -223,8 +224,8 @@ def test_the_table_says_what_is_still_growing_and_what_was_not_learnt(report):
     assert "not learnt at this budget" in retention_table([fresh | {"learnt": False}])
     table = curves_table(report["curves"]).splitlines()
     assert [table[0].split()[-4::2], len(table)] == [["250", "1,000"], 2 + len(report["curves"]) // 2]
-    last = [row for row in report["curves"] if (row["training"], row["family"]) == ("autoencoder", "slots")]
-    assert next(line.split()[-2:] for line in table if " slots " in line) == [
+    last = [row for row in report["curves"] if (row["training"], row["family"]) == ("autoencoder", "linear+slots")]
+    assert next(line.split()[-2:] for line in table if " linear+slots " in line) == [
         f"{row['usable_bits_per_token']:.2f}" for row in last
     ]
 
@@ -234,6 +235,6 @@ def test_another_protocol_s_measurement_is_not_handed_out(report, run, data, out
     told = json.loads(kept)
     told["config"]["protocol"] = 1
     (out / "results.json").write_text(json.dumps(told))
-    with pytest.raises(UsageError, match="by protocol 1, and this is protocol 2"):
+    with pytest.raises(UsageError, match="by protocol 1, and this is protocol 3"):
         measure([str(run)], data, out, QUICK)
     (out / "results.json").write_text(kept)
