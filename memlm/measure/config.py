@@ -47,9 +47,7 @@ FAMILIES = (LINEAR, *STACKED)
 class ProbeConfig(Checked):
     """The probes and their budgets, the same for every encoder of a comparison (docs/protocol.md, What is asked)."""
 
-    families: tuple[str, ...] = (
-        FAMILIES  # linear: in closed form; on top of it a decoder that is trained, slots or unroll (the paper's)
-    )
+    families: tuple[str, ...] = FAMILIES  # linear: closed form; on top of it a trained decoder, slots or unroll
     train_chunks: tuple[Pair, ...] = (1024, 4096, 16_384, 65_536)  # whose memories are learnt from: a budget curve
     seeds: Count = 3  # of probe, order and kept chunks, at the largest of these
     steps: Count = 1000  # of a trained probe, at most, and 16 epochs at most
