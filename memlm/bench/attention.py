@@ -64,7 +64,8 @@ def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]
     if on_gpu and rule.entries >= LONG:
         from memlm.nn.flex import block_mask, in_one_kernel
 
-        sides[KERNEL] = lambda: in_one_kernel(q, k, v, block_mask(rule, q.device))
+        blocks, m = block_mask(rule, q.device), rule.prefix
+        sides[KERNEL] = lambda: in_one_kernel(*(z.roll(-m, 2) for z in qkv), blocks).roll(m, 2)
     sides[ALL] = lambda: attend(q_tokens, k_tokens, v_tokens, Chunks(tokens=rule.entries - rule.prefix))
     return sides
 

@@ -39,6 +39,7 @@ class Sight:
         slots: where in a cache entries are kept; None: there is no cache.
         biases: of `by_groups`, if that is how the rule is followed.
         blocks: of `in_one_kernel`, if that is how.
+        turn: by how many entries blocks are given them turned, those of the prefix last (`block_mask`).
     """
 
     cos: Tensor
@@ -48,6 +49,7 @@ class Sight:
     slots: Tensor | None = None
     biases: Biases | None = None
     blocks: "BlockMask | None" = None
+    turn: int = 0
 
     def attend(self, q_BHQK: Tensor, k_BHQK: Tensor, v_BHQK: Tensor, cache: LayerCache | None) -> Tensor:
         """Turned queries and keys, and values, of the entries -> what is read [B, H, Q, K]; `cache` keeps the entries.
@@ -88,23 +90,25 @@ def _plain(entries: int, head_width: int, base: float, causal: bool, device: tor
 
 def _sight(layout: Layout, head_width: int, base: float, dtype: torch.dtype, kernel: bool) -> Sight:
     device, rule, mask = layout.positions.device, None, None
-    with torch.inference_mode(False):  # as above
-        cos, sin = rotary_tables(layout.positions.clone(), head_width, base)
-    if layout.positions.ndim == 2:
-        cos, sin = cos[:, None], sin[:, None]
     if isinstance(layout.mask, Chunks):
         rule = layout.mask
     else:
         mask = layout.mask if layout.mask.ndim == 2 else layout.mask[:, None]
+    one_kernel = kernel and rule is not None and bool(rule.prefix) and rule.entries >= LONG
+    turn = rule.prefix if rule is not None and one_kernel else 0
+    with torch.inference_mode(False):  # as above
+        cos, sin = rotary_tables(layout.positions.roll(-turn, -1), head_width, base)
+    if layout.positions.ndim == 2:
+        cos, sin = cos[:, None], sin[:, None]
     biases = blocks = None
     if rule is not None and rule.prefix:
-        if kernel and rule.entries >= LONG:
+        if one_kernel:
             from memlm.nn.flex import block_mask
 
             blocks = block_mask(rule, device)
         else:
             biases = biases_of(rule, rows_of(device), dtype, device)
-    return Sight(cos, sin, rule, mask, layout.slots, biases, blocks)
+    return Sight(cos, sin, rule, mask, layout.slots, biases, blocks, turn)
 
 
 def attend(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, rule: Chunks, biases: Biases | None = None) -> Tensor:

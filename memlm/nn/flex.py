@@ -15,7 +15,7 @@ _SIDE = 128  # of a block
 
 
 def in_one_kernel(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, blocks: BlockMask) -> Tensor:
-    """As `attend`, by `block_mask` of the rule; the kernel is compiled when a shape first comes."""
+    """As `attend`, by `block_mask` of the rule, of entries turned as it says; compiled when a shape first comes."""
     attend = flex_attention if torch.compiler.is_compiling() else _compiled()
     read = attend(q_BHPK, k_BHPK, v_BHPK, block_mask=blocks)
     assert isinstance(read, Tensor)
@@ -29,14 +29,23 @@ def _compiled() -> Any:
 
 @lru_cache(maxsize=16)
 def block_mask(rule: Chunks, device: torch.device) -> BlockMask:
-    """Which blocks are seen, and which of them as a whole. Found row by row: the mask is never there at once."""
+    """Which blocks are seen, and which of them as a whole. Found row by row: the mask is never there at once.
+
+    Entries are turned by the prefix, which stands behind the chunks so: chunks of whole blocks begin on the edge of
+    one, and 4 chunks of 256 after 3 entries have 19 blocks to visit, 4 of them as a whole, in the place of 27 and none.
+    """
+    turn = rule.entries - rule.prefix
+
+    def sees(q: Tensor, p: Tensor) -> Tensor:
+        return rule.sees(*(torch.where(z < turn, z + rule.prefix, z - turn) for z in (q, p)))
+
     with torch.inference_mode(False):
         blocks = -(-rule.entries // _SIDE)
         place_P = torch.arange(blocks * _SIDE, device=device)
         some, whole = [], []
         for q in place_P.split(_SIDE):
             q = q[:, None]
-            seen = rule.sees(q, place_P) & (q < rule.entries) & (place_P < rule.entries)
+            seen = sees(q, place_P) & (q < rule.entries) & (place_P < rule.entries)
             some.append(seen.any(0).unflatten(0, (blocks, _SIDE)).any(1))
             whole.append(seen.all(0).unflatten(0, (blocks, _SIDE)).all(1))
         some_nn, whole_nn = torch.stack(some), torch.stack(whole)
@@ -44,7 +53,7 @@ def block_mask(rule: Chunks, device: torch.device) -> BlockMask:
             *_listed(some_nn & ~whole_nn),
             *_listed(whole_nn),
             BLOCK_SIZE=_SIDE,
-            mask_mod=lambda b, h, q, p: rule.sees(q, p),
+            mask_mod=lambda b, h, q, p: sees(q, p),
             seq_lengths=(rule.entries, rule.entries),
         )
 

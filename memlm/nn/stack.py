@@ -57,15 +57,21 @@ class Stack(nn.Module):
             residuals: of each block, what is added to its input from elsewhere: called with it.
         """
         given = self.given(x_BTD, layout)
+        turn = self.turn(given)
+        x_BTD = _turned(x_BTD, turn)
         for i, block in enumerate(self.blocks):
             if residuals:
-                x_BTD = x_BTD + residuals[i](x_BTD)
+                x_BTD = x_BTD + _turned(residuals[i](_turned(x_BTD, -turn)), turn)
             x_BTD = block(x_BTD, given, cache.layers[i] if cache else None)
-        return self.norm(x_BTD)
+        return _turned(self.norm(x_BTD), -turn)
 
     def given(self, x_BTD: Tensor, layout: Layout | None) -> Any:
         """What blocks are told of the layout: itself."""
         return layout
+
+    def turn(self, given: Any) -> int:
+        """By how many entries the sequence is turned while it goes through the blocks, so that these come last."""
+        return 0
 
     def new_cache(self, places: int) -> Cache:
         """An empty cache for this stack."""
@@ -76,6 +82,10 @@ class Stack(nn.Module):
         """Bytes that one place of a cache takes for one sequence."""
         size = next((p.element_size() for p in self.parameters()), 0)
         return len(self.blocks) * self.keeps * self.config.width * size
+
+
+def _turned(x_BTD: Tensor, turn: int) -> Tensor:
+    return x_BTD.roll(-turn, 1) if turn else x_BTD
 
 
 def build_stack(config: StackConfig, tokens: int) -> Stack:

@@ -81,3 +81,7 @@ class Transformer(Stack):
     def given(self, x_BTD: Tensor, layout: Layout | None) -> Sight:
         """What its blocks are told of the layout."""
         return sight(x_BTD, layout, self.config.width // self.config.heads, ROPE_BASE, self.config.causal)
+
+    def turn(self, given: Sight) -> int:
+        """As its blocks are told."""
+        return given.turn

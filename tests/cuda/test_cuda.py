@@ -83,12 +83,14 @@ def test_attention_in_one_kernel_and_by_groups_is_that_under_one_mask(rule):
     from memlm.nn.attention import by_groups
     from memlm.nn.flex import block_mask, in_one_kernel
 
-    device = torch.device("cuda")
+    device, m = torch.device("cuda"), rule.prefix
     tensors = [torch.randn(2, 4, rule.entries, 32, device=device, requires_grad=True) for _ in "qkv"]
     weight = torch.randn(2, 4, rule.entries, 32, device=device)
     ways = {
         "mask": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=rule.mask(device)),
-        "kernel": lambda q, k, v: in_one_kernel(q, k, v, block_mask(rule, device)),
+        "kernel": lambda q, k, v: in_one_kernel(*(z.roll(-m, 2) for z in (q, k, v)), block_mask(rule, device)).roll(
+            m, 2
+        ),
         "groups": lambda q, k, v: by_groups(q, k, v, rule, 512),
     }
     read = {name: way(*tensors) for name, way in ways.items()}

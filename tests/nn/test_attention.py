@@ -7,6 +7,9 @@ from torch.nn import functional as F
 from memlm.nn import attention
 from memlm.nn.attention import attend, by_groups
 from memlm.nn.chunks import Chunks
+from memlm.nn.config import StackConfig
+from memlm.nn.layout import Layout
+from memlm.nn.stack import build_stack
 
 RULES = {
     "causal": Chunks(tokens=9),
@@ -91,17 +94,47 @@ def test_no_tensor_is_as_large_as_a_mask_over_all(monkeypatch):
 
 
 @pytest.mark.parametrize("rule", [*RULES.values(), Chunks(tokens=100, chunks=8, prefix=7)])
-def test_the_one_kernel_visits_the_blocks_that_are_seen(rule):
+def test_the_one_kernel_visits_the_blocks_that_are_seen_of_entries_turned_by_the_prefix(rule):
     from torch.nn.attention.flex_attention import create_block_mask
 
     from memlm.nn.flex import block_mask
 
     P = rule.entries
     ours = block_mask(rule, torch.device("cpu"))
-    torchs = create_block_mask(lambda b, h, q, p: rule.sees(q, p), None, None, P, P, "cpu")
+    seen_PP = rule.mask(torch.device("cpu")).roll((-rule.prefix, -rule.prefix), (0, 1))
+    torchs = create_block_mask(lambda b, h, q, p: seen_PP[q % P, p % P], None, None, P, P, "cpu")
     assert torch.equal(ours.to_dense(), torchs.to_dense())
     assert torch.equal(ours.full_kv_num_blocks, torchs.full_kv_num_blocks)
     assert ours.seq_lengths == torchs.seq_lengths == (P, P)
+
+
+def test_chunks_of_whole_blocks_begin_on_the_edge_of_one():
+    from memlm.nn.flex import block_mask
+
+    blocks = block_mask(Chunks(tokens=256, chunks=4, prefix=3), torch.device("cpu"))
+    assert (int(blocks.kv_num_blocks.sum()), int(blocks.full_kv_num_blocks.sum())) == (15, 4)  # 27 and 0 unturned
+
+
+@pytest.mark.parametrize("residuals", [False, True])
+def test_a_transformer_in_one_kernel_gives_what_it_gives_by_groups(monkeypatch, residuals):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    from memlm.nn import flex
+
+    torch.manual_seed(0)
+    config, rule = StackConfig(kind="transformer", width=32, layers=2, heads=2), Chunks(tokens=100, chunks=4, prefix=3)
+    stack, P = build_stack(config, rule.entries).requires_grad_(False), rule.entries
+    x_BPD, moved_BPD = torch.randn(2, P, 32), torch.randn(2, P, 32)
+    added = [lambda h_BPD: h_BPD.cos() * moved_BPD] * 2 if residuals else []
+    layout = [Layout(torch.arange(P), rule) for _ in range(2)]
+    by_groups = stack(x_BPD, layout[0], residuals=added)
+    make = attention._sight
+    monkeypatch.setattr(attention, "_sight", lambda *given: make(*given[:-1], True))  # as on a GPU, in training
+    monkeypatch.setattr(attention, "LONG", P)
+    monkeypatch.setattr(flex, "_compiled", lambda: flex_attention)
+    read = stack(x_BPD, layout[1], residuals=added)
+    assert next(iter(layout[1].made.values())).blocks is not None
+    torch.testing.assert_close(read, by_groups, rtol=1e-4, atol=1e-5)
 
 
 def test_biases_that_were_made_while_evaluating_serve_training():
