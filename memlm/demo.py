@@ -30,7 +30,8 @@ COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
 FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about, where there is text for two
 QUOTED = 16  # tokens of a passage that are given, and told
-STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all
+STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all ...
+CONTEXT = 256  # ... and a quarter of its contexts
 
 
 def runs() -> dict[str, TrainConfig]:
@@ -52,7 +53,7 @@ def memory_runs(tokens: int) -> dict[str, Run]:
     stages |= {name: replace(stages[name], steps=steps) for name, steps in STEPS.items()}
     find = stages["find"]
     room = (tokens - find.model.window_tokens) // find.model.chunk_tokens
-    stages["find"] = replace(find, context=max(1, min(find.context, room)))
+    stages["find"] = replace(find, context=max(1, min(CONTEXT, room)))
     return {"memory-vector": presets.memory_vector(), "memory": Curriculum(stages=stages)}
 
 

@@ -178,7 +178,7 @@ def paper_curriculum() -> Curriculum:
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
     asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
-    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked)
+    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked, context=1024)
 
 
 def memory_64() -> Curriculum:
@@ -207,6 +207,7 @@ def _finding(
     find: tuple[int, int],
     asked: str = "",
     surprise: int = 0,
+    context: int = 256,
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -217,6 +218,7 @@ def _finding(
         find: steps, and chunks that are predicted after a context.
         asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
         surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
+        context: memories before what is predicted, at most.
     """
     reader = PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window, surprise=surprise)
     base = _memory(reader, "causal")
@@ -230,7 +232,7 @@ def _finding(
         base,
         model=replace(shape, chunks=chunks),
         objective="+".join(["causal+0.4*near-facts+0.1*quote/4", *([asked] if asked else [])]),
-        context=256,  # memories before them, at most
+        context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),
         steps=find_steps,

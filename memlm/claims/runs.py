@@ -63,7 +63,7 @@ def long(*, others: bool) -> dict[str, TrainConfig]:
 def memory(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
     """C5, C6: ours by its curriculum, the same on next tokens alone, and directly; shorter than the preset.
 
-    They are asked over four chunks, and so they are trained after contexts of a quarter of the preset's at most.
+    They are asked over four chunks, and so they are trained after contexts of 64 memories at most.
     Directly: the last stage's objective from the first step, and the decoder learns together with what finds and
     copies, by its own optimiser (with that of the last stage it learns less: LOG.md, 46).
     """

@@ -25,7 +25,6 @@ from memlm.readers.surprise import Surprise
 
 WORDS = 4  # n of a key
 MATCH = 8  # words before a place that are compared with those before the prediction
-OLDEST = 255  # memories: older ones are as old as the oldest of training examples, beyond which age was not learnt
 STEP = 3.0  # tables and scales are kept in this unit: at one rate they learn as many times faster than matrices
 
 
@@ -103,7 +102,7 @@ class Shares(Reader):
         bit_Xm = _bits(words_BQJ.device)  # of every way to agree
         rare_HBQn = STEP * torch.stack([self.rare[:, i, recent_BQn[..., i]] for i in range(WORDS)], -1)
         scale_BQH1, likely_BQH1, older_BQH1 = self.by_hidden(h_BQW).unflatten(-1, (-1, 3, 1)).unbind(-2)
-        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(0, OLDEST).float().log1p()
+        age_BQk = (queries.before[..., None] - 1 - opened.number_BQk).clamp(min=0).float().log1p()
 
         score_BQHJ = near_BQJ[:, :, None] * (STEP * self.head_scale)[:, None] * scale_BQH1.exp()
         number_X, length_X = torch.arange(len(bit_Xm), device=bit_Xm.device), bit_Xm.int().cumprod(-1).sum(-1)
