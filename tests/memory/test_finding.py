@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from memory_models import ENCODERS, POINTWISE, TRANSFORMER, M, T, build, ids
+from memory_models import ENCODERS, POINTWISE, TRANSFORMER, M, T, V, build, ids
 
 from memlm.decoding.cached import Prompt
 from memlm.models.shapes import MemoryShape
@@ -159,6 +159,23 @@ def test_the_mixture_is_a_distribution_and_tells_what_it_copied():
     assert (shares >= 0).all()
     assert (shares.sum(-1) <= 1 + 1e-5).all()
     assert (shares.sum(-1) > 0).all()
+
+
+def test_what_is_older_is_trusted_less_however_old_it_is():
+    """A passage that the words go on from stands in one memory; the older that is, the less surely is it told."""
+    model, K = build(SHAPE), 600
+    passage = torch.arange(V - T, V)
+    with torch.no_grad():
+        model.reader.gate.bias.zero_()  # something is copied
+        model.reader.age.fill_(0.5)
+    told = []
+    for number in (10, 300, 590):
+        words = few_words(K + 1, 0, V - T)
+        words[[number, K]] = passage
+        with torch.no_grad():
+            logits_1NV = model(words.view(1, -1), own_memories=words[None, :K]).logits
+        told.append(float(logits_1NV[0, -1].softmax(-1)[passage[-1]]))
+    assert 0 < told[0] < 0.5 * told[1] < 0.5 * told[2]  # 0.8, were what is older than 255 memories all as old
 
 
 def test_a_marked_chunk_can_tell_the_text_from_its_beginning():
