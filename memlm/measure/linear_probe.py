@@ -66,7 +66,7 @@ class LinearProbe(Probe):
 
     def said(self, memory_BM: Tensor) -> Tensor:
         """[B, M] -> [B, T, V]; nothing of tokens that have no mean."""
-        said_BTK = torch.einsum("bm,tkm->btk", memory_BM, self.weight_TKM) + self.bias_TK
+        said_BTK = torch.einsum("bm,tkm->btk", memory_BM, self.weight_TKM).add_(self.bias_TK)
         if said_BTK.shape[-1] == self.known_TV.shape[1]:
             return said_BTK
         return said_BTK.new_zeros(len(memory_BM), *self.known_TV.shape).index_copy_(-1, self.told_K, said_BTK)

@@ -29,9 +29,11 @@ class StackedProbe(TrainedProbe):
 
     def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
         """As of `Probe`."""
+        (first,) = self._first
         with torch.no_grad():
-            first_BTV = self._first[0](memory_BM) - self.known_TV
-        return self.known_TV, first_BTV + self.said(self.standardised(memory_BM))
+            known, first_BTV = first.parts(memory_BM)
+            first_BTV.mul_(first.trust_T[:, None])
+        return known, first_BTV + self.said(self.standardised(memory_BM))
 
 
 def fit_stacked(
