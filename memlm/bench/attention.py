@@ -65,7 +65,7 @@ def sides_of(rule: Chunks, qkv: list[Tensor]) -> dict[str, Callable[[], Tensor]]
         from memlm.nn.flex import block_mask, in_one_kernel
 
         blocks, m = block_mask(rule, q.device), rule.prefix
-        sides[KERNEL] = lambda: in_one_kernel(*(z.roll(-m, 2) for z in qkv), blocks).roll(m, 2)
+        sides[KERNEL] = lambda: in_one_kernel(q.roll(-m, 2), k.roll(-m, 2), v.roll(-m, 2), blocks).roll(m, 2)
     sides[ALL] = lambda: attend(q_tokens, k_tokens, v_tokens, Chunks(tokens=rule.entries - rule.prefix))
     return sides
 

@@ -8,6 +8,7 @@ A new decoder is a row of `DECODERS` (measure/config.py).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ import torch
 from memlm.measure.config import DECODERS, LINEAR, STACKED, ProbeConfig
 from memlm.measure.linear_probe import fit_linear
 from memlm.measure.probe import Lesson, Probe
-from memlm.measure.stacked_probe import fit_stacked
+from memlm.measure.stacked_probe import StackedProbe
+from memlm.measure.trained_probe import fit_trained
 
 
 def fit_families(
@@ -33,6 +35,6 @@ def fit_families(
         if family == LINEAR:
             fitted[family] = linear
         else:
-            decoder = DECODERS[STACKED[family]]
-            fitted[family] = fit_stacked(linear, memories_NM, lesson, device, decoder, config, f"{name}, {family}")
+            told = DECODERS[STACKED[family]], config, f"{name}, {family}", partial(StackedProbe, linear)
+            fitted[family] = fit_trained(memories_NM, lesson, device, *told)
     return fitted

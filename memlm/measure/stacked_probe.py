@@ -7,15 +7,13 @@ A trained probe alone has to learn first what the closed form has in seconds, an
 top of it the same decoder tells more at every budget, and grows less by the next one (LOG.md, 49).
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from memlm.measure.config import DecoderConfig, ProbeConfig
-from memlm.measure.probe import Lesson, Probe
-from memlm.measure.trained_probe import TrainedProbe, fit_trained
+from memlm.measure.config import DecoderConfig
+from memlm.measure.probe import Probe
+from memlm.measure.trained_probe import TrainedProbe
 
 Array = np.ndarray
 
@@ -34,16 +32,3 @@ class StackedProbe(TrainedProbe):
             known, first_BTV = first.parts(memory_BM)
             first_BTV.mul_(first.trust_T[:, None])
         return known, first_BTV + self.said(self.standardised(memory_BM))
-
-
-def fit_stacked(
-    first: Probe,
-    memories_NM: Array,
-    lesson: Lesson,
-    device: torch.device,
-    decoder: DecoderConfig,
-    config: ProbeConfig,
-    name: str,
-) -> Probe:
-    """Train a decoder on top of a probe that was fitted to the same lesson. As `fit_trained`."""
-    return fit_trained(memories_NM, lesson, device, decoder, config, name, partial(StackedProbe, first))
