@@ -68,9 +68,10 @@ def _layers(work: Work) -> None:
 
 
 def _long(work: Work) -> None:
-    """In a quick one by one family of probes; without twins."""
-    everything = work.config.budget.everything
-    changes: dict[str, Any] = {} if everything else {"families": ("linear+slots",), "train_chunks": (1024, 4096)}
+    """By two families, in a quick one by one: at this length each is dear; without twins."""
+    changes: dict[str, Any] = {"families": ("linear", "linear+slots")}
+    if not work.config.budget.everything:
+        changes = {"families": ("linear+slots",), "train_chunks": (1024, 4096)}
     work.measure("long", long(work), controls=False, **changes)
 
 
