@@ -39,7 +39,7 @@ class Sight:
         slots: where in a cache entries are kept; None: there is no cache.
         biases: of `by_groups`, if that is how the rule is followed.
         blocks: of `in_one_kernel`, if that is how.
-        turn: by how many entries blocks are given them turned, those of the prefix last (`block_mask`).
+        turn: how many first entries, those of the prefix, blocks are given last (`block_mask`).
     """
 
     cos: Tensor

@@ -15,7 +15,7 @@ _SIDE = 128  # of a block
 
 
 def in_one_kernel(q_BHPK: Tensor, k_BHPK: Tensor, v_BHPK: Tensor, blocks: BlockMask) -> Tensor:
-    """As `attend`, by `block_mask` of the rule, of entries turned as it says; compiled when a shape first comes."""
+    """As `attend`, by `block_mask` of the rule and in its order; the kernel is compiled when a shape first comes."""
     attend = flex_attention if torch.compiler.is_compiling() else _compiled()
     read = attend(q_BHPK, k_BHPK, v_BHPK, block_mask=blocks)
     assert isinstance(read, Tensor)
@@ -31,8 +31,8 @@ def _compiled() -> Any:
 def block_mask(rule: Chunks, device: torch.device) -> BlockMask:
     """Which blocks are seen, and which of them as a whole. Found row by row: the mask is never there at once.
 
-    Entries are turned by the prefix, which stands behind the chunks so: chunks of whole blocks begin on the edge of
-    one, and 4 chunks of 256 after 3 entries have 19 blocks to visit, 4 of them as a whole, in the place of 27 and none.
+    The prefix stands behind the chunks (`Sight.turn`), so that chunks of whole blocks begin on the edge of one:
+    4 chunks of 256 after 3 entries have 19 blocks to visit, 4 of them as a whole, in the place of 27 and none.
     """
     turn = rule.entries - rule.prefix
 

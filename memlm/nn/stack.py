@@ -70,7 +70,7 @@ class Stack(nn.Module):
         return layout
 
     def turn(self, given: Any) -> int:
-        """By how many entries the sequence is turned while it goes through the blocks, so that these come last."""
+        """How many first entries come last while the sequence goes through the blocks."""
         return 0
 
     def new_cache(self, places: int) -> Cache:

@@ -235,6 +235,6 @@ def test_another_protocol_s_measurement_is_not_handed_out(report, run, data, out
     told = json.loads(kept)
     told["config"]["protocol"] = 1
     (out / "results.json").write_text(json.dumps(told))
-    with pytest.raises(UsageError, match="by protocol 1, and this is protocol 3"):
+    with pytest.raises(UsageError, match=f"by protocol 1, and this is protocol {PROTOCOL}"):
         measure([str(run)], data, out, QUICK)
     (out / "results.json").write_text(kept)
