@@ -70,7 +70,8 @@ def test_the_card_is_one_that_the_hub_reads(run, data, tmp_path):
     assert told["usable_bits_per_token", "usable bits by its own decoder"] == round(own["usable_bits_per_token"], 5)
     assert len(told) == 6
     meta, environment = read_json(data / "data.json"), read_json(run / "environment.json")
-    for said in (meta["hash"], environment["commit"], "| steps | 2 |", f"By protocol {PROTOCOL}", "| train | 6 |", "no memory"):
+    by = f"By protocol {PROTOCOL}"
+    for said in (meta["hash"], environment["commit"], "| steps | 2 |", by, "| train | 6 |", "no memory"):
         assert said in card.text
     assert str(run.parent) not in card.content  # no place of this machine
     assert str(data.parent) not in card.content
