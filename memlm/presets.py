@@ -105,11 +105,32 @@ def paper_transformer() -> TrainConfig:
 
 
 def memory_vector() -> TrainConfig:
-    """The paper's memory model on next tokens alone: a mixer's last hidden state, read as one vector; 4 x 16 tokens."""
+    """The paper's memory model on next tokens alone: a mixer's last hidden state, read as one vector; 4 x 16 tokens.
+
+    The decoder is as wide as a memory, or one entry would not hold it, and has many heads, which take it apart.
+    """
     base = _memory(VectorReader(), "causal")
     stack = StackConfig(kind="mixer", width=256, layers=2, kernel=4, expansion=2)
     encoder = EncoderShape(chunk_tokens=16, memory_dim=256, memory_norm=False, stack=stack)
-    return replace(base, model=replace(_model(VectorReader()), encoder=encoder))
+    decoder = StackConfig(kind="transformer", width=256, heads=16)
+    return replace(base, model=replace(_model(VectorReader()), encoder=encoder, decoder=decoder))
+
+
+def vector_curriculum() -> Curriculum:
+    """The paper's memory model over a frozen autoencoder: next tokens, and copies that only one vector can tell."""
+    base, autoencoder = memory_vector(), _autoencoder()
+    encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
+    both = replace(
+        base,
+        model=replace(base.model, encoder=encoder),
+        objective="causal+blank",
+        start=Path("autoencoder"),
+        frozen=("encoder",),
+        steps=800,
+        eval_every=200,
+        checkpoint_every=400,
+    )
+    return Curriculum(stages={"autoencoder": autoencoder, "both": both})
 
 
 def memory_none() -> TrainConfig:
@@ -129,7 +150,7 @@ def memory_oracle() -> TrainConfig:
     """The oracle: a decoder that is given the memory of the very chunk that it predicts, with its own future."""
     base = memory_vector()
     shape = cast(MemoryShape, base.model)
-    model = OracleShape(encoder=shape.encoder, decoder=shape.decoder)
+    model = OracleShape(encoder=shape.encoder, decoder=_model(NoReader()).decoder)
     return replace(base, model=model, batch=base.batch * shape.chunks)  # of a chunk each: as many tokens
 
 
@@ -288,7 +309,9 @@ _OURS = slots, slots_nested, mixer, mixer_heads, transformer, causal_mixer, caus
 _MEMORY = memory_vector, memory_none, memory_full, memory_oracle, memory_recurrent
 _PAPER, _SMOLLM2 = (paper_mixer, paper_transformer), (smollm2_soft, smollm2_memory)
 PRESETS: dict[str, Callable[[], TrainConfig]] = _named(*_OURS, *_PAPER, *_MEMORY, paper_memory, *_SMOLLM2)
-CURRICULA: dict[str, Callable[[], Curriculum]] = _named(memory, memory_64, paper_curriculum, smollm2_curriculum)
+CURRICULA: dict[str, Callable[[], Curriculum]] = _named(
+    memory, memory_64, vector_curriculum, paper_curriculum, smollm2_curriculum
+)
 
 
 def preset(name: str) -> TrainConfig:

@@ -76,9 +76,9 @@ def precision(work: Work, names: dict[str, str]) -> Rows:
 
 
 def design(work: Work, names: dict[str, str]) -> Rows:
-    """E9: the causal loss, a blank copy and recall of memory models that differ in one thing."""
+    """E9: the causal loss and a blank copy, by memory models that differ in one thing."""
     for case, name in names.items():
-        for objective in ("causal", "blank", "recall"):
+        for objective in ("causal", "blank"):
             held = _held_out(work, name, objective)
             if objective == "causal":
                 yield _row(work, "E9", case, "causal, nats a token", held.cross_entropy, "nats", name)

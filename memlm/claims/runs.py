@@ -13,7 +13,6 @@ from memlm.demo import MUON, small
 from memlm.memory.encoder_shape import EncoderShape
 from memlm.models.shapes import AutoencoderShape, CausalShape, MemoryShape, OracleShape
 from memlm.nn.config import StackConfig
-from memlm.readers.config import VectorReader
 from memlm.train.config import TrainConfig
 
 AUTOENCODER, LANGUAGE = "slots-16", "memory-language"  # what memory models begin with
@@ -108,18 +107,19 @@ def precision() -> dict[str, TrainConfig]:
     return {"slots-noise": replace(base, model=replace(base.model, bridge="slots-noise"))}
 
 
-def design(autoencoder: Path) -> dict[str, TrainConfig]:
-    """E9: positions, and how many entries a memory is read as, each trained over the same frozen autoencoder."""
-    base = presets.memory_vector()
-    shape = cast(MemoryShape, presets.memory().stages["language"].model)
-    shape = replace(shape, reader=VectorReader())
-    same = replace(base, objective=presets.RETAINING, start=autoencoder, frozen=("encoder",), steps=300)
-    runs: dict[str, TrainConfig] = {
-        f"design-{scheme}": replace(same, model=replace(shape, positions=scheme))
-        for scheme in ("original", "variable", "fixed")
+def design(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
+    """E4, E5, E9: the paper's memory model over one frozen autoencoder, by positions and by how it is trained."""
+    base = presets.vector_curriculum().stages["both"]
+    both = replace(base, start=folder(AUTOENCODER), steps=600)
+    shape = cast(MemoryShape, both.model)
+    schemes = ("original", "variable", "fixed")
+    return {
+        **{f"design-{scheme}": replace(both, model=replace(shape, positions=scheme)) for scheme in schemes},
+        "design-causal": replace(both, objective="causal"),
+        "design-direct": replace(both, start=None, frozen=()),
+        "design-blank": replace(both, objective="blank", steps=250),
+        "design-staged": replace(both, start=folder("design-blank"), steps=350),
     }
-    several = replace(same, model=replace(shape, reader=VectorReader(vectors=shape.encoder.chunk_tokens)))
-    return runs | {"design-16-entries": several}
 
 
 def oracles() -> dict[str, TrainConfig]:

@@ -48,7 +48,7 @@ def memory(work: Work) -> dict[str, TrainConfig]:
 
 def design(work: Work) -> dict[str, TrainConfig]:
     """The same."""
-    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder(runs.AUTOENCODER))}
+    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder)}
 
 
 def _retention(work: Work) -> None:
@@ -142,6 +142,11 @@ def _always(named: dict[str, TrainConfig]) -> Callable[[Work], dict[str, TrainCo
 _SYMBOLS, _ORACLES = _always(runs.symbols()), _always(runs.oracles())
 _TEXT = _always(runs.codes())
 _CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-random"}
+_DESIGN = {f"{scheme} positions": f"design-{scheme}" for scheme in ("original", "variable", "fixed")} | {
+    "next tokens alone": "design-causal",
+    "no autoencoder, the encoder learns too": "design-direct",
+    "blanks alone first": "design-staged",
+}
 _STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
 STAGES: dict[str, Stage] = {
     "symbols": Stage({"C7"}, _SYMBOLS, _symbols, _symbols_data),
@@ -152,7 +157,7 @@ STAGES: dict[str, Stage] = {
     "layers": Stage({"C1"}, layers, _layers),
     "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),
     "E11": Stage({"E11"}, noise, _experiment("E11", noise, _STORED), one_seed=True),
-    "E9": Stage({"E9"}, design, _experiment("E9", design), one_seed=True),
+    "E9": Stage({"E9"}, design, _experiment("E9", design, _DESIGN), one_seed=True),
     "E12": Stage({"E12"}, _ORACLES, _experiment("E12", _ORACLES), one_seed=True),
     "cost": Stage({"C3"}, _always({}), _cost, alone=True),
 }

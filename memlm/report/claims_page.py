@@ -17,14 +17,14 @@ from memlm.report.text import UNITS, Told, number, plural, templates
 
 TITLES = {
     "E3": "Causal encoders trained longer, and of other depths: usable bits a token (E3)",
-    "E9": "Positions, and entries for a memory, of the paper’s memory model over one frozen autoencoder (E9)",
+    "E9": "The paper’s memory model, one vector a memory: positions, and how it is trained (E4, E5, E9)",
     "E10": "Is the code language? Text and uniform random tokens, from 16-token memories (E10)",
     "E11": "Memories kept in fewer bits a number, 64 tokens in 256 numbers (E11)",
     "E12": "The oracle: given the memory of the very chunk, by place and width (E12)",
     "E14": "What embeddings hold of a source whose next token depends on the last one alone (E14)",
 }
 _ABOUT = {
-    "E9": "Padding is not among them: memories that are not there have no entries here.",
+    "E9": "Over a frozen autoencoder, 600 steps of the decoder each. Memories that are not there have no entries.",
     "E11": "int4 as banks keep it, with a scale for 32 numbers; int8, fp8 (e4m3) and int3 with one a memory. Noise in "
     "training: Gaussian, a quarter of a memory’s deviation.",
     "E14": "As a share of their entropy; the last letter tells less than 1 % of any older token.",
