@@ -32,6 +32,7 @@ FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about
 QUOTED = 16  # tokens of a passage that are given, and told
 STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all ...
 CONTEXT = 256  # ... and a quarter of its contexts
+VECTOR_STEPS = 200  # of `memory-vector`
 
 
 def runs() -> dict[str, TrainConfig]:
@@ -54,7 +55,8 @@ def memory_runs(tokens: int) -> dict[str, Run]:
     find = stages["find"]
     room = (tokens - find.model.window_tokens) // find.model.chunk_tokens
     stages["find"] = replace(find, context=max(1, min(CONTEXT, room)))
-    return {"memory-vector": presets.memory_vector(), "memory": Curriculum(stages=stages)}
+    vector = replace(presets.memory_vector(), steps=VECTOR_STEPS)
+    return {"memory-vector": vector, "memory": Curriculum(stages=stages)}
 
 
 @dataclass(frozen=True, kw_only=True)

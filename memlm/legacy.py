@@ -19,7 +19,7 @@ _FIELDS = {  # what tells a shape of 0.1: exactly these fields
     "pretrained": {"encoder", "chunks", "reader", "vectors", "soft", "positions", "decoder"},
 }
 # Fields that kinds have since, and what they were before.
-_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}, "pointer": {"surprise": 0}}
+_SINCE = {"copying": {"lora_rank": 0, "lora_layers": 12}, "pointer": {"near": 0, "surprise": 0}}
 
 
 def modern_config(told: Any, where: str) -> Any:

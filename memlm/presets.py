@@ -126,9 +126,9 @@ def vector_curriculum() -> Curriculum:
         objective="causal+blank",
         start=Path("autoencoder"),
         frozen=("encoder",),
-        steps=800,
+        steps=1000,
         eval_every=200,
-        checkpoint_every=400,
+        checkpoint_every=500,
     )
     return Curriculum(stages={"autoencoder": autoencoder, "both": both})
 
@@ -199,7 +199,7 @@ def paper_curriculum() -> Curriculum:
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
     asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
-    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked, context=1024)
+    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked, context=1024, near=4)
 
 
 def memory_64() -> Curriculum:
@@ -229,6 +229,7 @@ def _finding(
     asked: str = "",
     surprise: int = 0,
     context: int = 256,
+    near: int = 0,
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -240,8 +241,12 @@ def _finding(
         asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
         surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
         context: memories before what is predicted, at most.
+        near: memories that are opened, beside the usual number, among the newest.
     """
-    reader = PointerReader(bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window, surprise=surprise)
+    top = PointerReader.top + near
+    reader = PointerReader(
+        bridge=SLOTS.bridge, unroll=SLOTS.decoder, window=window, top=top, near=near, surprise=surprise
+    )
     base = _memory(reader, "causal")
     encoder = cast(AutoencoderShape, autoencoder.model).encoder_shape
     shape = replace(cast(MemoryShape, base.model), encoder=encoder)

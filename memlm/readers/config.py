@@ -74,6 +74,7 @@ class PointerReader(ReaderConfig):
     key_dim: Count = 64  # d
     window: Natural = 3  # newest memories whose words the decoder reads before the tokens of a chunk
     top: Annotated[int, Range(4)] = 16  # memories opened by finding, of which looks of earlier words get 4
+    near: Natural = 0  # of these, found among the newest 256 memories
     heads: Count = 2  # ways of sharing among opened places
     gate: Count = 64  # width of the network that chooses between the language model and what is found
     surprise: Natural = 0  # numbers of a word in tables of how unexpected words are where they stand; 0: no tables
@@ -81,6 +82,10 @@ class PointerReader(ReaderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_named("bridge", self.bridge, BRIDGES)
+        if self.near > self.top - 4:
+            raise UsageError(
+                f"of {self.top} memories that are opened at most {self.top - 4} can be near: not {self.near}."
+            )
         if self.key_dim % 2:
             raise UsageError(f"keys are kept two numbers a byte: key_dim must be even, not {self.key_dim}.")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlm.readers.finding import EARLIER, LAST, LOOKS, PAIR, ranked
+from memlm.readers.finding import EARLIER, LAST, LOOKS, NEARBY, PAIR, ranked
 from memlm.readers.reader import Kept
 
 UNIT = 14  # 4 bits of a key: its numbers up to a half, in so many parts of one; as much is found as with 32 (LOG.md)
@@ -114,8 +114,9 @@ class PlaceIndex:
     def look(self, words: tuple[int, ...], query_d: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The best places after the first of these words, and q.k of each with `PAIR` where the second agrees: two [n].
 
-        At least `most` where there are as many, and of equal ones all. The query is made of the words: what they found
-        is remembered, since the look of a word ago was the look of the prediction before.
+        At least `most` where there are as many, of equal ones all, and all of the newest `NEARBY` memories. The query
+        is made of the words: what they found is remembered, since the look of a word ago was the look of the
+        prediction before.
         """
         if words not in self.looked:
             (place_n, score_n), (a, b) = self.after(words[0], query_d), self.start_V[words[0] : words[0] + 2].tolist()
@@ -123,7 +124,8 @@ class PlaceIndex:
             c, d = torch.searchsorted(second_n, torch.tensor([words[1], words[1] + 1], dtype=second_n.dtype)).tolist()
             score_n[c:d] += PAIR
             if len(score_n) > most:
-                some = (score_n >= score_n.topk(most)[0][-1] - 1 / 32).nonzero()[:, 0]
+                nearby_n = place_n >= self.words_KT.numel() - NEARBY * self.words_KT.shape[1]
+                some = (nearby_n | (score_n >= score_n.topk(most)[0][-1] - 1 / 32)).nonzero()[:, 0]
                 place_n, score_n = place_n[some], score_n[some]
             while len(self.looked) >= LOOKS:
                 del self.looked[next(iter(self.looked))]
@@ -142,7 +144,9 @@ class Tail:
     key_Pd: Tensor
 
 
-def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, words: int, top: int) -> Tensor:
+def open_indexed(
+    index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Tensor, words: int, top: int, near: int = 0
+) -> Tensor:
     """`open_all` for one prediction of one sequence, which sees all memories: their numbers [k].
 
     Args:
@@ -152,6 +156,7 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
         recent_n: the words before the prediction, the nearest first.
         words: so many of them make a query.
         top: memories that are opened beside the newest.
+        near: so many of these are of the newest `NEARBY`.
     """
     (K, T), many = index.words_KT.shape, top + LAST
     K += len(tail.words_KT)
@@ -159,7 +164,8 @@ def open_indexed(index: PlaceIndex, tail: Tail, queries_nd: Tensor, recent_n: Te
         return torch.arange(K)
     found = dict.fromkeys(range(K - 1, K - 1 - LAST, -1))
     own, earlier = looked(index, tail, queries_nd, recent_n, words, many * T)
-    _fill(found, own, many - EARLIER, K)
+    _fill(found, own, many - EARLIER - near, K)
+    _fill(found, {number: score for number, score in own.items() if number >= K - NEARBY}, many - EARLIER, K)
     _fill(found, earlier, many, K)
     return torch.tensor(list(found))
 

@@ -1,8 +1,9 @@
 """Which memories are opened for a prediction: those that hold the words before it.
 
 A place p of a memory scores s q.k_p + `PAIR` [its second word agrees], and counts only where the word before it is the
-query's; a memory scores as its best place. Opened are the newest `LAST`, the best `top - EARLIER`, and of the rest the
-best by the queries of one and two words ago, one and two places on; what is left goes to the newest.
+query's; a memory scores as its best place. Opened are the newest `LAST`, the best `top - EARLIER - near`, of the newest
+`NEARBY` the `near` best of the rest, which the many that are far would crowd out, and of what is left the best by the
+queries of one and two words ago, one and two places on; where there are none, the newest.
 
 Here for a batch, which files its places by the word before them, so that a look reads one list of a thousandth of the
 places; filed.py keeps such lists.
@@ -23,6 +24,7 @@ from memlm.readers.reader import Queries
 LOOKS = 3  # queries, each a word earlier than the one before it
 EARLIER = 4  # memories that are left to the looks of earlier words
 LAST = 2  # newest memories, which are always open
+NEARBY = 256  # newest memories, of which some are opened whatever is far
 PAIR = 5.0  # added to a place's score, for opening alone, where the second word agrees as well
 FAR = -1e4  # the score of what is not seen: no share, and gradients stay numbers
 HASH = 0x9E3779B97F4A7C15 - 2**64  # odd; equal sums of words times its powers are equal words
@@ -37,6 +39,7 @@ def open_all(
     queries: Queries,
     words: int,
     top: int,
+    near: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Numbers of the memories that are opened [B, Q, k], and s q.k of their places [B, Q, k T], seen or not.
 
@@ -48,16 +51,17 @@ def open_all(
         queries: what each sees.
         words: so many of them make a query.
         top: memories that are opened beside the newest.
+        near: so many of these are of the newest `NEARBY`.
     """
     B, K = words_BKT.shape[:2]
     number_K = torch.arange(K - 1, -1, -1, device=words_BKT.device)
     unseen_RQK = ~queries.sees(K).flip(-1)
     newest_RQK = number_K >= queries.before[..., None] - LAST
+    # Memories stand the newest first: beyond so many every one is older than `NEARBY`, for every query.
+    older_RQk = number_K[: NEARBY + K - int(queries.before.min())] < queries.before[..., None] - NEARBY
+    told = (one.expand(B, -1, -1) for one in (newest_RQK, unseen_RQK, older_RQk))
     parts = [
-        _open(query_of, *of_row, words, top)
-        for of_row in zip(
-            recent_BQn, words_BKT, key_BPd, newest_RQK.expand(B, -1, -1), unseen_RQK.expand(B, -1, -1), strict=True
-        )
+        _open(query_of, *of_row, words, top, near) for of_row in zip(recent_BQn, words_BKT, key_BPd, *told, strict=True)
     ]
     number_Bk, near_BJ = zip(*parts, strict=True)
     return torch.stack(number_Bk), torch.stack(near_BJ)
@@ -70,8 +74,10 @@ def _open(
     key_Pd: Tensor,
     newest_QK: Tensor,
     unseen_QK: Tensor,
+    older_Qk: Tensor,
     words: int,
     top: int,
+    near: int,
 ) -> tuple[Tensor, Tensor]:
     """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once.
 
@@ -88,7 +94,11 @@ def _open(
     if many < K:
         best = _best(score_UP, looks_Un, words_KT)
         best_QK = best[0][look_QL[:, 0]].masked_fill_(newest_QK, math.inf).masked_fill_(unseen_QK, -math.inf)
-        own_Qk = best_QK.topk(many - EARLIER, -1)[1]
+        own_Qk = best_QK.topk(many - EARLIER - near, -1)[1]
+        if near:
+            nearby_QK = best_QK.masked_fill(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
+            nearby_Qk = nearby_QK[:, : older_Qk.shape[-1]].masked_fill_(older_Qk, -math.inf)
+            own_Qk = torch.cat([own_Qk, nearby_Qk.topk(near, -1)[1]], -1)
         best_QK = best[1][look_QL[:, 1]]  # apart from the own: few of many are found faster
         for ago in range(2, LOOKS):
             best_QK = torch.maximum(best_QK, best[ago][look_QL[:, ago]])

@@ -55,7 +55,7 @@ class Pointer(Shares):
         super().__init__(config, sizes)
         words = cast(nn.Embedding, sizes.words)
         V, W, D = words.num_embeddings, sizes.width, config.word_dim
-        self.top, self.window = config.top, config.window
+        self.top, self.near, self.window = config.top, config.near, config.window
         self.vectors = sizes.chunk_tokens if config.window else 0
         self._words = (words,)  # in a tuple: not a part of the reader, which would be saved twice
         self.text = self._recalled_by(sizes, V)
@@ -232,12 +232,14 @@ class Pointer(Shares):
         if index is None:
             words_BKT, *keys = kept
             key_BPd = keys[0].flatten(1, 2) if keys else self._keys(words_BKT)
-            number_BQk, near_BQJ = open_all(self._query_of, recent_BQn, words_BKT, key_BPd, queries, WORDS, self.top)
+            found = open_all(self._query_of, recent_BQn, words_BKT, key_BPd, queries, WORDS, self.top, self.near)
+            number_BQk, near_BQJ = found
         else:
             query_1Ld = self._queries(recent_BQn[0, 0])[None]
             tail = Tail(kept[0][0].cpu(), kept[1][0].flatten(0, 1).cpu())
             query_Ld, recent_n = query_1Ld[0].cpu(), recent_BQn[0, 0].cpu()
-            number_BQk = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top)[None, None].to(device)
+            found_k = open_indexed(index, tail, query_Ld, recent_n, WORDS, self.top, self.near)
+            number_BQk = found_k[None, None].to(device)
             before_1Jn = words_at(places(number_BQk, T)[0, ..., None] - torch.arange(1, WORDS + 1, device=device))
             near_BQJ = (self._unit(before_1Jn, self.key) @ query_1Ld[0, 0])[None]
         words_BQkM, agree_BQJ, unseen_BQJ = self._look(number_BQk, recent_BQn, words_at, T, queries)

@@ -9,7 +9,7 @@ from memory_models import ENCODERS, POINTWISE, TRANSFORMER, M, T, V, build, ids
 
 from memlm.decoding.cached import Prompt
 from memlm.models.shapes import MemoryShape
-from memlm.readers import pointer, scores
+from memlm.readers import filed, finding, pointer, scores
 from memlm.readers.config import PointerReader
 from memlm.readers.filed import PlaceIndex, Tail, open_indexed, packed, unpacked
 from memlm.readers.finding import open_all, places
@@ -40,16 +40,26 @@ def by_every_place(reader, words_KT, key_Pd, recent_n, before, hidden=None) -> s
                 ranked = round(64 * score) / 64 + number / 2**32
                 best[ago > 0][number] = max(best[ago > 0][number], ranked)
     opened = {m for m in seen if m >= before - 2}
-    for ranks, many in zip(best, (reader.top - 2, reader.top + 2), strict=True):
+    rest = reader.top - 2
+    nearby = {m: score for m, score in best[0].items() if m >= before - finding.NEARBY}
+    for ranks, many in ((best[0], rest - reader.near), (nearby, rest), (best[1], reader.top + 2)):
         for number in sorted(ranks, key=ranks.__getitem__, reverse=True):
             if len(opened) < many:
                 opened.add(number)
     return opened
 
 
+@pytest.fixture(params=[0, 2])
+def reader(request, monkeypatch):
+    """One that opens so many of the newest nine whatever is far."""
+    monkeypatch.setattr(finding, "NEARBY", 9)
+    monkeypatch.setattr(filed, "NEARBY", 9)
+    return build(replace(SHAPE, reader=replace(READER, near=request.param))).reader
+
+
 @pytest.mark.parametrize("hidden", [None, 7])
-def test_a_batch_opens_what_the_rule_says(hidden):
-    reader, K = build(SHAPE).reader, 20
+def test_a_batch_opens_what_the_rule_says(hidden, reader):
+    K = 20
     words = torch.stack([few_words(K, seed, vocab) for seed, vocab in ((1, 5), (2, 3), (3, 40))])
     if hidden is not None:
         words[:, hidden] = 0
@@ -57,7 +67,7 @@ def test_a_batch_opens_what_the_rule_says(hidden):
     before = torch.tensor([0, 3, 9, 15, 20, 20])
     recent = torch.stack([few_words(12, seed, vocab).view(6, -1) for seed, vocab in ((4, 5), (5, 3), (6, 40))])
     queries = Queries(before[None], torch.zeros(1, 6, dtype=torch.long), recent, hidden)
-    args = reader._query_of, recent, words, kept[1].flatten(1, 2), queries, 4, reader.top
+    args = reader._query_of, recent, words, kept[1].flatten(1, 2), queries, 4, reader.top, reader.near
     number_BQk, near_BQJ = open_all(*args)
     for b, q in product(range(3), range(6)):
         seen = [m for m in number_BQk[b, q].tolist() if m < before[q] and m != hidden]
@@ -70,8 +80,8 @@ def test_a_batch_opens_what_the_rule_says(hidden):
 
 
 @pytest.mark.parametrize("tail", [0, 1, 7])
-def test_lists_open_what_the_rule_says(tail, tmp_path):
-    reader, K = build(SHAPE).reader, 40
+def test_lists_open_what_the_rule_says(tail, tmp_path, reader):
+    K = 40
     for seed in range(20):
         words = few_words(K, seed)
         key_Pd = unpacked(packed(reader.keep_words(words[None])[1][0].flatten(0, 1)))
@@ -80,7 +90,9 @@ def test_lists_open_what_the_rule_says(tail, tmp_path):
         folder.mkdir()
         reader.index_words(words[: K - tail], torch.zeros(2, M), folder)
         rest = Tail(words[K - tail :], key_Pd[(K - tail) * T :])
-        found = open_indexed(PlaceIndex.open(folder), rest, reader._queries(recent_n), recent_n, 4, reader.top)
+        found = open_indexed(
+            PlaceIndex.open(folder), rest, reader._queries(recent_n), recent_n, 4, reader.top, reader.near
+        )
         assert set(found.tolist()) == by_every_place(reader, words, key_Pd, recent_n, K)
 
 
