@@ -5,8 +5,9 @@
     key    k_p = norm(A [e(w_p-1) ... e(w_p-4)])
     query  q   = norm(B [e(w_1) ... e(w_4)]), w_i the i-th word before the prediction: of words alone
     find   memory m scores max_p s q.k_p + 5 [w_p-2 = w_2] over its places p with w_p-1 = w_1; opened are the newest
-           `LAST`, the best by this query, and some of the best by the queries of one and two words ago, one and two
-           places on (one changed word hides its own look alone); s is a learned scale
+           `LAST`, the best by this query, `near` of these among the newest 256, and some of the best by the queries of
+           one and two words ago, one and two places on (one changed word hides its own look alone); s is a learned
+           scale
     share  of what is open, and of nothing: readers/shares.py
     order  a marked chunk (models/chunk_model.py) asks for the text from its beginning: open is also the place as far
            from there as the prediction is from the mark

@@ -8,6 +8,7 @@ import torch
 from memory_models import ENCODERS, POINTWISE, TRANSFORMER, M, T, V, build, ids
 
 from memlm.decoding.cached import Prompt
+from memlm.errors import UsageError
 from memlm.models.shapes import MemoryShape
 from memlm.readers import filed, finding, pointer, scores
 from memlm.readers.config import PointerReader
@@ -55,6 +56,11 @@ def reader(request, monkeypatch):
     monkeypatch.setattr(finding, "NEARBY", 9)
     monkeypatch.setattr(filed, "NEARBY", 9)
     return build(replace(SHAPE, reader=replace(READER, near=request.param))).reader
+
+
+def test_no_more_can_be_near_than_are_opened_by_their_words():
+    with pytest.raises(UsageError, match="at most 2 can be near: not 3"):
+        replace(READER, near=3)
 
 
 @pytest.mark.parametrize("hidden", [None, 7])
