@@ -32,7 +32,7 @@ FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about
 QUOTED = 16  # tokens of a passage that are given, and told
 STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all ...
 CONTEXT = 256  # ... and a quarter of its contexts
-VECTOR_STEPS = 200  # of `memory-vector`
+VECTOR_STEPS = 150  # of `memory-vector`
 
 
 def runs() -> dict[str, TrainConfig]:
