@@ -1,7 +1,7 @@
 """The paper's reader: a memory is one entry of the decoder, by a projection to its width; or a few (`vectors`).
 
-Entries hold no more numbers than the decoder is wide: where S W is below M a part of a memory is lost. A place takes its
-own token out of an entry by attention's heads, so that many narrow ones read better than few (LOG.md, 51).
+Entries hold no more numbers than the decoder is wide: where S W is below M a part of a memory is lost. A place takes
+its own token out of an entry by attention's heads, so that many narrow ones read better than few (LOG.md, 51).
 """
 
 import torch
