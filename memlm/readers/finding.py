@@ -59,9 +59,10 @@ def open_all(
     newest_RQK = number_K >= queries.before[..., None] - LAST
     # Memories stand the newest first: beyond so many every one is older than `NEARBY`, for every query.
     older_RQk = number_K[: NEARBY + K - int(queries.before.min())] < queries.before[..., None] - NEARBY
-    told = (one.expand(B, -1, -1) for one in (newest_RQK, unseen_RQK, older_RQk))
+    newest, unseen, older = (one.expand(B, -1, -1) for one in (newest_RQK, unseen_RQK, older_RQk))
     parts = [
-        _open(query_of, *of_row, words, top, near) for of_row in zip(recent_BQn, words_BKT, key_BPd, *told, strict=True)
+        _open(query_of, *of_row, words, top, near)
+        for of_row in zip(recent_BQn, words_BKT, key_BPd, newest, unseen, older, strict=True)
     ]
     number_Bk, near_BJ = zip(*parts, strict=True)
     return torch.stack(number_Bk), torch.stack(near_BJ)
