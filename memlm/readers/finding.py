@@ -60,9 +60,9 @@ def open_all(
     # Memories stand the newest first: beyond so many every one is older than `NEARBY`, for every query.
     older_RQk = number_K[: NEARBY + K - int(queries.before.min())] < queries.before[..., None] - NEARBY
     newest, unseen, older = (one.expand(B, -1, -1) for one in (newest_RQK, unseen_RQK, older_RQk))
+    masks = zip(newest, unseen, older, strict=True)
     parts = [
-        _open(query_of, *of_row, words, top, near)
-        for of_row in zip(recent_BQn, words_BKT, key_BPd, newest, unseen, older, strict=True)
+        _open(query_of, *of_row, words, top, near) for of_row in zip(recent_BQn, words_BKT, key_BPd, masks, strict=True)
     ]
     number_Bk, near_BJ = zip(*parts, strict=True)
     return torch.stack(number_Bk), torch.stack(near_BJ)
@@ -73,9 +73,7 @@ def _open(
     recent_Qn: Tensor,
     words_KT: Tensor,
     key_Pd: Tensor,
-    newest_QK: Tensor,
-    unseen_QK: Tensor,
-    older_Qk: Tensor,
+    masks: tuple[Tensor, Tensor, Tensor],
     words: int,
     top: int,
     near: int,
@@ -83,8 +81,10 @@ def _open(
     """`open_all` of one text. A look of words ago is mostly another prediction's own: each is made once.
 
     Memories stand the newest first: in the order in which those without any place are preferred, topk is twice as fast.
+    `masks` tell which are always open, which are not to be seen, and which are older than `NEARBY`.
     """
     (K, T), many = words_KT.shape, top + LAST
+    newest_QK, unseen_QK, older_Qk = masks
     look_Xn = recent_Qn.unfold(-1, words, 1)[:, :LOOKS].flatten(0, 1)
     code_X = (look_Xn * HASH ** torch.arange(words, device=look_Xn.device)).sum(-1)  # modulo 2^64
     code_U, look_X = code_X.unique(return_inverse=True)
