@@ -97,8 +97,8 @@ def _open(
         best_QK = best[0][look_QL[:, 0]].masked_fill_(newest_QK, math.inf).masked_fill_(unseen_QK, -math.inf)
         own_Qk = best_QK.topk(many - EARLIER - near, -1)[1]
         if near:
-            nearby_QK = best_QK.masked_fill(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
-            nearby_Qk = nearby_QK[:, : older_Qk.shape[-1]].masked_fill_(older_Qk, -math.inf)
+            best_QK.masked_fill_(unseen_QK, -1e30).scatter_(-1, own_Qk, -math.inf)
+            nearby_Qk = best_QK[:, : older_Qk.shape[-1]].masked_fill_(older_Qk, -math.inf)
             own_Qk = torch.cat([own_Qk, nearby_Qk.topk(near, -1)[1]], -1)
         best_QK = best[1][look_QL[:, 1]]  # apart from the own: few of many are found faster
         for ago in range(2, LOOKS):

@@ -24,7 +24,7 @@ TITLES = {
     "E14": "What embeddings hold of a source whose next token depends on the last one alone (E14)",
 }
 _ABOUT = {
-    "E9": "Over a frozen autoencoder, 600 steps of the decoder each. Memories that are not there have no entries.",
+    "E9": "Over a frozen autoencoder, but for one; as many steps of the decoder each.",
     "E11": "int4 as banks keep it, with a scale for 32 numbers; int8, fp8 (e4m3) and int3 with one a memory. Noise in "
     "training: Gaussian, a quarter of a memory’s deviation.",
     "E14": "As a share of their entropy; the last letter tells less than 1 % of any older token.",
