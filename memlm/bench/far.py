@@ -24,7 +24,7 @@ from torch import Tensor
 from memlm import presets, ui
 from memlm.bench import figure
 from memlm.bench.form import Options, Report
-from memlm.bench.questions import COLUMNS, CONTEXTS, EXAMPLES, TOLD, Side, asked, figure_of, setting_of
+from memlm.bench.questions import COLUMNS, CONTEXTS, TOLD, Side, asked, figure_of, setting_of
 from memlm.bench.serving import Serving
 from memlm.bench.timing import in_turn
 from memlm.cpu import tune_cpu
@@ -32,6 +32,7 @@ from memlm.data.corpus import Corpus
 from memlm.data.sampler import ChunkSampler
 from memlm.decoding.cached import Decoding, Prompt
 from memlm.loading import build_model, load_model
+from memlm.measure.intervals import bootstrap
 from memlm.measure.reading import score_places
 from memlm.models.memory_model import MemoryModel
 from memlm.models.model import Generative
@@ -52,7 +53,7 @@ SEEDS = (0, 1, 2)
 READ = 16  # memories at most whose tokens are given to the decoder that reads all
 COST = (1024, 65_536, 1_048_576)  # tokens of a context that is served
 FULL_CHUNKS = 4  # of the plain transformer's training examples: as many tokens as the memory model's decoder reads
-PREDICTED = 8  # chunks of next tokens after a context
+PREDICTED, WINDOWS = 8, 192  # chunks of next tokens after a context; so often in a book at most, never the same twice
 _MOST = 0.6  # of a book, that a context takes at most
 STEPS = (4, 64, 256, 1024)  # memories before a training step that is timed
 FLAT = "memory", "ids"  # what reads the longest of them too
@@ -99,7 +100,9 @@ def run(
             "causal: nats a token of the same chunks of a book, the first after so many memories; causal-seen: of "
             "tokens that follow the same two tokens in the context too, causal-new: of the others (which these are "
             "depends on the context). Settings were chosen on other books (LOG.md, 20, 40). Intervals "
-            "over examples of all seeds, 95 %.",
+            "over examples of all seeds, 95 %. causal-rise: nats more than after the context before it (the first: "
+            "than without memories), of the same chunks, seeds and chunks resampled; a rise is one whose interval is "
+            "above 0.",
             "Served are the first seed's model, from memories and from ids (its lists are made of them, and the newest "
             "memories alone are encoded), and models with weights that nobody trained, on the same decoder: full, "
             "vector (the paper's reader), recurrent. On disk a memory takes "
@@ -172,7 +175,10 @@ def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]
         room = [K for K in (0, *contexts) if _MOST * (end - first) >= (K + PREDICTED) * T]
         if not room:
             continue
-        ends_B = np.linspace(first + (room[-1] + PREDICTED) * T, end - 1, EXAMPLES).astype(int)
+        begin = first + (room[-1] + PREDICTED) * T
+        rows = min(WINDOWS, 1 + (end - 1 - begin) // (PREDICTED * T))
+        ends_B = np.linspace(begin, end - 1, rows).astype(int)
+        shorter_SB: np.ndarray | None = None
         for K in room:
             windows_BN = stream_N[ends_B[:, None] + np.arange(-(K + PREDICTED) * T, 0)].astype(np.int64)
             batch, seen_BN = Same(own=False)(torch.from_numpy(windows_BN), T, K), _seen(windows_BN, T * K)
@@ -180,11 +186,19 @@ def _next_tokens(sides: dict[str, Side], corpus: Corpus, contexts: Sequence[int]
             for side in read:
                 ui.say(f"{name}: next tokens after {K:,} memories, {side}")
                 models, trained = sides[side].models, sides[side].trained_chunks
-                scores = [score_places(model, batch, "own", np.arange(EXAMPLES), model.device) for model in models]
+                scores = [score_places(model, batch, "own", np.arange(rows), model.device) for model in models]
                 yield figure_of("causal", name, "cross_entropy", side, K, scores, trained)
                 for kind, of_BN in {"causal-seen": seen_BN, "causal-new": ~seen_BN}.items() if K else ():
                     parts = [s.at(of_BN) for s in scores]
                     yield figure_of(kind, name, "cross_entropy", side, K, parts, trained)
+                if side == read[0]:
+                    nats_SB = np.stack([s.nats_BN.sum(1) / s.scored_BN.sum(1) for s in scores])
+                    if shorter_SB is not None:
+                        rise_SB1, count = (nats_SB - shorter_SB)[..., None], sum(int(s.scored_BN.sum()) for s in scores)
+                        ci = bootstrap(lambda m_R1: m_R1[:, 0], rise_SB1, np.arange(rows))
+                        row = "causal-rise", name, "cross_entropy", side, K, float(rise_SB1.mean()), ci
+                        yield (*row, trained, rise_SB1.size, count)
+                    shorter_SB = nats_SB
 
 
 def _seen(windows_BN: np.ndarray, context: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,16 +16,18 @@ from memlm import ui
 from memlm.data.corpus import Corpus
 from memlm.measure.intervals import ratio
 from memlm.measure.reading import PlaceScores, score_places
+from memlm.models.memory_model import MemoryModel
 from memlm.models.model import Generative
 from memlm.nn.loss import IGNORED
 from memlm.objectives.batch import Batch, Objective
 from memlm.objectives.facts import Facts, Quote
+from memlm.readers.finding import LAST
+from memlm.readers.pointer import Pointer
 from memlm.train.config import Curriculum
 
 CONTEXTS = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # memories
 ASKING = 16  # chunks of questions after a context
 EXAMPLES, TOKENS = 24, 2**18  # contexts of a length, and tokens of them together, at most; one there is always
-OPENED = 18  # chunks that BM25 may name: as many as a memory model opens
 
 COLUMNS = ("task", "text", "metric", "memory", "chunks", "value", "value_ci", "trained_chunks", "examples", "tokens")
 
@@ -42,8 +44,8 @@ TOLD = (
     "2, all drawn from the whole vocabulary, so that a guess is right once in as many (facts-unseen: keys of 3 and "
     "values of symbols that none was trained with, memlm/objectives/symbols.py). quote: 8 tokens of a passage are "
     "given, the next 16 asked. found: the memory that holds the answer is among those opened; ids: the tokens of "
-    "memories are given, in the place of what they recall, to the same model; of BM25, among its "
-    f"best {OPENED} of the chunks (bm25s, by the words of the key). table: the token after the latest place of the "
+    "memories are given, in the place of what they recall, to the same model; of BM25, among as many "
+    "of the chunks as the model opens (bm25s, by the words of the key). table: the token after the latest place of the "
     "last two tokens. A context that is longer than the held-out text begins with text that was trained on. Intervals "
     "over contexts, of a single one over chunks of questions, of all seeds, 95 %."
 )
@@ -69,7 +71,8 @@ def asked(
         contexts: memories.
         part: of the corpus, that contexts are of.
     """
-    T, V = side.models[0].chunk_tokens, corpus.vocab_size
+    first, V = cast(MemoryModel, side.models[0]), corpus.vocab_size
+    T, opened = first.chunk_tokens, cast(Pointer, first.reader).top + LAST
     for K in (K for K in contexts if K >= 4):
         window = (K + ASKING) * T
         stream_N = _long_enough(corpus, part, window)
@@ -94,7 +97,7 @@ def asked(
             yield row(task, "token_accuracy", "ids", scores, side.trained_chunks)
             yield row(task, "token_accuracy", "table", [_table(batch, T)], 0)
             if task != "quote" and find_spec("bm25s") is not None:
-                yield row(task, "found", "bm25", [_bm25(batch, T)], 0)
+                yield row(task, "found", "bm25", [_bm25(batch, T, opened)], 0)
 
 
 def figure_of(
@@ -142,8 +145,8 @@ def _table(batch: Batch, chunk_tokens: int) -> PlaceScores:
     return PlaceScores(np.zeros(right_BN.shape), right_BN, (batch.labels != IGNORED).numpy())
 
 
-def _bm25(batch: Batch, chunk_tokens: int) -> PlaceScores:
-    """Whether BM25 names the chunk that tells, by the words of a question up to each value token."""
+def _bm25(batch: Batch, chunk_tokens: int, opened: int) -> PlaceScores:
+    """Whether so many chunks of BM25 hold the one that tells, by the words of a question up to each value token."""
     bm25s: Any = import_module("bm25s")
     T, K = chunk_tokens, batch.remembered
     scored_BN, found_BN = (batch.labels != IGNORED).numpy(), np.zeros(batch.labels.shape, bool)
@@ -155,7 +158,7 @@ def _bm25(batch: Batch, chunk_tokens: int) -> PlaceScores:
         holders = batch.holders[row].tolist() if batch.holders is not None else []
         begins = {n: n - _before(holders, n) for n in places}
         queries = [words[begins[n] : n] for n in places]
-        best, _ = index.retrieve(queries, k=min(OPENED, K), show_progress=False)
+        best, _ = index.retrieve(queries, k=min(opened, K), show_progress=False)
         found_BN[row, places] = [holders[n] in near for n, near in zip(places, best.tolist(), strict=True)]
     return PlaceScores(np.zeros(scored_BN.shape), np.zeros(scored_BN.shape, bool), scored_BN, found_BN)
 

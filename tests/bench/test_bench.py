@@ -48,6 +48,21 @@ def test_runs_and_writes_the_form(name, options, tmp_path, monkeypatch):
         assert f"![{name}]({name}.png)" in text
         assert (options.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in text
+    if name == "far":
+        falls_by_its_rises(report.rows)
+
+
+def falls_by_its_rises(rows: list[tuple[Any, ...]]) -> None:
+    """Next tokens after each context are those before it and their rise, book by book."""
+    nats, rises = ({row[1:5]: row[5] for row in rows if row[0] == task} for task in ("causal", "causal-rise"))
+    assert rises
+    for (text, metric, _, chunks), rise in rises.items():
+        of = {K: value for (one, _, by, K), value in nats.items() if one == text and by == ("memory" if K else "none")}
+        assert rise == pytest.approx(of[chunks] - of[max(K for K in of if K < chunks)], abs=1e-6), (
+            text,
+            metric,
+            chunks,
+        )
 
 
 def test_models_of_all_seeds_are_asked_and_an_example_counts_once():

@@ -1,25 +1,40 @@
-"""Docstrings of Python's own library, one file a package, for `memlm prepare data/docstrings-text --out data/docstrings`."""
+"""Docstrings of Python's own library and of packages beside it, module by module, for `memlm bench far` on another kind
+of text than books: every sixth module into one long document `test`, every sixteenth into `tune`, the others by twenty.
+
+    python benchmarks/trials/far/docstrings.py data/docstrings-text numpy torch
+    memlm prepare data/docstrings-text --out data/docstrings --vocab-size 1024 --tune tune --test test
+    memlm bench far --data data/docstrings --out docstrings
+"""
 
 import ast
 import sys
 import sysconfig
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
-out = Path(sys.argv[1])
-out.mkdir(parents=True, exist_ok=True)
-root, text = Path(sysconfig.get_paths()["stdlib"]), defaultdict(list)
-for path in sorted(root.rglob("*.py")):
-    part = path.relative_to(root).parts
-    if part[0] in ("site-packages", "test", "idlelib", "lib2to3") or "test" in part or "tests" in part:
-        continue
+LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "_vendor", "idlelib", "lib2to3", "ensurepip"}
+KINDS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def told(path: Path) -> str:
+    """All docstrings of a module; none of one that is not of this Python."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        continue
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (doc := ast.get_docstring(node)):
-            text[part[0].removesuffix(".py")].append(doc)
-for name, docs in text.items():
-    if sum(map(len, docs)) > 2000:
-        (out / f"{name}.txt").write_text("\n\n".join(docs), encoding="utf-8")
+        return ""
+    docs = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, KINDS))
+    return "\n\n".join(filter(None, docs))
+
+
+out = Path(sys.argv[1])
+out.mkdir(parents=True, exist_ok=True)
+found = [find_spec(name) for name in sys.argv[2:]]
+folders = [Path(sysconfig.get_paths()["stdlib"]), *(Path(spec.origin).parent for spec in found if spec and spec.origin)]
+paths = [path for folder in folders for path in sorted(folder.rglob("*.py")) if not LEFT_OUT & {*path.relative_to(folder).parts}]
+modules = [text for path in paths if len(text := told(path)) > 500]
+parts = defaultdict(list)
+for number, text in enumerate(modules):
+    parts["test" if number % 6 == 5 else "tune" if number % 16 == 0 else f"train-{number // 20:03d}"].append(text + "\n\n")
+for name, texts in parts.items():
+    (out / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
