@@ -107,15 +107,23 @@ def precision() -> dict[str, TrainConfig]:
     return {"slots-noise": replace(base, model=replace(base.model, bridge="slots-noise"))}
 
 
+def vector(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
+    """C5 of the paper's memory model: both objectives over one frozen autoencoder, and next tokens alone."""
+    both = replace(presets.vector_curriculum().stages["both"], start=folder(AUTOENCODER), steps=600)
+    return {"vector-both": both, "vector-causal": replace(both, objective="causal")}
+
+
 def design(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
-    """E4, E5, E9: the paper's memory model over one frozen autoencoder, by positions and by how it is trained."""
-    base = presets.vector_curriculum().stages["both"]
-    both = replace(base, start=folder(AUTOENCODER), steps=600)
+    """E4, E5, E9: the same by positions and by how it is trained."""
+    runs = vector(folder)
+    both = runs["vector-both"]
     shape = cast(MemoryShape, both.model)
-    schemes = ("original", "variable", "fixed")
     return {
-        **{f"design-{scheme}": replace(both, model=replace(shape, positions=scheme)) for scheme in schemes},
-        "design-causal": replace(both, objective="causal"),
+        **runs,
+        **{
+            f"design-{scheme}": replace(both, model=replace(shape, positions=scheme))
+            for scheme in ("variable", "fixed")
+        },
         "design-direct": replace(both, start=None, frozen=()),
         "design-blank": replace(both, objective="blank", steps=250),
         "design-staged": replace(both, start=folder("design-blank"), steps=350),

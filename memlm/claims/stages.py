@@ -46,6 +46,11 @@ def memory(work: Work) -> dict[str, TrainConfig]:
     return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.memory(work.folder)}
 
 
+def vector(work: Work) -> dict[str, TrainConfig]:
+    """The same."""
+    return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.vector(work.folder)}
+
+
 def design(work: Work) -> dict[str, TrainConfig]:
     """The same."""
     return {runs.AUTOENCODER: runs.retention()[runs.AUTOENCODER], **runs.design(work.folder)}
@@ -78,6 +83,10 @@ def _long(work: Work) -> None:
 def _memory(work: Work) -> None:
     named = [name for name in memory(work) if name not in (runs.AUTOENCODER, runs.LANGUAGE)]
     _access(work, "access", named, ("causal", "copy", "blank", "recall"))
+
+
+def _vector(work: Work) -> None:
+    _access(work, "vector-access", list(runs.vector(work.folder)), ("causal", "blank"))
 
 
 def _access(work: Work, name: str, models: list[str], judged: tuple[str, ...]) -> None:
@@ -142,8 +151,11 @@ def _always(named: dict[str, TrainConfig]) -> Callable[[Work], dict[str, TrainCo
 _SYMBOLS, _ORACLES = _always(runs.symbols()), _always(runs.oracles())
 _TEXT = _always(runs.codes())
 _CODES = {"trained on text": "codes-text", "trained on random tokens": "codes-random"}
-_DESIGN = {f"{scheme} positions": f"design-{scheme}" for scheme in ("original", "variable", "fixed")} | {
-    "next tokens alone": "design-causal",
+_DESIGN = {
+    "original positions": "vector-both",
+    "variable positions": "design-variable",
+    "fixed positions": "design-fixed",
+    "next tokens alone": "vector-causal",
     "no autoencoder, the encoder learns too": "design-direct",
     "blanks alone first": "design-staged",
 }
@@ -153,6 +165,7 @@ STAGES: dict[str, Stage] = {
     "retention": Stage({"C1", "C2"}, lambda _: runs.retention(), _retention),
     "paper": Stage({"C4"}, lambda _: runs.paper(), _paper),
     "memory": Stage({"C5", "C6"}, memory, _memory),
+    "vector": Stage({"C5"}, vector, _vector),
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
     "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),

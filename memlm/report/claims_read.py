@@ -137,10 +137,21 @@ def _c4(runs: Runs, settings: list[Setting]) -> Read:
 
 
 def _c5(runs: Runs, settings: list[Setting]) -> Read:
+    """Models that also retain, and can look up."""
+    return _retaining(settings, ("blank", "recall"))
+
+
+def _c5_vector(runs: Runs, settings: list[Setting]) -> Read:
+    """Models that also retain and read a memory as one vector."""
+    alone = [[model for model in s if model.runs and lineage.one_vector(model.runs[0])] for s in settings]
+    return _retaining(alone, ("blank",))
+
+
+def _retaining(settings: list[Setting], tasks: tuple[str, ...]) -> Read:
     """Models that also retain, and the best one of the same shape on next tokens alone after as many causal tokens."""
     for setting in _reading(settings):
         for model in setting:
-            asked = {task: _right(model, task) for task in ("blank", "recall")}
+            asked = {task: _right(model, task) for task in tasks}
             alone = [peer for peer in setting if _learnt(peer) == {"causal"} and _alike(model, peer, "model")]
             alone = [peer for peer in alone if _loss(peer) and _equal(model, peer, lineage.causal_tokens)]
             both = {"causal"} < lineage.objectives_of(model.runs[0]).keys()
@@ -200,7 +211,7 @@ def _c7(runs: Runs, settings: list[Setting]) -> Read:
 
 READERS: dict[str, Callable[[Runs, list[Setting]], Read]] = {
     **{"C1": _c1, "C1 scale": _c1_scale, "C2": _c2, "C3": _c3},
-    **{"C4": _c4, "C5": _c5, "C6": _c6, "C7": _c7},
+    **{"C4": _c4, "C5": _c5, "C5 vector": _c5_vector, "C6": _c6, "C7": _c7},
 }
 
 

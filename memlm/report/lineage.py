@@ -46,6 +46,13 @@ def reads_memories(run: Run) -> bool:
     return isinstance(shape, dict) and shape.get("reader") not in (None, *BASELINES)
 
 
+def one_vector(run: Run) -> bool:
+    """Whether its decoder reads a memory as the one vector that it is."""
+    shape = run.config.get("model")
+    reader = shape.get("reader") if isinstance(shape, dict) else None
+    return (reader.get("kind") if isinstance(reader, dict) else reader) == "vector"
+
+
 def encoder_frozen(run: Run) -> bool:
     """Whether the encoder stays as it was, or what of it is not learnt anew."""
     return any(str(part).split(".")[0] == "encoder" for part in run.config.get("frozen") or ())

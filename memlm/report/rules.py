@@ -77,6 +77,14 @@ def verdict(findings: list[Finding]) -> bool | None:
     return False if False in held else True if held and all(held) else None
 
 
+_BLANK = Clause("blank", "tokens right of a blank copy", 0.95, False)
+_PRICE = Clause(
+    "price",
+    "causal loss above that of the same model on next tokens alone after as many causal tokens",
+    0.02,
+    True,
+    "more",
+)
 _BEFORE = "Protocol 1: none; it was told in the README from single figures."
 RULES = (
     Rule(
@@ -154,20 +162,24 @@ RULES = (
         "Both objectives together give access, at a price in causal loss",
         "Both objectives together: {recall:share} of values recalled, at {price:more} of causal loss",
         (
-            Clause("blank", "tokens right of a blank copy", 0.95, False),
+            _BLANK,
             Clause("recall", "values right, of symbols that were not trained on", 0.95, False),
-            Clause(
-                "price",
-                "causal loss above that of the same model on next tokens alone after as many causal tokens",
-                0.02,
-                True,
-                "more",
-            ),
+            _PRICE,
         ),
         (
             "Protocol 1: titled “cost no loss” at +1.7 %, judged by the mean of the seeds.",
             "Protocol 2: the title says the price, and all seeds judge. Until 2026-11-26 it was asked of a curriculum "
             "whose reader left (61.5 % of values, +2.8 %: did not hold); since then of the preset memory.",
+        ),
+    ),
+    Rule(
+        "C5 vector",
+        "So they do for the paper’s own model, of one vector a memory",
+        "For the paper’s own model, of one vector a memory: {blank:share} of blanks, at {price:more} of causal loss",
+        (_BLANK, _PRICE),
+        (
+            "Protocol 3: new on 2026-11-27, as that model gives access since its decoder is as wide as a memory. "
+            "Look-ups, which it has not learnt, are asked of C5 alone.",
         ),
     ),
     Rule(

@@ -206,6 +206,23 @@ def test_c5_is_judged_by_all_seeds_and_tells_its_price(tmp_path, figures, holds)
     assert f"{100 * (({'loss': 3.52} | figures)['loss'] / 3.5 - 1):.1f}".replace("-", "\u2212") in one.title
 
 
+@pytest.mark.parametrize(("figures", "holds"), [({}, True), ({"recall": 0.0}, True), ({"blank": 0.94}, False)])
+def test_c5_of_one_vector_a_memory_asks_for_no_look_ups_and_of_no_other_reader(tmp_path, figures, holds):
+    vector, other = ({"kind": "memory", "reader": {"kind": kind}} for kind in ("vector", "pointer"))
+    for seed in range(SEEDS):
+        rows = []
+        for name, shape in {"vector": vector, "other": other}.items():
+            write_memory_run(tmp_path / f"{name}-causal-seed{seed}", seed=seed, model=shape)
+            write_memory_run(tmp_path / f"{name}-both-seed{seed}", "causal+blank", seed=seed, model=shape)
+            rows += [rows_of(f"{name}-causal-seed{seed}", loss=3.5)]
+            rows += [rows_of(f"{name}-both-seed{seed}", loss=3.51 + 0.004 * seed, **figures)]
+        write_access(tmp_path / f"m{seed}", *rows)
+    one = only(tmp_path, "C5 vector")
+    assert one.holds is holds
+    assert one.says.startswith("vector-both")
+    assert {clause.figure for clause, _ in one.by_clause} == {"blank", "price"}
+
+
 def test_c5_is_left_out_without_an_equal_causal_budget_or_shape(tmp_path):
     write_memory_run(tmp_path / "causal", steps=500)
     write_memory_run(tmp_path / "both", "causal+0.5*blank")
