@@ -199,7 +199,16 @@ def paper_curriculum() -> Curriculum:
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
     asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
-    return _finding(_autoencoder(), window=3, language=(700, 16), find=(400, 8), asked=asked, context=1024, near=4)
+    return _finding(
+        _autoencoder(),
+        window=3,
+        language=(700, 16),
+        find=(600, 8),
+        asked=asked,
+        context=1024,
+        near=4,
+        facts="linked-facts",
+    )
 
 
 def memory_64() -> Curriculum:
@@ -230,6 +239,7 @@ def _finding(
     surprise: int = 0,
     context: int = 256,
     near: int = 0,
+    facts: str = "near-facts",
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -242,6 +252,7 @@ def _finding(
         surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
         context: memories before what is predicted, at most.
         near: memories that are opened, beside the usual number, among the newest.
+        facts: the objective that asks for them.
     """
     top = PointerReader.top + near
     reader = PointerReader(
@@ -257,7 +268,7 @@ def _finding(
     finds = replace(
         base,
         model=replace(shape, chunks=chunks),
-        objective="+".join(["causal+0.4*near-facts+0.1*quote/4", *([asked] if asked else [])]),
+        objective="+".join([f"causal+0.4*{facts}+0.1*quote/4", *([asked] if asked else [])]),
         context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),

@@ -36,18 +36,20 @@ QUESTIONS: Questions = {
     "facts": lambda V: Facts(V, (2, False), 0, "all", CONTEXTS[-1]),
     "facts-3": lambda V: Facts(V, (3, False), 0, "all", CONTEXTS[-1]),
     "facts-changed": lambda V: Facts(V, (3, True), 0, "all", CONTEXTS[-1]),
+    "facts-linked": lambda V: Facts(V, (3, False), 0, "all", CONTEXTS[-1], links=(2,)),
     "facts-unseen": lambda V: Facts(V, (3, False), 0, "unseen", CONTEXTS[-1]),
     "quote": lambda V: Quote(V, seed=0),
 }
 TOLD = (
-    "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise), values of "
-    "2, all drawn from the whole vocabulary, so that a guess is right once in as many (facts-unseen: keys of 3 and "
-    "values of symbols that none was trained with, memlm/objectives/symbols.py). quote: 8 tokens of a passage are "
-    "given, the next 16 asked. found: the memory that holds the answer is among those opened; ids: the tokens of "
-    "memories are given, in the place of what they recall, to the same model; of BM25, among as many "
-    "of the chunks as the model opens (bm25s, by the words of the key). table: the token after the latest place of the "
-    "last two tokens. A context that is longer than the held-out text begins with text that was trained on. Intervals "
-    "over contexts, of a single one over chunks of questions, of all seeds, 95 %."
+    "facts: one in every memory, keys of 2 tokens (facts-3: of 3; facts-changed: one of 3 asked otherwise; "
+    "facts-linked: of 3, and before each value the same 2 tokens in all facts of a text), values of 2, all drawn from "
+    "the whole vocabulary, so that a guess is right once in as many (facts-unseen: keys of 3 and values of symbols "
+    "that none was trained with, memlm/objectives/symbols.py). quote: 8 tokens of a passage are given, the next 16 "
+    "asked. found: the memory that holds the answer is among those opened; ids: the tokens of memories are given, in "
+    "the place of what they recall, to the same model; of BM25, among as many of the chunks as the model opens (bm25s, "
+    "by the words of the key). table: the token after the latest place of the last two tokens. A context that is "
+    "longer than the held-out text begins with text that was trained on. Intervals over contexts, of a single one over "
+    "chunks of questions, of all seeds, 95 %."
 )
 
 

@@ -1,10 +1,13 @@
 """What a reader of long contexts is asked: facts that a text tells once, and passages of it that are quoted.
 
 A fact is a key of two or three tokens and a value of two, `k1 k2 v1 v2`, all drawn uniformly from all symbols
-(memlm/objectives/symbols.py), so that nothing but the text itself tells a value. One is written over each remembered
-chunk, at a random place; the chunks that are predicted ask for some of them, many at once.
+(memlm/objectives/symbols.py), so that nothing but the text itself tells a value. Between them may stand a link of some
+tokens, the same in all facts of a text, as in "... of X is Y": then it is not the words just before a value that tell
+it. One is written over each remembered chunk, at a random place; the chunks that are predicted ask for some of them,
+many at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,11 +24,12 @@ from memlm.objectives.symbols import Symbols, symbols
 VALUE = 2  # tokens of a value
 TELLING = 128  # chunks of an example that tell a fact, in training: of a longer context the others are read from disk
 FEWEST = 32  # symbols of a batch of facts that resemble one another
+LINKS = (0, 0, 0, 1, 2, 3)  # tokens of a link
 KINDS = ((2, False), (2, False), (3, False), (3, True))  # tokens of a key, and whether one of them is asked otherwise
 
 
 class Facts(Objective):
-    """Remembered chunks tell a fact each; the others ask `T // (key + value)` each; values are scored.
+    """Remembered chunks tell a fact each; the others ask `T // (key + link + value)` each; values are scored.
 
     Without chunks that are only remembered all but the last one tell.
 
@@ -37,6 +41,7 @@ class Facts(Objective):
         telling: chunks that tell a fact, at most; drawn where there are more.
         fewest: keys and values of a batch are of so many of these symbols at least, their logarithm drawn uniformly, so
             that keys agree in part as often as among many more facts; None: of all.
+        links: tokens of a link, of which one number is drawn for each batch, of those that a chunk has room for.
     """
 
     def __init__(
@@ -47,9 +52,10 @@ class Facts(Objective):
         which: Symbols | None = None,
         telling: int = TELLING,
         fewest: int | None = None,
+        links: Sequence[int] = (0,),
     ):
         self.symbols_S, self.kind, self.seed, self.telling = symbols(vocab_size, which), kind, seed, telling
-        self.fewest = fewest
+        self.fewest, self.links = fewest, links
 
     def make(self, tokens_BW: Tensor, chunk_tokens: int) -> Batch:
         """As `__call__` without chunks that are only remembered."""
@@ -61,7 +67,9 @@ class Facts(Objective):
         K = remembered or C - 1
         generator = seeded_by(tokens_BW) if self.seed is None else torch.Generator().manual_seed(self.seed)
         length, changed = self.kind or KINDS[int(torch.randint(len(KINDS), (), generator=generator))]
-        size = length + VALUE
+        links = [link for link in self.links if length + link + VALUE <= T] or self.links
+        link = links[int(torch.randint(len(links), (), generator=generator)) if len(links) > 1 else 0]
+        before, size = length + link, length + link + VALUE
         if size > T or C <= K or K < 1:
             raise UsageError(f"facts need two chunks at least, of {size} tokens or more: change the model's chunks.")
         each, rows, k = T // size, len(tokens_BW), min(K, self.telling)
@@ -70,6 +78,9 @@ class Facts(Objective):
             few = self.fewest * (len(symbols_S) / self.fewest) ** torch.rand((), generator=generator).item()
             symbols_S = symbols_S[torch.randperm(len(symbols_S), generator=generator)[: int(few)]]
         fact_BkF = torch.stack([_facts(len(symbols_S), k, length, generator) for _ in range(rows)])
+        if link:
+            link_BkL = torch.randint(len(symbols_S), (rows, 1, link), generator=generator).expand(-1, k, -1)
+            fact_BkF = torch.cat([fact_BkF[..., :length], link_BkL, fact_BkF[..., length:]], -1)
         chunk_Bk = torch.arange(K).expand(rows, -1)
         if k < K:
             chunk_Bk = torch.rand(rows, K, generator=generator).topk(k)[1].sort()[0]
@@ -83,7 +94,7 @@ class Facts(Objective):
         asked_BA = torch.stack([_some(k, each * (C - K), generator) for _ in range(rows)])
         question_BAF = fact_BkF.gather(1, asked_BA[..., None].expand(-1, -1, size))
         answer_BAF = symbols_S[question_BAF]
-        answer_BAF[..., :length] = IGNORED
+        answer_BAF[..., :before] = IGNORED
         if changed:
             at_BA1 = torch.randint(length, (*asked_BA.shape, 1), generator=generator)
             other = torch.randint(1, len(symbols_S), at_BA1.shape, generator=generator)
@@ -169,3 +180,8 @@ def _some(of: int, count: int, generator: torch.Generator) -> Tensor:
 def near_facts(vocab_size: int) -> Facts:
     """`Facts` of few symbols, so that other facts and text resemble a key as they do among many more memories."""
     return Facts(vocab_size, fewest=FEWEST)
+
+
+def linked_facts(vocab_size: int) -> Facts:
+    """The same, half of the time with a link: then the longest agreement tells a value, and not the newest."""
+    return Facts(vocab_size, fewest=FEWEST, links=LINKS)

@@ -27,6 +27,9 @@ NAMES = {
     "near-facts": Known(
         "the same of few symbols, which resemble one another", "memlm.objectives.facts:near_facts", "chunks"
     ),
+    "linked-facts": Known(
+        "the same, words between key and value being alike", "memlm.objectives.facts:linked_facts", "chunks"
+    ),
     "quote": Known("how passages of a text go on", "memlm.objectives.facts:Quote", "chunks"),
     "recall": Known("values of random keys, told chunks ago", "memlm.objectives.recall:Recall", "chunks"),
 }

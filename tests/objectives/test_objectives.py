@@ -31,7 +31,7 @@ def text(window: int, rows: int = 1) -> torch.Tensor:
 
 
 def test_every_objective_is_here():
-    assert set(NAMES) == set(EXPECTED) | {"recall", "noise", "facts", "near-facts", "quote"}
+    assert set(NAMES) == set(EXPECTED) | {"recall", "noise", "facts", "near-facts", "linked-facts", "quote"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -101,23 +101,26 @@ def test_keys_and_values_are_drawn_from_the_symbols_that_are_named(which):
         assert len(drawn) > 50
 
 
-@pytest.mark.parametrize("kind", [(2, False), (3, False), (3, True)])
-def test_facts_are_told_in_every_remembered_chunk_and_asked_for_afterwards(kind):
+@pytest.mark.parametrize(
+    ("kind", "link"), [((2, False), 0), ((3, False), 0), ((3, True), 0), ((2, False), 1), ((3, True), 2)]
+)
+def test_facts_are_told_in_every_remembered_chunk_and_asked_for_afterwards(kind, link):
     T, K, length = 8, 6, kind[0]
-    text = torch.randint(2, V, (16, 8 * T))
-    batch = Facts(V, kind)(text, T, remembered=K)
+    text, before = torch.randint(2, V, (16, 8 * T)), length + link
+    batch = Facts(V, kind, links=(link,))(text, T, remembered=K)
     assert batch.remembered == K
     for row, ids, labels, holders in zip(text, batch.input_ids, batch.labels, batch.holders, strict=True):
         changed = (ids[: K * T] != row[: K * T]).view(K, T)
-        assert (changed.sum(1) <= length + 2).all()  # in each chunk one fact, the rest is the text
+        assert (changed.sum(1) <= before + 2).all()  # in each chunk one fact, the rest is the text
         assert labels[: K * T].eq(X).all()
         asked = labels[K * T :].ne(X).nonzero()[:, 0].view(-1, 2) + K * T
-        assert len(asked) == 2 * (T // (length + 2))
+        assert len(asked) == 2 * (T // (before + 2))
+        assert len({tuple(ids[first - link : first].tolist()) for first, _ in asked.tolist()}) == 1  # of all facts
         for first, second in asked.tolist():
-            question, told = ids[first - length : second + 1].tolist(), int(holders[first])
+            question, told = ids[first - before : second + 1].tolist(), int(holders[first])
             chunk = ids[told * T : (told + 1) * T].tolist()
-            windows = [chunk[i : i + length + 2] for i in range(T - length - 1)]
-            assert labels[[first, second]].tolist() == question[length:]
+            windows = [chunk[i : i + before + 2] for i in range(T - before - 1)]
+            assert labels[[first, second]].tolist() == question[before:]
             differing = min(sum(a != b for a, b in zip(w, question, strict=True)) for w in windows)
             assert differing == kind[1]
 
@@ -179,7 +182,7 @@ def test_after_a_context_only_the_end_is_scored_and_chunks_know_where_they_come_
     assert lengths == {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize(("name", "T"), [("recall", 4), ("noise", 4), ("facts", 8), ("near-facts", 8), ("quote", 8)])
+@pytest.mark.parametrize(("name", "T"), [("recall", 4), ("noise", 4), ("facts", 8), ("linked-facts", 8), ("quote", 8)])
 def test_what_is_random_is_drawn_from_the_window_alone(name, T):
     objective, windows = build_objective(name, V), torch.randint(0, V, (4, T * T))
     assert torch.equal(objective(windows, T).input_ids, objective(windows, T).input_ids)
