@@ -30,7 +30,7 @@ COST_SECONDS = 30.0  # ... as far as a side gets in so long
 PASSAGES = 2  # that are shown as soon as there is a vector of them
 FAR = 4, 64, 1024  # chunks of the texts that a model which finds is asked about, where there is text for two
 QUOTED = 16  # tokens of a passage that are given, and told
-STEPS = {"language": 400, "find": 200}  # of `memory`: half of the preset's, for eight minutes in all ...
+STEPS = {"language": 400, "find": 200}  # of `memory`: of 700 and 600 of the preset, for eight minutes in all ...
 CONTEXT = 256  # ... and a quarter of its contexts
 VECTOR_STEPS = 150  # of `memory-vector`
 
