@@ -77,7 +77,7 @@ def asked(
     T, opened = first.chunk_tokens, cast(Pointer, first.reader).top + LAST
     for K in (K for K in contexts if K >= 4):
         window = (K + ASKING) * T
-        stream_N = _long_enough(corpus, part, window)
+        stream_N = long_enough(corpus, part, window)
         if window > len(stream_N):
             continue
         count = min(EXAMPLES, len(stream_N) // window, max(1, TOKENS // window))
@@ -127,7 +127,7 @@ def _apart(scores: PlaceScores, each: int | None) -> PlaceScores:
     return PlaceScores(*(None if x is None else x.reshape(-1, each)[asked_n] for x in arrays))  # pyright: ignore[reportArgumentType]
 
 
-def _long_enough(corpus: Corpus, part: str, tokens: int) -> np.ndarray:
+def long_enough(corpus: Corpus, part: str, tokens: int) -> np.ndarray:
     """A part's text, behind as much of what was trained on as it is too short."""
     own_N, more_N = np.asarray(getattr(corpus, part).tokens), np.asarray(corpus.train.tokens)
     missing = max(0, tokens - len(own_N))

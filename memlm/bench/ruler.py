@@ -1,4 +1,5 @@
-"""RULER's needles and chains of variables (arXiv 2404.06654) in held-out books, told right by all their tokens.
+"""RULER's needles and chains of variables (arXiv 2404.06654) in held-out books, told right by all their tokens; longer
+contexts begin with text that was trained on.
 
 A prompt is given in the published form, and, since a copy head finds by the words before a place, with the very words
 that stand before the number in the text. A number counts where each of its tokens is the likeliest after the true ones
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from memlm import ui
-from memlm.bench.questions import figure_of
+from memlm.bench.questions import figure_of, long_enough
 from memlm.data.corpus import Corpus
 from memlm.measure.reading import PlaceScores, score_places
 from memlm.models.model import Generative
@@ -52,7 +53,7 @@ def ruler(
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of numbers and variables told right, all tokens of each."""
     tokenizer = load_tokenizer(corpus.path / "tokenizer.json")
-    stream_N, T = np.asarray(corpus.test.tokens).astype(np.int64), models[0].chunk_tokens
+    T = models[0].chunk_tokens
 
     def coded(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
@@ -62,6 +63,7 @@ def ruler(
 
     for K in (time * trained for time in times):
         window = K * T
+        stream_N = long_enough(corpus, "test", window)
         if window > len(stream_N):
             continue
         rng = np.random.default_rng(6)
