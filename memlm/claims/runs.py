@@ -115,11 +115,11 @@ def vector(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
 
 def design(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
     """E4, E5, E9: the same by positions and by how it is trained."""
-    runs = vector(folder)
-    both = runs["vector-both"]
+    two = vector(folder)
+    both = two["vector-both"]
     shape = cast(MemoryShape, both.model)
     return {
-        **runs,
+        **two,
         **{
             f"design-{scheme}": replace(both, model=replace(shape, positions=scheme))
             for scheme in ("variable", "fixed")
