@@ -182,7 +182,18 @@ def test_after_a_context_only_the_end_is_scored_and_chunks_know_where_they_come_
     assert lengths == {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize(("name", "T"), [("recall", 4), ("noise", 4), ("facts", 8), ("linked-facts", 8), ("quote", 8)])
+@pytest.mark.parametrize(
+    ("name", "T"),
+    [
+        ("recall", 4),
+        ("noise", 4),
+        ("facts", 8),
+        ("near-facts", 8),
+        ("linked-facts", 8),
+        ("linked-facts", 5),
+        ("quote", 8),
+    ],
+)
 def test_what_is_random_is_drawn_from_the_window_alone(name, T):
     objective, windows = build_objective(name, V), torch.randint(0, V, (4, T * T))
     assert torch.equal(objective(windows, T).input_ids, objective(windows, T).input_ids)

@@ -27,14 +27,18 @@ def told(path: Path) -> str:
     return "\n\n".join(filter(None, docs))
 
 
-out = Path(sys.argv[1])
-out.mkdir(parents=True, exist_ok=True)
-found = [find_spec(name) for name in sys.argv[2:]]
-folders = [Path(sysconfig.get_paths()["stdlib"]), *(Path(spec.origin).parent for spec in found if spec and spec.origin)]
+if len(sys.argv) < 2:
+    raise SystemExit("docstrings: name a folder to write to, and packages whose docstrings go in too.")
+out, *packages = sys.argv[1:]
+found = {name: find_spec(name) for name in packages}
+if missing := [name for name, spec in found.items() if spec is None or spec.origin is None]:
+    raise SystemExit(f"docstrings: there is no package {missing[0]} in this Python: install it, or leave it out.")
+folders = [Path(sysconfig.get_paths()["stdlib"]), *(Path(spec.origin).parent for spec in found.values())]
 paths = [path for folder in folders for path in sorted(folder.rglob("*.py")) if not LEFT_OUT & {*path.relative_to(folder).parts}]
 modules = [text for path in paths if len(text := told(path)) > 500]
 parts = defaultdict(list)
 for number, text in enumerate(modules):
     parts["test" if number % 6 == 5 else "tune" if number % 16 == 0 else f"train-{number // 20:03d}"].append(text + "\n\n")
+Path(out).mkdir(parents=True, exist_ok=True)
 for name, texts in parts.items():
-    (out / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
+    (Path(out) / f"{name}.txt").write_text("".join(texts), encoding="utf-8")
