@@ -33,7 +33,7 @@ from memlm.pretrained.places import weights_of
 from memlm.records import to_dict
 from memlm.report.leaderboard import write_leaderboard
 from memlm.report.page import make_report, render
-from memlm.report.reading import read_runs, shown
+from memlm.results.reading import read_runs, shown
 from memlm.tokens.tokenizer import load_tokenizer
 from memlm.train.checkpoint import load_checkpoint, save_checkpoint
 from memlm.train.curriculum import load_curriculum

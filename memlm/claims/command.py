@@ -29,7 +29,8 @@ def make_claims(config: Claims) -> dict[str, Any]:
     """
     from memlm.claims.symbols import prepare_symbols
     from memlm.data.prepare import Prepare, prepare
-    from memlm.report.claims_page import figures_of, write_claims
+    from memlm.report.claims_page import write_claims
+    from memlm.results.decided import figures_of
 
     begun = time.perf_counter()
     jobs, device = config.jobs or cores(), device_of(config.device)

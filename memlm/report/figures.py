@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from memlm.report.text import Told
+from memlm.results.text import Told
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00", "#56b4e9", "#882255", "#999933")
 INK, MUTED, RULE = "#39424e", "#87909c", "#dfe2e6"

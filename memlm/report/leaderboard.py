@@ -6,9 +6,9 @@ from typing import Any
 from memlm.errors import UsageError
 from memlm.files import write_text
 from memlm.locks import one_writer
-from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs, shown
-from memlm.report.text import templates
+from memlm.report.templating import templates
+from memlm.results.ranking import rankings
+from memlm.results.reading import read_runs, shown
 
 
 @one_writer

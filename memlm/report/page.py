@@ -9,13 +9,16 @@ from markupsafe import Markup
 from memlm.errors import UsageError
 from memlm.files import write_bytes, write_text
 from memlm.locks import one_writer
-from memlm.report import choose, claims, compared, lineage, views
+from memlm.report import views
 from memlm.report.figures import inline_svg, png
 from memlm.report.plots import charts_of
-from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs, shown
-from memlm.report.runs import Runs
-from memlm.report.text import figure_of, templates
+from memlm.report.templating import templates
+from memlm.results import choose, claims, compared, lineage
+from memlm.results import runs as rows
+from memlm.results.ranking import rankings
+from memlm.results.reading import read_runs, shown
+from memlm.results.runs import Runs
+from memlm.results.text import figure_of
 
 Report = dict[str, Any]  # what templates name
 _HEADLINE = ("chunk_tokens", "chunk_chars", "memory_dim", "token_accuracy", "exact_match", "usable_bits_per_token")
@@ -44,7 +47,7 @@ def make_report(runs: Runs) -> Report:
 def render(report: Report) -> str:
     """The page as text: no scripts, no references to anything outside it; what is not ours is escaped."""
     env = templates(escape=True)
-    for room in (views, choose, lineage, compared, claims):
+    for room in (views, choose, rows, lineage, compared, claims):
         env.globals.update({name: thing for name, thing in vars(room).items() if not name.startswith("_")})
     css = Markup(files("memlm.report").joinpath("templates/page.css").read_text("utf-8"))
     return env.get_template("page.html.j2").render(**report, css=css, svg=lambda chart: Markup(inline_svg(chart)))

@@ -10,8 +10,6 @@ from typing import Any
 
 from matplotlib.scale import SymmetricalLogScale
 
-from memlm.report.choose import CONTROLS, by_model, is_control
-from memlm.report.compared import Model, Setting, chance_of
 from memlm.report.figures import (
     DASHED,
     MUTED,
@@ -26,7 +24,6 @@ from memlm.report.figures import (
     percents,
     ticks,
 )
-from memlm.report.lineage import LEARNS, last_stage, parts_of, unseeded
 from memlm.report.plots_access import (
     AWAY,
     MEMORIES,
@@ -40,10 +37,13 @@ from memlm.report.plots_access import (
     loss_saved,
     several_lengths,
 )
-from memlm.report.ranking import rankings
-from memlm.report.runs import Row, Run, Runs, owner
-from memlm.report.text import Told, figure_of, number, told
 from memlm.report.views import columns_of
+from memlm.results.choose import by_model
+from memlm.results.compared import Model, Setting, chance_of
+from memlm.results.lineage import LEARNS, last_stage, parts_of, unseeded
+from memlm.results.ranking import rankings
+from memlm.results.runs import CONTROLS, Row, Run, Runs, is_control, owner
+from memlm.results.text import Told, figure_of, number, told
 
 # A word of a benchmark's column -> how its figure is entitled; others are in the table only.
 COSTS = {"prefill": "Reading the context", "per token": "Writing one token", "cache": "Cache that is kept"}

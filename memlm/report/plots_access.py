@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from memlm.report.compared import Model, Setting, chance_of
 from memlm.report.figures import DASHED, INK, Colours, Line, Panel, curve, interval, palette, percents, ticks
-from memlm.report.text import Told, number
+from memlm.results.compared import Model, Setting, chance_of
+from memlm.results.text import Told, number
 
 TASKS = {  # what is compared with, without and with another's memory: task and mode -> title
     ("facts", "teacher-forced"): "facts, one in every chunk",

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from memlm.report.compared import COLOURS, Model, Setting
-from memlm.report.runs import Row, Run
-from memlm.report.text import figure_of, listed, number, plural
+from memlm.results.compared import COLOURS, Model, Setting
+from memlm.results.runs import Row, Run
+from memlm.results.text import figure_of, listed, number, plural
 
 FULL = 8.0  # nats of cross-entropy that have the full colour
 VISIBLE = 2  # per cent of the full colour; what is paler has none

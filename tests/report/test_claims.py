@@ -13,11 +13,11 @@ from test_report_page import page_of
 
 from memlm.cli import main
 from memlm.protocol import PROTOCOL
-from memlm.report.claims import Judged, claims
-from memlm.report.compared import settings_of
 from memlm.report.page import write_report
-from memlm.report.reading import read_runs
-from memlm.report.rules import BY_NAME, RULES, Clause, judge, t_interval, verdict
+from memlm.results.claims import Judged, claims
+from memlm.results.compared import settings_of
+from memlm.results.reading import read_runs
+from memlm.results.rules import BY_NAME, RULES, Clause, judge, t_interval, verdict
 
 SEEDS = 3
 STACK = {"kind": "mixer", "width": 256, "layers": 2}

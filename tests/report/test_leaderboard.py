@@ -12,8 +12,8 @@ from test_report_page import page_of
 from memlm.cli import main
 from memlm.errors import UsageError
 from memlm.report.leaderboard import write_leaderboard
-from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs
+from memlm.results.ranking import rankings
+from memlm.results.reading import read_runs
 
 RANKED = {"autoencoder", "causal", "untrained", "none"}
 

@@ -10,8 +10,8 @@ from test_report_page import OUTSIDE, Outline, page_of
 from memlm.errors import UsageError
 from memlm.measure.attribution import _TOLD
 from memlm.report.page import write_report
-from memlm.report.reading import read_runs
 from memlm.report.views import FULL
+from memlm.results.reading import read_runs
 
 TITLE = "What memories told, token by token"
 

@@ -10,8 +10,8 @@ from memlm.report.figures import draw
 from memlm.report.leaderboard import write_leaderboard
 from memlm.report.page import make_report
 from memlm.report.plots import bits_along, by_budget, comparable
-from memlm.report.ranking import rankings
-from memlm.report.reading import read_runs
+from memlm.results.ranking import rankings
+from memlm.results.reading import read_runs
 
 
 def theirs(model, training, nats, tokens, layer, *, seed=0, steps=1000):

@@ -17,11 +17,11 @@ from test_report_page import OUTSIDE, Outline, page_of
 
 from memlm.errors import UsageError
 from memlm.measure.access import _TOLD
-from memlm.report.compared import settings_of
 from memlm.report.figures import draw
-from memlm.report.lineage import decoder_steps, unseeded
 from memlm.report.page import make_report, render, write_report
-from memlm.report.reading import read_runs
+from memlm.results.compared import settings_of
+from memlm.results.lineage import decoder_steps, unseeded
+from memlm.results.reading import read_runs
 
 SEEDS = 2
 

@@ -14,7 +14,7 @@ from made_up_runs import ENVIRONMENT, ROWS, result, write_demo, write_measuremen
 from memlm.errors import UsageError
 from memlm.measure.scores import ChunkScores, retention_figures, storage_figures
 from memlm.report.page import make_report, render, write_report
-from memlm.report.reading import read_runs
+from memlm.results.reading import read_runs
 
 OUTSIDE = re.compile(
     r"""(?:src|href|action|data)\s*=\s*["']?(?!#|["']?#)|url\(\s*["']?(?!#)|@import|<script|<link|<iframe"""

@@ -1,6 +1,7 @@
 import pytest
 
-from memlm.report.text import figure_of, number, prose, share, span, told, visible
+from memlm.report.templating import prose, visible
+from memlm.results.text import figure_of, number, share, span, told
 
 
 @pytest.mark.parametrize(

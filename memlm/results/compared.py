@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from memlm.report.lineage import last_stage, recipe, unseeded
-from memlm.report.runs import Row, Run, Runs, owner
-from memlm.report.text import Told, figure_of, told
+from memlm.results.lineage import last_stage, recipe, unseeded
+from memlm.results.runs import Row, Run, Runs, owner
+from memlm.results.text import Told, figure_of, told
 
 COLOURS = 8  # that can be told apart
 TRAINED = ", trained symbols"

@@ -6,12 +6,12 @@ with every clause, the runs behind it and the history of its rule. A page and `m
 
 from typing import NamedTuple
 
-from memlm.report.claims_read import READERS, Reading
-from memlm.report.compared import Setting
-from memlm.report.lineage import unseeded
-from memlm.report.rules import RULES, Clause, Finding, Rule, judge, verdict
-from memlm.report.runs import Run, Runs
-from memlm.report.text import UNITS, Told, plural
+from memlm.results.claims_read import READERS, Reading
+from memlm.results.compared import Setting
+from memlm.results.lineage import unseeded
+from memlm.results.rules import RULES, Clause, Finding, Rule, judge, verdict
+from memlm.results.runs import Run, Runs
+from memlm.results.text import UNITS, Told, plural
 
 VERDICTS = {True: "holds", False: "does not hold", None: "not decided"}
 

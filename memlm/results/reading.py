@@ -9,7 +9,7 @@ from typing import Any
 
 from memlm.errors import UsageError, refusing
 from memlm.files import read_json, read_object
-from memlm.report.runs import Row, Run, Runs, linked
+from memlm.results.runs import Row, Run, Runs, linked
 from memlm.train.tracking import read_metrics
 
 # Kind -> the file of its rows and what each must tell. Others write files of these names too, which are none of ours,

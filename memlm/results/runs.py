@@ -1,4 +1,4 @@
-"""What a report is made of, as data: what each command wrote, and which runs started from which."""
+"""What commands left, as data: what each command wrote, and which runs started from which."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
+CONTROLS = {"untrained": "untrained twin", "shuffled": "shuffled memories", "random-tokens": "random tokens"}
+CONTROLS |= {"none": "no memory"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Run:
 
 
 class Runs(NamedTuple):
-    """Everything a report is made of, in the order in which it was named; training runs as they were measured."""
+    """Everything that was read, in the order in which it was named; training runs as they were measured."""
 
     measurement: list[Run]  # retention (memlm measure): rows of one share data, chunk length and probe
     access: list[Run]  # what models get from memories
@@ -68,6 +70,11 @@ class Runs(NamedTuple):
 def owner(row: Row) -> str:
     """The model that a row is about: an untrained twin is about the model it is the twin of."""
     return row.get("twin_of", row["model"])
+
+
+def is_control(row: Row) -> bool:
+    """Whether a row is there to be compared with."""
+    return row["training"] in CONTROLS
 
 
 def linked(training: list[Run]) -> list[Run]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from memlm.errors import UsageError
 from memlm.objectives.names import parse
-from memlm.report.runs import Row, Run
-from memlm.report.text import figure_of
+from memlm.results.runs import Row, Run
+from memlm.results.text import figure_of
 
 BASELINES = ("none", "full")  # what is called a reader and reads no memories
 CLOSE = 0.05  # budgets that differ by no more than this share are told as equal

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from memlm.report import lineage
-from memlm.report.rules import BySeed
-from memlm.report.runs import Row, Run, Runs, owner
-from memlm.report.text import figure_of
+from memlm.results import lineage
+from memlm.results.rules import BySeed
+from memlm.results.runs import Row, Run, Runs, owner
+from memlm.results.text import figure_of
 
 USABLE = "usable_bits_per_token"
 DOUBLINGS = 4  # of the budget, that a curve is continued by

@@ -1,17 +1,10 @@
 """Which rows of a measurement are compared: the headline's, a model's with its controls, a chooser's samples."""
 
-from memlm.report.compared import Model, Setting
-from memlm.report.runs import Row, Run, owner
-from memlm.report.text import figure_of
+from memlm.results.compared import Model, Setting
+from memlm.results.runs import Row, Run, is_control, owner
+from memlm.results.text import figure_of
 
-CONTROLS = {"untrained": "untrained twin", "shuffled": "shuffled memories", "random-tokens": "random tokens"}
-CONTROLS |= {"none": "no memory"}
 FAR = 64  # chunks of a text, from which on the page tells of it first
-
-
-def is_control(row: Row) -> bool:
-    """Whether a row is there to be compared with."""
-    return row["training"] in CONTROLS
 
 
 def headline(measurements: list[Run]) -> tuple[Run | None, dict[str, Row]]:

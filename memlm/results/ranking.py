@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 
-from memlm.report.choose import CONTROLS
-from memlm.report.runs import Row, Run, Runs, owner
-from memlm.report.text import figure_of, listed, number, plural
+from memlm.results.runs import CONTROLS, Row, Run, Runs, owner
+from memlm.results.text import figure_of, listed, number, plural
 
 USABLE = "usable_bits_per_token"
 SHARED = ("protocol", "data", "part", "vocab_size", "chunk_tokens", "chunks", "decoder")  # by all rows of a table

@@ -1,13 +1,9 @@
-"""Numbers and words as a page shows them: rounded without flattery, with thousands separators; filters of templates."""
+"""Numbers and words as pages show them: rounded without flattery, with thousands separators."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 MINUS = "\u2212"
 Form = Callable[[float], str]
@@ -76,13 +72,6 @@ def span(pair: tuple[float, float], form: Form) -> str:
     return f"{form(pair[0])}{'…' if pair[0] < 0 else '–'}{form(pair[1])}"
 
 
-def by_family(row: dict[str, Any]) -> str:
-    """Usable bits a token by each family of probes; of the row's own nothing learnt is told as such."""
-    told = row.get("families") or {}
-    figures = [f"{name} {number(one['usable_bits_per_token'], 2)}" for name, one in told.items()]
-    return listed(*figures, "" if row.get("learnt", True) else "not learnt at this budget")
-
-
 def plural(count: float, word: str) -> str:
     """1 run, 2 runs."""
     return f"{count:,.0f} {word}{'' if count == 1 else 's'}"
@@ -93,29 +82,6 @@ def listed(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def prose(piece: str) -> Markup:
-    """Text of a book in a paragraph: line ends become a faint mark, so that lines can be as long as there is room."""
-    return Markup('<i class="line"></i> ').join(str(piece).split("\n"))
-
-
-def visible(piece: str) -> str:
-    """A single token whose white space can be seen."""
-    shown = str(piece).replace("\n", "↵")
-    return shown if shown.strip() else shown.replace(" ", "␣") or "∅"
-
-
-def written(value: float, form: int | str = 0) -> str:
-    """A figure of a table: with that many digits, or in one of `FORMS`."""
-    return number(value, form) if isinstance(form, int) else FORMS[form](value)
-
-
-def spread(told: Told, form: int | str = 0) -> str:
-    """The interval of a figure of a table."""
-    return span(told.ends, lambda end: written(end, form))
-
-
-FORMS: dict[str, Form] = {"share": share, "share 1": lambda value: share(value, 1), "significant": significant}
-FORMS |= {"change": lambda value: number(100 * value, 1), "times": lambda value: f"{number(value, 1)}×"}
 UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure, and how an end of its interval is told
     "share": (percent, lambda value: number(100 * value, 2)),
     "points": (lambda value: f"{number(100 * value, 2)} points", lambda value: number(100 * value, 2)),
@@ -126,13 +92,3 @@ UNITS: dict[str, tuple[Form, Form]] = {  # of figures in sentences: how a figure
     "nats": (lambda value: f"{number(value, 3)} nats a token", lambda value: number(value, 3)),
     "bits": (lambda value: number(value, 2), lambda value: number(value, 2)),
 }
-
-
-@cache  # what is read once is compiled once
-def templates(*, escape: bool) -> Environment:
-    """The templates, with what writes numbers and words; pages escape what is not ours, Markdown does that itself."""
-    env = Environment(loader=PackageLoader("memlm.report"), autoescape=escape, undefined=StrictUndefined)
-    env.trim_blocks = env.lstrip_blocks = True
-    env.filters |= {f.__name__: f for f in (by_family, number, share, percent, plural, prose, visible, written, spread)}
-    env.globals["told"] = told
-    return env

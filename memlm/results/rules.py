@@ -1,7 +1,7 @@
 """The rules of the paper's claims, as data (docs/protocol.md, Claims), and the one way in which they are judged.
 
 A claim is a list of clauses: what is read, and a limit. A clause holds if the whole interval over seeds is within the
-limit, fails if the whole is beyond it, and is open otherwise. Nothing here reads a run (report/claims.py does).
+limit, fails if the whole is beyond it, and is open otherwise. Nothing here reads a run (results/claims.py does).
 """
 
 import math

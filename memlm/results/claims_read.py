@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from itertools import dropwhile
 from typing import NamedTuple
 
-from memlm.report import lineage
-from memlm.report.compared import Model, Setting
-from memlm.report.held import USABLE, Held, encoder_of, held_by, largest, minus, shares
-from memlm.report.rules import BySeed
-from memlm.report.runs import Run, Runs
-from memlm.report.text import figure_of, number
+from memlm.results import lineage
+from memlm.results.compared import Model, Setting
+from memlm.results.held import USABLE, Held, encoder_of, held_by, largest, minus, shares
+from memlm.results.rules import BySeed
+from memlm.results.runs import Run, Runs
+from memlm.results.text import figure_of, number
 
 _TASKS = {"blank": ("a blank copy", "both"), "copy": ("a copy", "teacher-forced"), "recall": ("values", None)}
 _PREDICTS = ("causal", "masked", "sentence")  # trainings whose embeddings C1 is about

@@ -1,0 +1,39 @@
+"""A folder of `memlm claims`: the claims that it decides, and the experiments that it shows."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from memlm.errors import UsageError
+from memlm.protocol import PROTOCOL
+from memlm.results import claims
+from memlm.results.compared import settings_of
+from memlm.results.reading import read_runs, shown
+from memlm.results.tables import Table, tables_of
+
+
+class Figures(NamedTuple):
+    """What a folder decides and shows."""
+
+    claims: list[claims.Judged]
+    tables: list[Table]
+
+    @property
+    def names(self) -> set[str]:
+        """The claims and experiments that it has figures of."""
+        return {one.name.split()[0] for one in self.claims if one.findings} | {table.name for table in self.tables}
+
+
+def figures_of(folder: Path) -> Figures:
+    """Judge what is in a folder: training runs, measurements, benchmarks and experiments, one level down.
+
+    Raises:
+        UsageError: there is nothing of the kind, or it is of another protocol.
+    """
+    with shown([folder]):
+        runs = read_runs([folder])
+        for row in (row for run in (*runs.measurement, *runs.access, *runs.experiment) for row in run.rows):
+            if (protocol := row.get("protocol") or 1) != PROTOCOL:
+                raise UsageError(
+                    f"{folder} holds figures of protocol {protocol}, this is protocol {PROTOCOL}: leave it out."
+                )
+        return Figures(claims.claims(runs, settings_of(runs)), tables_of(runs))
