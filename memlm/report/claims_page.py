@@ -8,9 +8,8 @@ from memlm.protocol import PROTOCOL
 from memlm.provenance import commit, machine
 from memlm.report.templating import templates
 from memlm.results import claims
-from memlm.results.decided import Figures
-from memlm.results.rules import RULES
-from memlm.results.tables import TITLES, Table
+from memlm.results.decided import Figures, joined
+from memlm.results.tables import Table
 
 
 def write_claims(folder: Path, told: dict[str, Any], figures: list[Figures]) -> dict[str, Any]:
@@ -19,25 +18,17 @@ def write_claims(folder: Path, told: dict[str, Any], figures: list[Figures]) -> 
     Args:
         folder: where they go.
         told: how it was made: quick, seeds, source, minutes, asked, scale, joined.
-        figures: of every folder; what several have is told by the first.
+        figures: of every folder; what several have is told by the one of most seeds.
 
     Returns:
         what claims.json tells, and `page`.
     """
-    judged: list[claims.Judged] = []
-    tables: dict[str, Table] = {}
-    for one in figures:
-        known = {claim.rule for claim in judged if claim.findings}
-        fresh = [c for c in one.claims if c.rule not in known and c.name.split()[0] in told["asked"]]
-        judged = [c for c in judged if c.findings or c.rule not in {f.rule for f in fresh}] + fresh
-        tables = {table.name: table for table in one.tables} | tables
-    judged.sort(key=lambda claim: RULES.index(claim.rule))
-    shown_tables = [tables[name] for name in TITLES if name in tables]
+    judged, tables = joined(figures, told["asked"])
     told = told | {"protocol": PROTOCOL, "commit": commit(), "machine": machine("cpu")}
     env = templates(escape=False)
     env.globals.update({name: getattr(claims, name) for name in ("clause_of", "limit_of", "figure_said", "VERDICTS")})
-    page = env.get_template("claims.md.j2").render(claims=judged, tables=shown_tables, told=told)
-    data = told | {"claims": [_as_json(one) for one in judged], "experiments": [_table_json(t) for t in shown_tables]}
+    page = env.get_template("claims.md.j2").render(claims=judged, tables=tables, told=told)
+    data = told | {"claims": [_as_json(one) for one in judged], "experiments": [_table_json(t) for t in tables]}
     write_json(folder / "claims.json", data)
     write_text(folder / "claims.md", page)
     return data | {"page": str(folder / "claims.md")}

@@ -44,6 +44,11 @@ class Judged(NamedTuple):
         return list(clauses.items())
 
     @property
+    def most_seeds(self) -> int:
+        """Of how many its best known figure is."""
+        return max((len(one.values) for one in self.findings), default=0)
+
+    @property
     def seeds(self) -> str:
         """How many seeds its figures are of."""
         counts = sorted({len(one.values) for one in self.findings if one.values})

@@ -1,5 +1,6 @@
 """A folder of `memlm claims`: the claims that it decides, and the experiments that it shows."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ from memlm.protocol import PROTOCOL
 from memlm.results import claims
 from memlm.results.compared import settings_of
 from memlm.results.reading import read_runs, shown
-from memlm.results.tables import Table, tables_of
+from memlm.results.rules import RULES
+from memlm.results.tables import TITLES, Table, tables_of
 
 
 class Figures(NamedTuple):
@@ -37,3 +39,17 @@ def figures_of(folder: Path) -> Figures:
                     f"{folder} holds figures of protocol {protocol}, this is protocol {PROTOCOL}: leave it out."
                 )
         return Figures(claims.claims(runs, settings_of(runs)), tables_of(runs))
+
+
+def joined(figures: list[Figures], asked: Collection[str]) -> tuple[list[claims.Judged], list[Table]]:
+    """What is asked, each claim and experiment by the folder that has most seeds of it; of equals by the first."""
+    judged: list[claims.Judged] = []
+    tables: list[Table] = []
+    for rule in RULES:
+        told = [[claim for claim in one.claims if claim.rule == rule] for one in figures]
+        if rule.name.split()[0] in asked:
+            judged += max(told, key=lambda some: max((claim.most_seeds for claim in some), default=-1))
+    for name in TITLES:
+        found = [table for one in figures for table in one.tables if table.name == name]
+        tables += [max(found, key=lambda table: table.seeds)] if found else []
+    return judged, tables

@@ -29,6 +29,7 @@ class Table(NamedTuple):
     name: str
     title: str
     about: str
+    seeds: int  # that all of its figures have
     columns: list[str]
     rows: list[list[str]]
 
@@ -60,7 +61,8 @@ def _table(name: str, cases: dict[str, dict[str, tuple[str, BySeed]]]) -> Table:
     rows = [[case, *(_cell(*figures[c]) if c in figures else "–" for c in columns)] for case, figures in cases.items()]
     seeds = {len(values) for figures in cases.values() for _, values in figures.values()}
     of = " to ".join(map(str, sorted({min(seeds), max(seeds)}))) + (" seed" if seeds == {1} else " seeds")
-    return Table(name, TITLES[name], " ".join([_ABOUT.get(name, ""), f"Part test, {of}."]).strip(), columns, rows)
+    about = " ".join([_ABOUT.get(name, ""), f"Part test, {of}."]).strip()
+    return Table(name, TITLES[name], about, min(seeds), columns, rows)
 
 
 def _cell(unit: str, values: BySeed) -> str:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_access import rows_of, write_access, write_benchmark, write_curriculum, write_experiments, write_memory_run
@@ -292,10 +293,17 @@ def test_figures_of_several_folders_are_joined_without_making_any(tmp_path, caps
         )
         write_e14(tmp_path / "later" / f"e14-seed{seed}", e14_row("lm", "causal", seed, 0.9))
         write_benchmark(tmp_path / "b" / f"cost-seed{seed}")
+    for seed in range(2 * SEEDS):
+        write_e14(tmp_path / "more" / f"e14-seed{seed}", e14_row("lm", "causal", seed, 0.5))
     argv = ["claims", "--out", str(tmp_path / "page"), "--only", "C3,C7", "--json", "--join"]
-    assert main([*argv, *(str(tmp_path / name) for name in ("a", "later", "b"))]) == 0
-    told = {claim["claim"]: claim for claim in json.loads(capsys.readouterr().out)["claims"]}
-    assert told["C7"]["verdict"] == "holds"  # what several have is told by the first
+
+    def joined(*names: str) -> dict[str, Any]:
+        assert main([*argv, *(str(tmp_path / name) for name in names)]) == 0
+        return {claim["claim"]: claim for claim in json.loads(capsys.readouterr().out)["claims"]}
+
+    told = joined("a", "later", "b")
+    assert told["C7"]["verdict"] == "holds"  # of as many seeds: by the first
+    assert joined("a", "later", "more", "b")["C7"]["verdict"] == "does not hold"  # by most seeds
     assert told["C3"]["made_on"] == [f"{ENVIRONMENT['machine']} (commit {ENVIRONMENT['commit']})"]
     assert "joined" in (tmp_path / "page" / "claims.md").read_text()
 
