@@ -28,7 +28,7 @@ FULL = Budget(
     probe=ProbeConfig(families=FAMILIES, train_chunks=(4096, 16_384), seeds=1, steps=250, batch=64),
     chunks=2048,
     examples=256,
-    cost_seconds=30.0,
+    cost_seconds=20.0,
     everything=True,
 )
 QUICK = Budget(

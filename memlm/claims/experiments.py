@@ -110,7 +110,7 @@ def _held_out(work: Work, name: str, objective: str) -> Any:
     T = model.chunk_tokens
     asked = build_objective(objective, work.corpus.vocab_size, 0, T)
     window = asked.window(model.config.read_shape().window_tokens)
-    held_NW, _ = work.corpus.chunks(PART, window, work.config.budget.chunks)
+    held_NW, _ = work.corpus.chunks(PART, window, work.config.budget.chunks // 2)
     return evaluate(model, asked, held_NW, T, work.device)
 
 

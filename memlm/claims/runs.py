@@ -67,7 +67,7 @@ def memory(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
     copies, by its own optimiser (with that of the last stage it learns less: LOG.md, 46).
     """
     stages = presets.memory().stages
-    language = replace(stages["language"], steps=300)
+    language = replace(stages["language"], steps=200)
     find = replace(stages["find"], steps=150, context=64, start=folder(LANGUAGE))
     direct = replace(
         find,
@@ -136,7 +136,7 @@ def oracles() -> dict[str, TrainConfig]:
     shape = cast(OracleShape, base.model)
     return {
         f"oracle-{given}-{width}": replace(
-            base, model=replace(shape, given=given, encoder=replace(shape.encoder, memory_dim=width)), steps=200
+            base, model=replace(shape, given=given, encoder=replace(shape.encoder, memory_dim=width)), steps=120
         )
         for given in ("token", "embedding", "sum")
         for width in (8, 32, 128)

@@ -62,8 +62,9 @@ def _retention(work: Work) -> None:
 
 
 def _paper(work: Work) -> None:
-    """With twins, which stand beside the memory model, and what it gets from its memories; no rule reads a curve."""
-    work.measure("paper", runs.paper(), train_chunks=work.config.budget.probe.train_chunks[-1:])
+    """What its memories hold, of one seed beside its twin, and what it gets from them; no rule reads a curve."""
+    twin = work.seed == work.config.first_seed
+    work.measure("paper", runs.paper(), controls=twin, train_chunks=work.config.budget.probe.train_chunks[-1:])
     _access(work, "paper-access", ["memory-vector"], ("causal", "copy"))
 
 

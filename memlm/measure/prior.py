@@ -32,7 +32,7 @@ from memlm.measure.embeddings import embed
 from memlm.measure.encoders import Encoder
 from memlm.measure.retention import USABLE, Decode, Measurement
 from memlm.measure.scores import ChunkScores, score_chunks
-from memlm.measure.trained_probe import TrainedProbe, fit_trained
+from memlm.measure.trained_probe import Beside, TrainedProbe, fit_trained
 from memlm.models.causal import CausalLM
 from memlm.models.shapes import CausalShape
 from memlm.precision import exact
@@ -70,21 +70,23 @@ class PriorProbe(TrainedProbe):
         self._beside = prior, floor  # in a tuple: not parts of the probe, which would be trained and kept
         self.of_states = nn.Linear(prior.head.in_features, decoder.stack.width, bias=False)
 
-    def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `Probe`, of vectors with ids behind them."""
-        memory_BM, ids_BT = memory_BM.split((len(self.mean_M), len(self.known_TV)), 1)
+    def beside(self, memory_BM: Tensor) -> Beside:
+        """As of `TrainedProbe`, of vectors with ids behind them."""
+        ids_BT = memory_BM[:, len(self.mean_M) :]
         prior, floor = self._beside
         with torch.no_grad():
             h_BTW = prior.states(ids_BT.long())
             known_BTV = prior.head(h_BTW)
             if floor is not None:
-                nothing_B1 = torch.zeros_like(memory_BM[:, :1])
-                known_BTV = torch.addcmul(known_BTV, floor.trust_T[:, None], floor.said_after(nothing_B1, h_BTW))
-        return known_BTV, self.said_after(self.standardised(memory_BM), h_BTW)
+                nothing_BX = torch.cat([torch.zeros_like(memory_BM[:, :1]), ids_BT], 1)
+                said_BTV = floor.head(floor.states(nothing_BX, Beside(known_BTV, read_BTW=h_BTW)))
+                known_BTV = torch.addcmul(known_BTV, floor.trust_T[:, None], said_BTV)
+        return Beside(known_BTV, read_BTW=h_BTW)
 
-    def said_after(self, memory_BM: Tensor, h_BTW: Tensor) -> Tensor:
-        """What it makes of standardised vectors and hidden states [B, T, V]."""
-        return self.head(self.decoder(self.bridge(memory_BM) + self.of_states(h_BTW)))
+    def states(self, memory_BM: Tensor, beside: Beside) -> Tensor:
+        """As of `TrainedProbe`; hidden states of the prior are read too."""
+        vectors_BM = self.standardised(memory_BM[:, : len(self.mean_M)])
+        return self.decoder(self.bridge(vectors_BM) + self.of_states(beside.read_BTW))
 
 
 def given_before(name: str, prior: CausalLM, beside: Measurement) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ Families are in measure/families.py; whatever can be fitted to a `Lesson` can be
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -107,8 +107,47 @@ class Probe(nn.Module):
         return torch.addcmul(known, self.trust_T[:, None], said_BTV)
 
 
+class Told(NamedTuple):
+    """Some chunks: what is known without their memories, what is said of these, and what the tokens are."""
+
+    known: Tensor  # log probabilities [T, V] or [B, T, V]
+    said_BTV: Tensor
+    tokens_BT1: Tensor
+
+    def pieces(self) -> Iterator["Told"]:
+        """The same, of so few chunks at a time that a core's cache holds them."""
+        rows = at_once(self.said_BTV[0])
+        known_BTV = self.known.expand_as(self.said_BTV)
+        yield from map(Told, known_BTV.split(rows), self.said_BTV.split(rows), self.tokens_BT1.split(rows))
+
+    def logits(self, trust_T: Tensor) -> Tensor:
+        """[B, T, V]."""
+        return torch.addcmul(self.known, trust_T[:, None], self.said_BTV)
+
+
+def at_once(of_TV: Tensor) -> int:
+    """How many chunks, of so many numbers each, are computed with at a time."""
+    return max(1, (_IN_CACHE if of_TV.device.type == "cpu" else _AT_ONCE) // of_TV.numel())
+
+
 @torch.inference_mode()
 def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
+    """`trusted` of what a probe says of these chunks."""
+    device, rows = probe.mean_M.device, max(1, _AT_ONCE // probe.known_TV.numel())
+    cuts = range(rows, len(tokens_NT), rows)
+    pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
+    parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
+
+    def told() -> Iterator[Told]:
+        for memory_BM, tokens_BT in parts:
+            known, said_BTV = probe.parts(memory_BM)
+            yield Told(known.log_softmax(-1), said_BTV, tokens_BT[..., None])
+
+    held = list(told()) if len(parts) <= _HELD else None  # else told again and again
+    return trusted(lambda: held or told(), len(tokens_NT))
+
+
+def trusted(told: Callable[[], Iterable[Told]], chunks: int) -> Tensor:
     """By place, the factor of what a probe says at which chunks are told best, from -1/2 to 1,024 [T].
 
     Places have their own, since a memory that tells the first token alone is not to be believed on the others. Each is
@@ -117,42 +156,23 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
     chunks would be believed without limit; and where all of them together hardly gain by it (one nat or two), the trust
     is drawn to 0.
     """
-    device, numbers = probe.mean_M.device, probe.known_TV.numel()
-    cuts = range(max(1, _AT_ONCE // numbers), len(tokens_NT), max(1, _AT_ONCE // numbers))
-    pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
-    parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
-    rows = max(1, (_IN_CACHE if device.type == "cpu" else _AT_ONCE) // numbers)
-
-    def told(memory_BM: Tensor) -> tuple[Tensor, Tensor]:
-        known, said_BTV = probe.parts(memory_BM)
-        return known.log_softmax(-1), said_BTV
-
-    kept = [told(memory_BM) for memory_BM, _ in parts] if len(parts) <= _HELD else None  # else told again and again
-    one_more = 1 / len(tokens_NT)
-
-    def all_told() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What is known, [T, V] or [B, T, V], and what is said of kept chunks [B, T, V]; and their tokens [B, T, 1]."""
-        for i, (memory_BM, tokens_BT) in enumerate(parts):
-            yield *(kept[i] if kept else told(memory_BM)), tokens_BT[..., None]
-
-    def pieces() -> Iterator[tuple[Tensor, Tensor]]:
-        """What is known and what is said, of so few chunks that a core's cache holds them."""
-        for known, said_BTV, _ in all_told():
-            yield from zip(known.expand_as(said_BTV).split(rows), said_BTV.split(rows), strict=True)
-
-    right_T, expected_T = torch.zeros_like(probe.trust_T), torch.zeros_like(probe.trust_T)  # of what is said: of the
-    # right tokens, and by what is known
-    for known, said_BTV, tokens_BT1 in all_told():
-        right_T += said_BTV.gather(-1, tokens_BT1).sum((0, 2))
-        expected_T += torch.einsum("btv,btv->t" if known.ndim == 3 else "btv,tv->t", said_BTV, known.exp())
+    one_more = 1 / chunks
+    sums = [  # of what is said: of the right tokens, and by what is known
+        (
+            said_BTV.gather(-1, tokens_BT1).sum((0, 2)),
+            torch.einsum("btv,btv->t" if known.ndim == 3 else "btv,tv->t", said_BTV, known.exp()),
+        )
+        for known, said_BTV, tokens_BT1 in told()
+    ]
+    right_T, expected_T = (torch.stack(some).sum(0) for some in zip(*sums, strict=True))
 
     def derivatives(trust_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nats that all chunks gain by a trust, and the slope and the curvature of what is left with one more."""
         norm_T, mean_T, spread_T = (torch.zeros_like(trust_T) for _ in range(3))
-        for known_BTV, said_BTV in pieces():
-            logits_BTV = torch.addcmul(known_BTV, trust_T[:, None], said_BTV)
-            top_BT1 = logits_BTV.amax(-1, keepdim=True)
-            shares_BTV = logits_BTV.sub_(top_BT1).exp_()
+        for piece in (piece for some in told() for piece in some.pieces()):
+            shares_BTV, said_BTV = piece.logits(trust_T), piece.said_BTV
+            top_BT1 = shares_BTV.amax(-1, keepdim=True)
+            shares_BTV.sub_(top_BT1).exp_()
             total_BT = shares_BTV.sum(-1)
             norm_T += (total_BT.log() + top_BT1[..., 0]).sum(0)
             mean_BT = shares_BTV.mul_(said_BTV).sum(-1) / total_BT
@@ -161,7 +181,8 @@ def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
         slope_T = (1 + one_more) * mean_T - right_T - one_more * expected_T
         return trust_T * right_T - norm_T, slope_T, (1 + one_more) * spread_T
 
-    trust_T, low_T = torch.ones_like(probe.trust_T), torch.full_like(probe.trust_T, -0.5)
+    trust_T = torch.ones_like(right_T)
+    low_T = torch.full_like(trust_T, -0.5)
     high_T, gain_T = torch.full_like(trust_T, 2.0**10), torch.zeros_like(trust_T)
     for _ in range(_PASSES):
         gain_T, slope_T, curvature_T = derivatives(trust_T)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memlm.measure.config import DecoderConfig
 from memlm.measure.probe import Probe
-from memlm.measure.trained_probe import TrainedProbe
+from memlm.measure.trained_probe import Beside, TrainedProbe
 
 Array = np.ndarray
 
@@ -25,10 +25,9 @@ class StackedProbe(TrainedProbe):
         super().__init__(decoder, memories_NM, known_TV)
         self._first = (first,)  # in a tuple: not a part of the probe, which would be trained
 
-    def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `Probe`."""
+    def beside(self, memory_BM: Tensor) -> Beside:
+        """As of `TrainedProbe`."""
         (first,) = self._first
         with torch.no_grad():
             known, first_BTV = first.parts(memory_BM)
-            first_BTV.mul_(first.trust_T[:, None])
-        return known, first_BTV + self.said(self.standardised(memory_BM))
+            return Beside(known, first_BTV.mul_(first.trust_T[:, None]))

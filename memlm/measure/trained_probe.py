@@ -1,10 +1,12 @@
 """A probe that is trained: memories -> bridge -> a small stack -> head, from nothing said at all.
 
-It stops where it tells the kept chunks best, be that at the start; then its trust is chosen on them.
+It stops where it tells the kept chunks best, be that at the start; then its trust is chosen on them. Logits are many
+times what they are made of, so that they are made of a few chunks at a time, in a core's cache, and never kept.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from memlm import ui
 from memlm.errors import WorkError
 from memlm.measure.config import DecoderConfig, ProbeConfig
-from memlm.measure.probe import Lesson, Probe, best_trust
+from memlm.measure.probe import Lesson, Probe, Told, at_once, best_trust, trusted
 from memlm.measure.scores import score_chunks
 from memlm.memory.encoder_shape import BRIDGES
 from memlm.named import named
@@ -24,6 +26,15 @@ Array = np.ndarray
 LOOKS = 10  # at the kept chunks, evenly spread over the steps, and one before them
 EPOCHS = 16  # at most
 _LOOKED = 256  # kept chunks that the trust is chosen on while it learns
+_KEPT = 2**27  # numbers, at most, that are kept of what does not learn of kept chunks
+
+
+class Beside(NamedTuple):
+    """What is beside a trained decoder and does not learn."""
+
+    known: Tensor  # [T, V] or [B, T, V]
+    said_BTV: Tensor | None = None  # by another probe
+    read_BTW: Tensor | None = None  # what else the decoder reads
 
 
 class TrainedProbe(Probe):
@@ -39,9 +50,31 @@ class TrainedProbe(Probe):
         self.head = nn.Linear(decoder.stack.width, vocab_size, bias=False)
         nn.init.zeros_(self.head.weight)
 
-    def said(self, memory_BM: Tensor) -> Tensor:
-        """[B, M] -> [B, T, V]."""
-        return self.head(self.decoder(self.bridge(memory_BM)))
+    def beside(self, memory_BM: Tensor) -> Beside:
+        """[B, M] -> what does not learn of them."""
+        del memory_BM
+        return Beside(self.known_TV)
+
+    def states(self, memory_BM: Tensor, beside: Beside) -> Tensor:
+        """[B, M] -> what the head reads [B, T, W]."""
+        del beside
+        return self.decoder(self.bridge(self.standardised(memory_BM)))
+
+    def parts(self, memory_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Probe`."""
+        beside = self.beside(memory_BM)
+        said_BTV = self.head(self.states(memory_BM, beside))
+        return beside.known, said_BTV if beside.said_BTV is None else said_BTV + beside.said_BTV
+
+    def pieces(self, h_BTW: Tensor, beside: Beside) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The same of what the head reads, for some chunks at a time: which, what is known and what is said of them."""
+        rows = at_once(self.known_TV)
+        for i in range(0, len(h_BTW), rows):
+            part = slice(i, i + rows)
+            said_BTV = self.head(h_BTW[part])
+            if beside.said_BTV is not None:
+                said_BTV += beside.said_BTV[part]
+            yield part, beside.known if beside.known.ndim == 2 else beside.known[part], said_BTV
 
 
 def fit_trained(
@@ -59,6 +92,7 @@ def fit_trained(
     with torch.random.fork_rng():
         torch.manual_seed(lesson.seed)
         probe = make(decoder, learnt_NM, lesson.known_TV).to(device)
+    aside = _Aside(probe, aside_NM, aside_NT)
     optimizers = build_optimizers(probe, decoder.optim)
     batch = min(config.batch, len(learnt_NT))
     steps = min(config.steps, max(LOOKS, EPOCHS * len(learnt_NT) // batch))
@@ -70,9 +104,7 @@ def fit_trained(
         for step in range(steps + 1):
             if step in looks:
                 # Told at its best trust: one that is too sure of what it learnt has learnt it all the same.
-                probe.eval().trust_T = best_trust(probe, aside_NM[:_LOOKED], aside_NT[:_LOOKED])
-                nats = score_chunks(probe, aside_NM, aside_NT, device).nats_N.mean()
-                probe.trust_T = torch.ones_like(probe.trust_T)
+                nats = aside.nats()
                 if not math.isfinite(nats):
                     raise WorkError(f"the probe of {name} left the numbers (loss {nats}): its vectors are too unlike.")
                 if nats < best:
@@ -94,20 +126,60 @@ def fit_trained(
     return probe
 
 
+class _Aside:
+    """The chunks that are kept aside, looked at again and again: what does not learn is told once, if they are few."""
+
+    def __init__(self, probe: TrainedProbe, memories_NM: Array, tokens_NT: Array):
+        self.probe, self.chunks = probe, len(tokens_NT)
+        told = (torch.from_numpy(np.ascontiguousarray(of)).to(probe.mean_M.device) for of in (memories_NM, tokens_NT))
+        self.blocks = [*zip(*(of.split(_LOOKED) for of in told), strict=True)]
+        few = self.chunks * probe.known_TV.numel() <= _KEPT
+        self.beside = [self._beside(memory_BM) for memory_BM, _ in self.blocks] if few else None
+
+    @torch.inference_mode()
+    def _beside(self, memory_BM: Tensor) -> Beside:
+        return self.probe.beside(memory_BM)
+
+    @torch.inference_mode()
+    def nats(self) -> float:
+        """What is not told of a chunk, at the trust that tells the first ones best."""
+        probe, nats, trust_T = self.probe.eval(), 0.0, None
+        for n, (memory_BM, tokens_BT) in enumerate(self.blocks):
+            beside = self.beside[n] if self.beside else self._beside(memory_BM)
+            h_BTW, tokens_BT1 = probe.states(memory_BM, beside), tokens_BT.long()[..., None]
+            if trust_T is None:
+                said_BTV = torch.cat([said_BTV for _, _, said_BTV in probe.pieces(h_BTW, beside)])
+                told = [Told(beside.known.log_softmax(-1), said_BTV, tokens_BT1)]
+                trust_T = trusted(lambda told=told: told, len(memory_BM))
+            for part, known, said_BTV in probe.pieces(h_BTW, beside):
+                logits_BTV = torch.addcmul(known, trust_T[:, None], said_BTV)
+                nats_BT = logits_BTV.logsumexp(-1) - logits_BTV.gather(-1, tokens_BT1[part])[..., 0]
+                nats += float(nats_BT.double().sum())
+        return nats / self.chunks
+
+
 def probe_step(
-    probe: Probe, optimizers: list[torch.optim.Optimizer], memory_BM: Tensor, tokens_BT: Tensor, clip: float
+    probe: TrainedProbe, optimizers: list[torch.optim.Optimizer], memory_BM: Tensor, tokens_BT: Tensor, clip: float
 ) -> None:
     """One step of the optimisers on one batch, at a trust of one.
 
-    The gradient of the mean cross-entropy by the logits, their softmax less one at what is right, is made at once:
-    nobody reads the loss itself.
+    The gradient of the mean cross-entropy by the logits, their softmax less one at what is right, is made at once, and
+    what it asks of the head: nobody reads the loss itself.
     """
-    known, said_BTV = probe.parts(memory_BM)
     with torch.no_grad():
-        gradient_BTV = (known + said_BTV).softmax(-1)
-        gradient_BTV.scatter_add_(-1, tokens_BT[..., None], gradient_BTV.new_full((*tokens_BT.shape, 1), -1.0))
-        gradient_BTV /= tokens_BT.numel()
-    said_BTV.backward(gradient_BTV)
+        beside = probe.beside(memory_BM)
+    h_BTW, head_VW = probe.states(memory_BM, beside), probe.head.weight
+    with torch.no_grad():
+        asked_BTW, asked_VW = torch.empty_like(h_BTW), torch.zeros_like(head_VW)
+        for part, known, said_BTV in probe.pieces(h_BTW.detach(), beside):
+            gradient_BTV = said_BTV.add_(known).softmax(-1)
+            right_BT1 = tokens_BT[part, :, None]
+            gradient_BTV.scatter_add_(-1, right_BT1, gradient_BTV.new_full(right_BT1.shape, -1.0))
+            gradient_BTV /= tokens_BT.numel()
+            asked_BTW[part] = gradient_BTV @ head_VW
+            asked_VW.addmm_(gradient_BTV.flatten(0, 1).T, h_BTW[part].flatten(0, 1))
+    head_VW.grad = asked_VW
+    h_BTW.backward(asked_BTW)
     if clip:
         nn.utils.clip_grad_norm_(probe.parameters(), clip)
     for optimizer in optimizers:

@@ -13,7 +13,7 @@ from memlm.results.compared import Model, Setting
 from memlm.results.held import USABLE, Held, encoder_of, held_by, largest, minus, shares
 from memlm.results.rules import BySeed
 from memlm.results.runs import Run, Runs
-from memlm.results.text import figure_of, number
+from memlm.results.text import figure_of, number, plural
 
 _TASKS = {"blank": ("a blank copy", "both"), "copy": ("a copy", "teacher-forced"), "recall": ("values", None)}
 _PREDICTS = ("causal", "masked", "sentence")  # trainings whose embeddings C1 is about
@@ -132,7 +132,8 @@ def _c4(runs: Runs, settings: list[Setting]) -> Read:
                 behind += peer.runs
                 told.append(f"its encoder holds {number(mine.mean(), 2)} usable bits a token")
                 told.append(f"{peer.name}, an autoencoder of the same encoder, {number(peer.mean(), 2)}")
-                told += [f"untrained it holds {number(t.mean(), 2)}" for t in same if t.training == "untrained"][:1]
+                twins = [one for one in same if one.training == "untrained"]
+                told += [f"untrained it holds {number(t.mean(), 2)} ({plural(len(t.rows), 'seed')})" for t in twins[:1]]
             yield Reading(f"{'; '.join(told)}.", {"gain": gain, "held": held}, behind)
 
 

@@ -1,7 +1,6 @@
 """Every family of probes finds what a memory holds, and nothing where there is nothing."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +95,31 @@ def test_on_top_of_the_closed_form_a_decoder_tells_more_than_either():
     assert told["linear+slots"] > max(told["linear"], usable_bits(alone, mixed).mean()) + 0.02
 
 
+def test_a_step_is_that_of_the_mean_cross_entropy(monkeypatch):
+    probe, memories, tokens_NT = fit("linear+slots", telling, 600), torch.from_numpy(telling(text(40, 0))), text(40, 0)
+    tokens_BT = torch.from_numpy(tokens_NT)
+    known, said_BTV = probe.parts(memories)
+    torch.nn.functional.cross_entropy((known + said_BTV).flatten(0, 1), tokens_BT.flatten()).backward()
+    asked = [param.grad.clone() for param in probe.parameters()]
+    assert any(one.any() for one in asked)
+    for in_cache in (1, 2**20):  # a chunk at a time, and all
+        monkeypatch.setattr("memlm.measure.probe._IN_CACHE", in_cache)
+        probe.zero_grad()
+        trained_probe.probe_step(probe, [], memories, tokens_BT, 0.0)
+        for param, one in zip(probe.parameters(), asked, strict=True):
+            torch.testing.assert_close(param.grad, one, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kept", [trained_probe._KEPT, 0])
+def test_a_look_tells_kept_chunks_at_the_trust_of_the_first_ones(monkeypatch, kept):
+    probe, memories, tokens_NT = fit("linear+slots", telling, 600), telling(text(40, 2)), text(40, 2)
+    monkeypatch.setattr(trained_probe, "_LOOKED", 16)
+    monkeypatch.setattr(trained_probe, "_KEPT", kept)
+    nats = trained_probe._Aside(probe, memories, tokens_NT).nats()
+    probe.trust_T = best_trust(probe, memories[:16], tokens_NT[:16])
+    assert nats == pytest.approx(score_chunks(probe, memories, tokens_NT, CPU).nats_N.mean(), rel=1e-5)
+
+
 def test_trust_is_where_the_loss_is_least():
     memories, tokens_NT, one = telling(text(300, 0)), text(300, 0), lesson_of(300)
     probe = LinearProbe(memories, one.known_TV, tokens_NT, CPU)
@@ -167,13 +191,13 @@ def test_the_same_seed_gives_the_same_probe_and_another_another(family):
 def test_a_probe_is_what_told_kept_chunks_best_on_its_way(monkeypatch):
     seen = []
 
-    def told(probe, *_):
-        seen.append(probe.head.weight.clone())
-        return SimpleNamespace(nats_N=np.array([abs(len(seen) - 5.0)]))  # best at the fifth look
+    def nats(aside):
+        seen.append(aside.probe.head.weight.clone())
+        return abs(len(seen) - 5.0)  # best at the fifth look
 
-    monkeypatch.setattr(trained_probe, "score_chunks", told)
+    monkeypatch.setattr(trained_probe._Aside, "nats", nats)
     probe = fit("linear+slots", telling, 300)
-    assert len(seen) == trained_probe.LOOKS + 2  # the last one is of what was kept
+    assert len(seen) == trained_probe.LOOKS + 1
     torch.testing.assert_close(probe.head.weight, seen[4], rtol=0, atol=0)
-    assert not torch.equal(seen[4], seen[-2])
+    assert not torch.equal(seen[4], seen[-1])
     assert 0 < probe.step < PROBE.steps
