@@ -30,11 +30,11 @@ def make_claims(config: Claims) -> dict[str, Any]:
     from memlm.claims.symbols import prepare_symbols
     from memlm.data.prepare import Prepare, prepare
     from memlm.report.claims_page import write_claims
-    from memlm.results.decided import figures_of
+    from memlm.results.decided import figures_of, finished
 
     begun = time.perf_counter()
     jobs, device = config.jobs or cores(), device_of(config.device)
-    figures = [figures_of(folder) for folder in config.join]
+    figures = [finished(folder) for folder in config.join]
     left = {one for one in config.asked if not any(one in joined.names for joined in figures)}
     if left:
         prepare(Prepare(source=config.source, out=config.out / "data"))

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memlm.errors import UsageError
+from memlm.files import read_object
 from memlm.protocol import PROTOCOL
 from memlm.results import claims
 from memlm.results.compared import settings_of
 from memlm.results.reading import read_runs, shown
 from memlm.results.rules import RULES
-from memlm.results.tables import TITLES, Table, tables_of
+from memlm.results.tables import BESIDE, TITLES, Table, tables_of
 
 
 class Figures(NamedTuple):
@@ -39,6 +40,21 @@ def figures_of(folder: Path) -> Figures:
                     f"{folder} holds figures of protocol {protocol}, this is protocol {PROTOCOL}: leave it out."
                 )
         return Figures(claims.claims(runs, settings_of(runs)), tables_of(runs))
+
+
+def finished(folder: Path) -> Figures:
+    """The same of a folder that `memlm claims` wrote its page into: of what was asked there, and nothing that its runs
+    would decide besides.
+
+    Raises:
+        UsageError: as of `figures_of`.
+    """
+    figures, page = figures_of(folder), folder / "claims.json"
+    asked = read_object(page).get("asked") if page.exists() else None
+    if not isinstance(asked, list):
+        return figures
+    claimed = [one for one in figures.claims if one.name.split()[0] in asked]
+    return Figures(claimed, [table for table in figures.tables if BESIDE.get(table.name, table.name) in asked])
 
 
 def joined(figures: list[Figures], asked: Collection[str]) -> tuple[list[claims.Judged], list[Table]]:

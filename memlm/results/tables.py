@@ -15,6 +15,7 @@ TITLES = {
     "E12": "The oracle: given the memory of the very chunk, by place and width (E12)",
     "E14": "What embeddings hold of a source whose next token depends on the last one alone (E14)",
 }
+BESIDE = {"E3": "C1", "E14": "C7"}  # what is made with a claim, and not asked for by itself
 _ABOUT = {
     "E9": "Over a frozen autoencoder, but for one; as many steps of the decoder each.",
     "E11": "int4 as banks keep it, with a scale for 32 numbers; int8, fp8 (e4m3) and int3 with one a memory. Noise in "

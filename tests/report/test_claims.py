@@ -304,6 +304,8 @@ def test_figures_of_several_folders_are_joined_without_making_any(tmp_path, caps
     told = joined("a", "later", "b")
     assert told["C7"]["verdict"] == "holds"  # of as many seeds: by the first
     assert joined("a", "later", "more", "b")["C7"]["verdict"] == "does not hold"  # by most seeds
+    (tmp_path / "more" / "claims.json").write_text('{"asked": ["C1"]}')  # where C7 was not what was asked
+    assert joined("a", "later", "more", "b")["C7"]["verdict"] == "holds"
     assert told["C3"]["made_on"] == [f"{ENVIRONMENT['machine']} (commit {ENVIRONMENT['commit']})"]
     assert "joined" in (tmp_path / "page" / "claims.md").read_text()
 
