@@ -174,7 +174,7 @@ def _read_parquet(path: Path, name: str, column: str) -> Iterator[Document]:
 
 
 SUFFIXES = {
-    **dict.fromkeys((".txt", ".text", ".md", ".markdown"), _read_text),
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), _read_text),
     **dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl),
     **dict.fromkeys((".csv", ".tsv"), _read_csv),
     ".parquet": _read_parquet,
