@@ -21,7 +21,7 @@ Array = np.ndarray
 KEPT, FEWEST, MOST = 8, 64, 1024  # one training chunk of so many is kept aside, so many at least and at most
 _DRAWS = (64.0, 512.0, 4096.0, 32_768.0, 262_144.0)  # how strongly a place's frequencies are drawn to those of all
 _PASSES, _ENOUGH = 20, 1e-3  # of the search for the trust: it ends where no place gains so many nats by a step
-_AT_ONCE, _HELD = 2**25, 4  # numbers of what is said at a time, and how many times so many are held
+AT_ONCE, _HELD = 2**25, 4  # numbers of what is said at a time, and how many times so many are held
 _IN_CACHE = 2**17  # numbers that a core computes with fastest
 
 
@@ -127,13 +127,13 @@ class Told(NamedTuple):
 
 def at_once(of_TV: Tensor) -> int:
     """How many chunks, of so many numbers each, are computed with at a time."""
-    return max(1, (_IN_CACHE if of_TV.device.type == "cpu" else _AT_ONCE) // of_TV.numel())
+    return max(1, (_IN_CACHE if of_TV.device.type == "cpu" else AT_ONCE) // of_TV.numel())
 
 
 @torch.inference_mode()
 def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
     """`trusted` of what a probe says of these chunks."""
-    device, rows = probe.mean_M.device, max(1, _AT_ONCE // probe.known_TV.numel())
+    device, rows = probe.mean_M.device, max(1, AT_ONCE // probe.known_TV.numel())
     cuts = range(rows, len(tokens_NT), rows)
     pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
     parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]

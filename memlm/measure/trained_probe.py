@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memlm import ui
 from memlm.errors import WorkError
 from memlm.measure.config import DecoderConfig, ProbeConfig
-from memlm.measure.probe import Lesson, Probe, Told, at_once, best_trust, trusted
+from memlm.measure.probe import AT_ONCE, Lesson, Probe, Told, at_once, best_trust, trusted
 from memlm.measure.scores import score_chunks
 from memlm.memory.encoder_shape import BRIDGES
 from memlm.named import named
@@ -130,32 +130,42 @@ class _Aside:
     """The chunks that are kept aside, looked at again and again: what does not learn is told once, if they are few."""
 
     def __init__(self, probe: TrainedProbe, memories_NM: Array, tokens_NT: Array):
-        self.probe, self.chunks = probe, len(tokens_NT)
+        numbers = probe.known_TV.numel()
+        rows = max(1, min(_LOOKED, AT_ONCE // numbers))
         told = (torch.from_numpy(np.ascontiguousarray(of)).to(probe.mean_M.device) for of in (memories_NM, tokens_NT))
-        self.blocks = [*zip(*(of.split(_LOOKED) for of in told), strict=True)]
-        few = self.chunks * probe.known_TV.numel() <= _KEPT
-        self.beside = [self._beside(memory_BM) for memory_BM, _ in self.blocks] if few else None
-
-    @torch.inference_mode()
-    def _beside(self, memory_BM: Tensor) -> Beside:
-        return self.probe.beside(memory_BM)
+        self.probe, self.chunks = probe, len(tokens_NT)
+        self.blocks = [*zip(*(of.split(rows) for of in told), strict=True)]
+        self.first = -(-_LOOKED // rows)  # blocks that the trust is chosen on
+        self.beside = None
+        if self.chunks * numbers <= _KEPT:
+            with torch.inference_mode():
+                self.beside = [probe.beside(memory_BM) for memory_BM, _ in self.blocks]
 
     @torch.inference_mode()
     def nats(self) -> float:
         """What is not told of a chunk, at the trust that tells the first ones best."""
-        probe, nats, trust_T = self.probe.eval(), 0.0, None
-        for n, (memory_BM, tokens_BT) in enumerate(self.blocks):
-            beside = self.beside[n] if self.beside else self._beside(memory_BM)
-            h_BTW, tokens_BT1 = probe.states(memory_BM, beside), tokens_BT.long()[..., None]
-            if trust_T is None:
-                said_BTV = torch.cat([said_BTV for _, _, said_BTV in probe.pieces(h_BTW, beside)])
-                told = [Told(beside.known.log_softmax(-1), said_BTV, tokens_BT1)]
-                trust_T = trusted(lambda told=told: told, len(memory_BM))
-            for part, known, said_BTV in probe.pieces(h_BTW, beside):
+        nats, first = 0.0, sum(len(memory_BM) for memory_BM, _ in self.blocks[: self.first])
+        held = list(self._told()) if self.beside else None
+        trust_T = trusted(lambda: held or self._told(), first)
+        for h_BTW, beside, tokens_BT1 in self._states(len(self.blocks)):
+            for part, known, said_BTV in self.probe.pieces(h_BTW, beside):
                 logits_BTV = torch.addcmul(known, trust_T[:, None], said_BTV)
                 nats_BT = logits_BTV.logsumexp(-1) - logits_BTV.gather(-1, tokens_BT1[part])[..., 0]
                 nats += float(nats_BT.double().sum())
         return nats / self.chunks
+
+    def _told(self) -> Iterator[Told]:
+        """What is told of the first blocks."""
+        for h_BTW, beside, tokens_BT1 in self._states(self.first):
+            said_BTV = torch.cat([said_BTV for _, _, said_BTV in self.probe.pieces(h_BTW, beside)])
+            yield Told(beside.known.log_softmax(-1), said_BTV, tokens_BT1)
+
+    def _states(self, blocks: int) -> Iterator[tuple[Tensor, Beside, Tensor]]:
+        """Of so many blocks what the head reads, what is beside it, and the tokens."""
+        self.probe.eval()
+        for n, (memory_BM, tokens_BT) in enumerate(self.blocks[:blocks]):
+            beside = self.beside[n] if self.beside else self.probe.beside(memory_BM)
+            yield self.probe.states(memory_BM, beside), beside, tokens_BT.long()[..., None]
 
 
 def probe_step(

@@ -110,11 +110,12 @@ def test_a_step_is_that_of_the_mean_cross_entropy(monkeypatch):
             torch.testing.assert_close(param.grad, one, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("kept", [trained_probe._KEPT, 0])
-def test_a_look_tells_kept_chunks_at_the_trust_of_the_first_ones(monkeypatch, kept):
+@pytest.mark.parametrize(("kept", "at_once"), [(trained_probe._KEPT, trained_probe.AT_ONCE), (0, 8 * T * V)])
+def test_a_look_tells_kept_chunks_at_the_trust_of_the_first_ones(monkeypatch, kept, at_once):
     probe, memories, tokens_NT = fit("linear+slots", telling, 600), telling(text(40, 2)), text(40, 2)
     monkeypatch.setattr(trained_probe, "_LOOKED", 16)
     monkeypatch.setattr(trained_probe, "_KEPT", kept)
+    monkeypatch.setattr(trained_probe, "AT_ONCE", at_once)
     nats = trained_probe._Aside(probe, memories, tokens_NT).nats()
     probe.trust_T = best_trust(probe, memories[:16], tokens_NT[:16])
     assert nats == pytest.approx(score_chunks(probe, memories, tokens_NT, CPU).nats_N.mean(), rel=1e-5)
