@@ -9,6 +9,7 @@ Where a family of probes puts two neighbours in the other order, the table says 
 import json
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from memlm.results.runs import CONTROLS, Row, Run, Runs, owner
 from memlm.results.text import figure_of, listed, number, plural
@@ -87,9 +88,23 @@ def rankings(runs: Runs) -> list[Ranking]:
     def rank(row: Row) -> tuple[float, str, str]:
         return -row[USABLE], row["name"], str(row.get("seed"))
 
-    return sorted(
-        (Ranking(*json.loads(k), rows=sorted(rows.values(), key=rank)) for k, rows in groups.items()), key=place
-    )
+    tables = [Ranking(*json.loads(k), rows=_told_apart([*rows.values()])) for k, rows in groups.items()]
+    for table in tables:
+        table.rows.sort(key=rank)
+    return sorted(tables, key=place)
+
+
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Views of one model that share its name are told by their layer and readout."""
+    views: dict[str, set[Any]] = {}
+    for row in rows:
+        views.setdefault(row["name"], set()).add((row.get("layer"), row.get("readout")))
+    return [
+        row | {"name": f"{row['name']}, layer {row['layer']} {row['readout']}"}
+        if len(views[row["name"]]) > 1 and row.get("layer") is not None
+        else row
+        for row in rows
+    ]
 
 
 def _cost(runs: Runs, measurement: Run, row: Row) -> Row:

@@ -100,6 +100,16 @@ def test_another_seed_of_the_probe_is_comparable_and_equal_rows_stand_once(tmp_p
     assert [len(table.rows) for table in rankings(read_runs([tmp_path]))] == [4, 2]
 
 
+def test_views_of_one_model_are_told_apart_by_layer_and_readout(tmp_path):
+    for layer, readout, nats in ((30, "last", 4.0), (2, "mean", 3.0)):
+        row = ("theirs", "theirs", "causal", "fresh", 0.5, 0.1, nats)
+        changed(write_measurement(tmp_path / f"m{layer}", [row]), layer=layer, readout=readout)
+    (table,) = rankings(read_runs([tmp_path]))
+    assert [row["name"] for row in table.rows] == ["theirs, layer 2 mean", "theirs, layer 30 last"]
+    (alone,) = rankings(read_runs([tmp_path / "m2"]))
+    assert [row["name"] for row in alone.rows] == ["theirs"]
+
+
 def test_the_file_has_every_number_with_its_interval_and_is_the_same_again(demo, tmp_path):
     done = write_leaderboard([demo], tmp_path / "board.md")
     first = (tmp_path / "board.md").read_text()
