@@ -54,9 +54,7 @@ class Claims(Checked):
     scale: Positive = 1.0  # of every training budget; less only shows that it works
     device: Device = "auto"
     jobs: Natural = 0  # processes at once; 0: one a core
-    join: tuple[
-        Path, ...
-    ] = ()  # folders of memlm claims from elsewhere: what they have figures of is not made again; most seeds tell
+    join: tuple[Path, ...] = ()  # folders of memlm claims: what they tell is not made again, the most seeds decide
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -310,6 +310,12 @@ def test_figures_of_several_folders_are_joined_without_making_any(tmp_path, caps
     assert "joined" in (tmp_path / "page" / "claims.md").read_text()
 
 
+def test_the_help_says_what_joining_does(capsys):
+    with pytest.raises(SystemExit):
+        main(["claims", "--help"])
+    assert "folders of memlm claims" in capsys.readouterr().out  # a comment that the formatter broke off is no help
+
+
 def test_figures_of_another_protocol_are_not_joined(tmp_path, capsys):
     write_e14(tmp_path / "old" / "e14", e14_row("lm", "causal", 0, 0.01) | {"protocol": PROTOCOL - 1})
     argv = ["claims", "--out", str(tmp_path / "page"), "--only", "C7", "--join", str(tmp_path / "old")]
