@@ -130,18 +130,21 @@ def at_once(of_TV: Tensor) -> int:
     return max(1, (_IN_CACHE if of_TV.device.type == "cpu" else AT_ONCE) // of_TV.numel())
 
 
+def blocks(memories_NM: Array, tokens_NT: Array, rows: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Chunks on the device, so many at a time, one at least: memories [B, M] and tokens [B, T]."""
+    both = (torch.from_numpy(np.ascontiguousarray(of)).to(device) for of in (memories_NM, tokens_NT))
+    return [*zip(*(of.split(max(1, rows)) for of in both), strict=True)]
+
+
 @torch.inference_mode()
 def best_trust(probe: Probe, memories_NM: Array, tokens_NT: Array) -> Tensor:
     """`trusted` of what a probe says of these chunks."""
-    device, rows = probe.mean_M.device, max(1, AT_ONCE // probe.known_TV.numel())
-    cuts = range(rows, len(tokens_NT), rows)
-    pairs = zip(np.split(np.asarray(memories_NM), cuts), np.split(tokens_NT.astype(np.int64), cuts), strict=True)
-    parts = [tuple(torch.from_numpy(one).to(device) for one in pair) for pair in pairs]
+    parts = blocks(memories_NM, tokens_NT, AT_ONCE // probe.known_TV.numel(), probe.mean_M.device)
 
     def told() -> Iterator[Told]:
         for memory_BM, tokens_BT in parts:
             known, said_BTV = probe.parts(memory_BM)
-            yield Told(known.log_softmax(-1), said_BTV, tokens_BT[..., None])
+            yield Told(known.log_softmax(-1), said_BTV, tokens_BT.long()[..., None])
 
     held = list(told()) if len(parts) <= _HELD else None  # else told again and again
     return trusted(lambda: held or told(), len(tokens_NT))

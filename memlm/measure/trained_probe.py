@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from memlm import ui
 from memlm.errors import WorkError
 from memlm.measure.config import DecoderConfig, ProbeConfig
-from memlm.measure.probe import AT_ONCE, Lesson, Probe, Told, at_once, best_trust, trusted
-from memlm.measure.scores import score_chunks
+from memlm.measure.probe import AT_ONCE, Lesson, Probe, Told, at_once, blocks, trusted
 from memlm.memory.encoder_shape import BRIDGES
 from memlm.named import named
 from memlm.nn.stack import build_stack
@@ -104,7 +103,7 @@ def fit_trained(
         for step in range(steps + 1):
             if step in looks:
                 # Told at its best trust: one that is too sure of what it learnt has learnt it all the same.
-                nats = aside.nats()
+                nats = aside.nats(aside.trust(aside.first))
                 if not math.isfinite(nats):
                     raise WorkError(f"the probe of {name} left the numbers (loss {nats}): its vectors are too unlike.")
                 if nats < best:
@@ -121,9 +120,9 @@ def fit_trained(
             probe_step(probe.train(), optimizers, memory_BM, tokens_BT, decoder.optim.clip)
             bar.advance(task)
     probe.load_state_dict(kept)
-    probe.eval().trust_T = best_trust(probe, aside_NM, aside_NT)
-    probe.kept_nats = float(score_chunks(probe, aside_NM, aside_NT, device).nats_N.mean())
-    return probe
+    probe.trust_T = aside.trust(len(aside.blocks))
+    probe.kept_nats = aside.nats(probe.trust_T)
+    return probe.eval()
 
 
 class _Aside:
@@ -132,21 +131,24 @@ class _Aside:
     def __init__(self, probe: TrainedProbe, memories_NM: Array, tokens_NT: Array):
         numbers = probe.known_TV.numel()
         rows = max(1, min(_LOOKED, AT_ONCE // numbers))
-        told = (torch.from_numpy(np.ascontiguousarray(of)).to(probe.mean_M.device) for of in (memories_NM, tokens_NT))
         self.probe, self.chunks = probe, len(tokens_NT)
-        self.blocks = [*zip(*(of.split(rows) for of in told), strict=True)]
-        self.first = -(-_LOOKED // rows)  # blocks that the trust is chosen on
+        self.blocks = blocks(memories_NM, tokens_NT, rows, probe.mean_M.device)
+        self.first = -(-_LOOKED // rows)  # blocks that the trust is chosen on while it learns
         self.beside = None
         if self.chunks * numbers <= _KEPT:
             with torch.inference_mode():
                 self.beside = [probe.beside(memory_BM) for memory_BM, _ in self.blocks]
 
     @torch.inference_mode()
-    def nats(self) -> float:
-        """What is not told of a chunk, at the trust that tells the first ones best."""
-        nats, first = 0.0, sum(len(memory_BM) for memory_BM, _ in self.blocks[: self.first])
-        held = list(self._told()) if self.beside else None
-        trust_T = trusted(lambda: held or self._told(), first)
+    def trust(self, count: int) -> Tensor:
+        """The trust that tells the first blocks best [T]."""
+        held = list(self._told(count)) if self.beside else None
+        return trusted(lambda: held or self._told(count), sum(len(memory_BM) for memory_BM, _ in self.blocks[:count]))
+
+    @torch.inference_mode()
+    def nats(self, trust_T: Tensor) -> float:
+        """What is not told of a chunk at this trust."""
+        nats = 0.0
         for h_BTW, beside, tokens_BT1 in self._states(len(self.blocks)):
             for part, known, said_BTV in self.probe.pieces(h_BTW, beside):
                 logits_BTV = torch.addcmul(known, trust_T[:, None], said_BTV)
@@ -154,16 +156,16 @@ class _Aside:
                 nats += float(nats_BT.double().sum())
         return nats / self.chunks
 
-    def _told(self) -> Iterator[Told]:
+    def _told(self, count: int) -> Iterator[Told]:
         """What is told of the first blocks."""
-        for h_BTW, beside, tokens_BT1 in self._states(self.first):
+        for h_BTW, beside, tokens_BT1 in self._states(count):
             said_BTV = torch.cat([said_BTV for _, _, said_BTV in self.probe.pieces(h_BTW, beside)])
             yield Told(beside.known.log_softmax(-1), said_BTV, tokens_BT1)
 
-    def _states(self, blocks: int) -> Iterator[tuple[Tensor, Beside, Tensor]]:
-        """Of so many blocks what the head reads, what is beside it, and the tokens."""
+    def _states(self, count: int) -> Iterator[tuple[Tensor, Beside, Tensor]]:
+        """Of the first blocks what the head reads, what is beside it, and the tokens."""
         self.probe.eval()
-        for n, (memory_BM, tokens_BT) in enumerate(self.blocks[:blocks]):
+        for n, (memory_BM, tokens_BT) in enumerate(self.blocks[:count]):
             beside = self.beside[n] if self.beside else self.probe.beside(memory_BM)
             yield self.probe.states(memory_BM, beside), beside, tokens_BT.long()[..., None]
 

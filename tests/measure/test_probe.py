@@ -116,7 +116,8 @@ def test_a_look_tells_kept_chunks_at_the_trust_of_the_first_ones(monkeypatch, ke
     monkeypatch.setattr(trained_probe, "_LOOKED", 16)
     monkeypatch.setattr(trained_probe, "_KEPT", kept)
     monkeypatch.setattr(trained_probe, "AT_ONCE", at_once)
-    nats = trained_probe._Aside(probe, memories, tokens_NT).nats()
+    aside = trained_probe._Aside(probe, memories, tokens_NT)
+    nats = aside.nats(aside.trust(aside.first))
     probe.trust_T = best_trust(probe, memories[:16], tokens_NT[:16])
     assert nats == pytest.approx(score_chunks(probe, memories, tokens_NT, CPU).nats_N.mean(), rel=1e-5)
 
@@ -192,13 +193,13 @@ def test_the_same_seed_gives_the_same_probe_and_another_another(family):
 def test_a_probe_is_what_told_kept_chunks_best_on_its_way(monkeypatch):
     seen = []
 
-    def nats(aside):
+    def nats(aside, trust_T):
         seen.append(aside.probe.head.weight.clone())
         return abs(len(seen) - 5.0)  # best at the fifth look
 
     monkeypatch.setattr(trained_probe._Aside, "nats", nats)
     probe = fit("linear+slots", telling, 300)
-    assert len(seen) == trained_probe.LOOKS + 1
+    assert len(seen) == trained_probe.LOOKS + 2  # the last is of what is taken
     torch.testing.assert_close(probe.head.weight, seen[4], rtol=0, atol=0)
-    assert not torch.equal(seen[4], seen[-1])
+    assert not torch.equal(seen[4], seen[-2])
     assert 0 < probe.step < PROBE.steps
