@@ -19,7 +19,7 @@ from memlm import ui
 from memlm.bench import figure, serving
 from memlm.bench.form import Options, Report
 from memlm.bench.peak import Step, StepCost, room, step_cost
-from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, Served, Shapes, serve, sides
+from memlm.bench.serving import FULL, KEPT, MEMORY, POINTWISE, RECURRENT, SIDES, Served, Shapes, serve, sides
 from memlm.bench.timing import pair_ratio
 from memlm.cpu import tune_cpu
 from memlm.errors import WorkError
@@ -45,15 +45,17 @@ def run(
     stack: StackConfig = STACK,
     vocab_size: int = VOCABULARY,
     brief: bool = False,
+    names: Sequence[str] = SIDES,
 ) -> Report:
     """Serve and train every side at every context (whole chunks) that fits into half of `options.seconds` for either.
 
-    `brief`: no training steps, no batches, no other chunks: reading and writing one text has all the time.
+    `brief`: no training steps, no batches, no other chunks: reading and writing one text has all the time. `names`: of
+    the sides.
     """
     tune_cpu()  # as in training
     device = options.device
     seconds = (options.seconds or SECONDS) / (1 if brief else 2)
-    shapes = sides(chunk_tokens, stack)
+    shapes = {name: shape for name, shape in sides(chunk_tokens, stack).items() if name in names}
     models = serving.models_of(shapes, vocab_size, device)
     served: ServedPoints = {name: {} for name in shapes}
     steps: StepPoints = {name: {} for name in shapes}
@@ -110,17 +112,18 @@ def run(
             raw["together"] = {name: {"texts": rows, **asdict(one)} for name, one in together.items()}
         kept = serving.cache_bytes(FULL, many - chunk_tokens, chunk_tokens, stack)  # without the room for a chunk more
         ratios[f"cache at {many:,} tokens, full context / memory (asked, at least 16)"] = kept / memory.cache_bytes
-    longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
-    what = f"prefill of {longest:,} tokens, recurrent / memory"
-    two = {name: served[name][longest] for name in (MEMORY, RECURRENT)}
-    ratios[f"{what} (asked, at least 2)"] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)
+    if RECURRENT in served:
+        longest = max(served[MEMORY].keys() & served[RECURRENT].keys())
+        what = f"prefill of {longest:,} tokens, recurrent / memory"
+        carried, read = served[RECURRENT][longest], served[MEMORY][longest]
+        ratios[f"{what} (asked, at least 2)"] = pair_ratio(carried.prefill, read.prefill)
     variants = {
         **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
         "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
     }
-    context = affordable(served[RECURRENT], seconds)
     for variant, of_all in () if brief else variants.items():
-        shorter = serving.models_of({name: of_all[name] for name in two}, vocab_size, device)
+        context = affordable(served[RECURRENT], seconds)
+        shorter = serving.models_of({name: of_all[name] for name in (MEMORY, RECURRENT)}, vocab_size, device)
         two = serve(shorter, context, ROUNDS[0], warm_up=1)
         shown = f"prefill of {context:,} tokens, recurrent / memory, {variant}"
         ratios[shown] = pair_ratio(two[RECURRENT].prefill, two[MEMORY].prefill)

@@ -16,6 +16,7 @@ from memlm.models.shapes import FullContextShape, MemoryShape, RecurrentShape
 from memlm.nn.config import StackConfig
 
 FULL, MEMORY, KEPT, RECURRENT = "full context", "memory", "memory, frozen and kept", "recurrent"
+SIDES = FULL, MEMORY, KEPT, RECURRENT
 POINTWISE = StackConfig(kind="pointwise", width=64, layers=0)  # of the slots preset's encoder
 
 Shapes = dict[str, MemoryShape | FullContextShape | RecurrentShape]

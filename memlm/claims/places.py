@@ -23,14 +23,16 @@ from memlm.precision import exact
 PART = "test"
 
 
-def places_of(work: Work, corpus: Corpus, probe: ProbeConfig, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of E14 of runs, and of each one's untrained twin."""
+def places_of(
+    work: Work, corpus: Corpus, probe: ProbeConfig, names: list[str], *, twins: bool
+) -> Iterator[dict[str, Any]]:
+    """Rows of E14 of runs, and of each one's untrained twin if that is asked for."""
     for name in names:
         encoder = open_encoder(str(work.folder(name)), work.device)
-        assert encoder.twin
         told = {"model": work.folder(name).name, **origin(corpus, PART, work.seed, work.device)}
         cache, chunks = work.config.out / "embeddings", work.config.budget.chunks
-        for one, case in ((encoder, name), (encoder.twin(work.seed), f"{name}, untrained")):
+        twin = encoder.twin if twins else None
+        for one, case in ((encoder, name), *([(twin(work.seed), f"{name}, untrained")] if twin else [])):
             yield from places_rows(one, case, usable_by_place(one, corpus, probe, cache, chunks), **told)
 
 

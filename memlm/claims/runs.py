@@ -109,7 +109,7 @@ def precision() -> dict[str, TrainConfig]:
 
 def vector(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
     """C5 of the paper's memory model: both objectives over one frozen autoencoder, and next tokens alone."""
-    both = replace(presets.vector_curriculum().stages["both"], start=folder(AUTOENCODER), steps=600)
+    both = replace(presets.vector_curriculum().stages["both"], start=folder(AUTOENCODER), steps=500)
     return {"vector-both": both, "vector-causal": replace(both, objective="causal")}
 
 
@@ -126,7 +126,7 @@ def design(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
         },
         "design-direct": replace(both, start=None, frozen=()),
         "design-blank": replace(both, objective="blank", steps=250),
-        "design-staged": replace(both, start=folder("design-blank"), steps=350),
+        "design-staged": replace(both, start=folder("design-blank"), steps=250),
     }
 
 

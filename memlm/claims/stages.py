@@ -110,6 +110,7 @@ def _access(work: Work, name: str, models: list[str], judged: tuple[str, ...]) -
 def _cost(work: Work) -> None:
     from memlm.bench.form import Options
     from memlm.bench.memory import run
+    from memlm.bench.serving import FULL, MEMORY
 
     folder = work.folder("cost")
     if not (folder / "memory.json").exists():
@@ -117,7 +118,7 @@ def _cost(work: Work) -> None:
         tokens = _TOKENS if work.config.scale >= 1 else 4
         contexts = tuple(_MEMORY_CHUNKS * tokens // by for by in (16, 4, 1))  # shorter ones tell what the last takes
         options = Options(data=work.corpus.path, out=folder, seconds=seconds)
-        run(options, contexts=contexts, chunk_tokens=tokens, brief=True).save(folder)
+        run(options, contexts=contexts, chunk_tokens=tokens, brief=True, names=(FULL, MEMORY)).save(folder)
 
 
 def _symbols(work: Work) -> None:
@@ -126,7 +127,8 @@ def _symbols(work: Work) -> None:
 
     corpus, named = prepare_symbols(work.config.out / "symbols"), runs.symbols()
     probe = work.probe(train_chunks=(4096,))
-    work.once("e14", "experiment.json", named, lambda: places_of(work, corpus, probe, list(named)))
+    twins = work.seed == work.config.first_seed  # no rule reads them
+    work.once("e14", "experiment.json", named, lambda: places_of(work, corpus, probe, list(named), twins=twins))
 
 
 def _experiment(name: str, named: Callable[[Work], dict[str, TrainConfig]], cases: dict[str, str] | None = None) -> Any:
@@ -169,7 +171,7 @@ STAGES: dict[str, Stage] = {
     "vector": Stage({"C5"}, vector, _vector),
     "long": Stage({"C1", "C2"}, long, _long),
     "layers": Stage({"C1"}, layers, _layers),
-    "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES)),
+    "E10": Stage({"E10"}, _TEXT, _experiment("E10", _TEXT, _CODES), one_seed=True),
     "E11": Stage({"E11"}, noise, _experiment("E11", noise, _STORED), one_seed=True),
     "E9": Stage({"E9"}, design, _experiment("E9", design, _DESIGN), one_seed=True),
     "E12": Stage({"E12"}, _ORACLES, _experiment("E12", _ORACLES), one_seed=True),
