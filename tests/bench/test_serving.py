@@ -28,6 +28,14 @@ def test_a_context_s_cache_is_that_of_the_formula(rows):
             assert models[name].cache_bytes(context) == entry * entries[name]
 
 
+def test_some_sides_alone_tell_what_a_context_saves(options, monkeypatch):
+    monkeypatch.setattr(memory, "ROUNDS", (1, 1))
+    monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
+    report, _ = run("memory", options, contexts=(4, 256), brief=True, names=(FULL, MEMORY))
+    assert {row[1] for row in report.rows} == {FULL, MEMORY}
+    assert sorted(told.partition(" at ")[0] for told in report.ratios) == ["cache", "time per token"]
+
+
 def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkeypatch):
     forecasts = {4: 0.0, 8: 1e9}
 
