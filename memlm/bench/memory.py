@@ -49,8 +49,8 @@ def run(
 ) -> Report:
     """Serve and train every side at every context (whole chunks) that fits into half of `options.seconds` for either.
 
-    `brief`: no training steps, no batches, no other chunks: reading and writing one text has all the time. `names`: of
-    the sides.
+    `brief`: no training steps, no batches, no other chunks: reading and writing one text has all the time. `names`: the
+    sides, full context and memory at least; what is told of the recurrent one is left out without it.
     """
     tune_cpu()  # as in training
     device = options.device
@@ -117,11 +117,11 @@ def run(
         what = f"prefill of {longest:,} tokens, recurrent / memory"
         carried, read = served[RECURRENT][longest], served[MEMORY][longest]
         ratios[f"{what} (asked, at least 2)"] = pair_ratio(carried.prefill, read.prefill)
-    variants = {
-        **{f"chunks of {short}": sides(short, stack) for short in (max(1, chunk_tokens // by) for by in SHORTER)},
-        "encoder of the slots preset": sides(chunk_tokens, stack, POINTWISE),
-    }
-    for variant, of_all in () if brief else variants.items():
+    variants = {}
+    if RECURRENT in served and not brief:
+        variants = {f"chunks of {n}": sides(n, stack) for n in (max(1, chunk_tokens // by) for by in SHORTER)}
+        variants["encoder of the slots preset"] = sides(chunk_tokens, stack, POINTWISE)
+    for variant, of_all in variants.items():
         context = affordable(served[RECURRENT], seconds)
         shorter = serving.models_of({name: of_all[name] for name in (MEMORY, RECURRENT)}, vocab_size, device)
         two = serve(shorter, context, ROUNDS[0], warm_up=1)
