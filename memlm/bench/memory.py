@@ -145,8 +145,9 @@ def serve_all(
     for context in contexts:
         expected = {}
         for name in [*left]:
-            took = {n: s.prefill[-1] + models[name].chunk_tokens * s.per_token[-1] for n, s in served[name].items()}
-            expected[name] = forecast(took, context)
+            read = forecast({n: s.prefill[-1] for n, s in served[name].items()}, context)
+            token = forecast({n: s.per_token[-1] for n, s in served[name].items()}, context, powers=(0.0, 1.0))
+            expected[name] = read + models[name].chunk_tokens * token
             if (least := ROUNDS[0] * expected[name]) > left[name]:
                 yield f"reading with {name} from {context:,} tokens on (about {least:.0f} s)"
                 del expected[name], left[name]
@@ -197,16 +198,17 @@ def affordable(recurrent: Mapping[int, Served], seconds: float) -> int:
     return max((n for n, one in recurrent.items() if rounds * median(one.prefill) <= seconds), default=min(recurrent))
 
 
-def forecast(seen: Mapping[int, float], context: int) -> float:
+def forecast(seen: Mapping[int, float], context: int, powers: tuple[float, float] = (1.0, 2.0)) -> float:
     """What something that took so much at these contexts takes at a longer one; 0 if nothing is known.
 
-    A power of the context through the last two points, at least its first and at most its second.
+    A power of the context through the last two points, within these two; by a single point the second of them: reading
+    all tokens grows with their square at most, writing one with their number.
     """
     if not seen:
         return 0.0
     (before, less), (last, most) = sorted({0: 0.0, **seen}.items())[-2:]
-    power = log(most / less) / log(last / before) if less > 0 and most > 0 else 2.0
-    return most * (context / last) ** min(max(power, 1.0), 2.0)
+    power = log(most / less) / log(last / before) if less > 0 and most > 0 else powers[1]
+    return most * (context / last) ** min(max(power, powers[0]), powers[1])
 
 
 def _cells(served: Served | None, step: StepCost | None) -> tuple[Any, ...]:

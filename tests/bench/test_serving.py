@@ -30,7 +30,7 @@ def test_a_context_s_cache_is_that_of_the_formula(rows):
 
 def test_some_sides_alone_tell_what_a_context_saves(options, monkeypatch):
     monkeypatch.setattr(memory, "ROUNDS", (1, 1))
-    monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
+    monkeypatch.setattr(memory, "forecast", lambda seen, context, **powers: 0.0)  # a busy machine leaves nothing out
     report, _ = run("memory", options, contexts=(4, 256), brief=True, names=(FULL, MEMORY))
     assert {row[1] for row in report.rows} == {FULL, MEMORY}
     assert sorted(told.partition(" at ")[0] for told in report.ratios) == ["cache", "time per token"]
@@ -44,7 +44,7 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
             raise WorkError("it does not fit")
         return peak.StepCost(seconds=1.0, peak_bytes=1000)
 
-    monkeypatch.setattr(memory, "forecast", lambda seen, context: forecasts[context])
+    monkeypatch.setattr(memory, "forecast", lambda seen, context, powers=None: 0.0 if powers else forecasts[context])
     monkeypatch.setattr(memory, "step_cost", step_cost)
     report, text = run("memory", options, contexts=(4, 8))
     assert [row[:2] for row in report.rows] == [(4, name) for name in (FULL, MEMORY, KEPT, RECURRENT)]
@@ -62,7 +62,7 @@ def test_contexts_that_would_take_too_long_are_left_out_and_told(options, monkey
 def test_targets_are_told_where_a_context_is_64_chunks(options, monkeypatch):
     monkeypatch.setattr(memory, "ROUNDS", (1, 1))
     monkeypatch.setattr(memory, "step_cost", lambda step, device: peak.StepCost(seconds=1e-3, peak_bytes=9))
-    monkeypatch.setattr(memory, "forecast", lambda seen, context: 0.0)  # a busy machine leaves nothing out
+    monkeypatch.setattr(memory, "forecast", lambda seen, context, **powers: 0.0)  # a busy machine leaves nothing out
     report, _ = run("memory", Options(data=options.data, out=options.out, seconds=600.0))
     assert report.ratios["cache at 256 tokens, full context / memory (asked, at least 16)"] == 256 / (64 + 4)
     assert "time per token at 256 tokens, full context / memory (asked, at least 4)" in report.ratios
@@ -81,13 +81,17 @@ def test_token_ids_in_the_place_of_memories_are_served_as_they_are_scored():
         served.step(ids_1N[:, 32 + n])
 
 
-def test_forecasts_are_powers_between_the_first_and_the_second():
+def test_forecasts_are_powers_within_bounds():
     assert memory.forecast({}, 100) == 0.0
     assert memory.forecast({10: 1.0}, 100) == pytest.approx(100.0)
     assert memory.forecast({10: 1.0, 20: 2.0}, 100) == pytest.approx(10.0)
     assert memory.forecast({20: 2.0, 10: 2.0 / 2**1.5}, 80) == pytest.approx(16.0)
     assert memory.forecast({10: 3.0, 20: 2.0}, 100) == pytest.approx(10.0)
     assert memory.forecast({10: 1.0, 20: 9.0}, 40) == pytest.approx(36.0)
+    tokens = {"powers": (0.0, 1.0)}  # of writing, after which a short context costs no more than a long one
+    assert memory.forecast({10: 1.0}, 100, **tokens) == pytest.approx(10.0)
+    assert memory.forecast({10: 1.0, 20: 1.0}, 100, **tokens) == pytest.approx(1.0)
+    assert memory.forecast({10: 1.0, 20: 9.0}, 40, **tokens) == pytest.approx(18.0)
 
 
 def test_a_step_s_peak_is_its_own_process_s(monkeypatch):
