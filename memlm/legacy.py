@@ -35,6 +35,8 @@ def modern_config(told: Any, where: str) -> Any:
             "stages": {name: modern_config(stage, f"{where}.stages.{name}") for name, stage in stages.items()}
         }
     told = {"context": 0, "parallel": "ddp", **told}
+    if isinstance(objective := told.get("objective"), str):
+        told["objective"] = objective.replace("near-facts", "facts").replace("linked-facts", "facts")
     if isinstance(told.get("optim"), dict):
         told["optim"] = {"matrix_block": 0, **told["optim"]}
     if not isinstance(told.get("model"), dict):

@@ -207,14 +207,13 @@ def memory() -> Curriculum:
         asked=asked,
         context=1024,
         near=4,
-        facts="linked-facts",
     )
 
 
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(300, 2), surprise=32)
+    return _finding(autoencoder, window=1, language=(400, 8), find=(450, 2), surprise=32)
 
 
 def _autoencoder() -> TrainConfig:
@@ -239,7 +238,6 @@ def _finding(
     surprise: int = 0,
     context: int = 256,
     near: int = 0,
-    facts: str = "near-facts",
 ) -> Curriculum:
     """Autoencoder; a language model that reads its newest memories; and, both frozen, what finds and copies.
 
@@ -252,7 +250,6 @@ def _finding(
         surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
         context: memories before what is predicted, at most.
         near: memories that are opened, beside the usual number, among the newest.
-        facts: the objective that asks for them.
     """
     top = PointerReader.top + near
     reader = PointerReader(
@@ -268,7 +265,7 @@ def _finding(
     finds = replace(
         base,
         model=replace(shape, chunks=chunks),
-        objective="+".join([f"causal+0.4*{facts}+0.1*quote/4", *([asked] if asked else [])]),
+        objective="+".join(["causal+0.4*facts+0.1*quote/4", *([asked] if asked else [])]),
         context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),

@@ -13,6 +13,7 @@ from memlm.kinds import ModelShape
 from memlm.legacy import modern_config
 from memlm.loading import load_model, save_model
 from memlm.models.shapes import RecurrentShape
+from memlm.presets import memory
 from memlm.records import from_dict, to_dict
 from memlm.train.config import Curriculum, TrainConfig
 
@@ -38,6 +39,13 @@ def test_a_run_of_before_is_a_run_of_today(name):
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
     stages = modern_config({"stages": {"one": TOLD[name]["run"]}}, "curriculum")
     assert from_dict(Curriculum, stages).stages == {"one": config}
+
+
+@pytest.mark.parametrize("name", ["facts", "near-facts", "linked-facts"])
+def test_three_objectives_that_asked_for_facts_are_one(name):
+    told = to_dict(memory().stages["find"]) | {"objective": f"causal+0.4*{name}/2+0.1*quote/4"}
+    config = from_dict(TrainConfig, modern_config(told, "config"), "config")
+    assert config.objective == "causal+0.4*facts/2+0.1*quote/4"
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -177,11 +177,9 @@ def _some(of: int, count: int, generator: torch.Generator) -> Tensor:
     return torch.cat(rounds)[:count]
 
 
-def near_facts(vocab_size: int) -> Facts:
-    """`Facts` of few symbols, so that other facts and text resemble a key as they do among many more memories."""
-    return Facts(vocab_size, fewest=FEWEST)
+def facts(vocab_size: int) -> Facts:
+    """What training asks: facts that resemble one another as they do among many more memories, half of them linked.
 
-
-def linked_facts(vocab_size: int) -> Facts:
-    """The same, half of the time with a link: then the longest agreement tells a value, and not the newest."""
+    They resemble one another as their symbols are few. With a link the longest agreement tells a value, not the newest.
+    """
     return Facts(vocab_size, fewest=FEWEST, links=LINKS)

@@ -23,13 +23,7 @@ NAMES = {
     "causal": Known("every token, from those before it", "memlm.objectives.text:causal", "past"),
     "copy": Known("the second half, which repeats the first, shown", "memlm.objectives.text:copy", "chunks"),
     "blank": Known("the first half, at the places of blanks", "memlm.objectives.text:blank", "chunks"),
-    "facts": Known("values of keys of several tokens, told in a text", "memlm.objectives.facts:Facts", "chunks"),
-    "near-facts": Known(
-        "the same of few symbols, which resemble one another", "memlm.objectives.facts:near_facts", "chunks"
-    ),
-    "linked-facts": Known(
-        "the same, words between key and value being alike", "memlm.objectives.facts:linked_facts", "chunks"
-    ),
+    "facts": Known("values of keys of several tokens, told in a text", "memlm.objectives.facts:facts", "chunks"),
     "quote": Known("how passages of a text go on", "memlm.objectives.facts:Quote", "chunks"),
     "recall": Known("values of random keys, told chunks ago", "memlm.objectives.recall:Recall", "chunks"),
 }

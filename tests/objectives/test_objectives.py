@@ -31,7 +31,7 @@ def text(window: int, rows: int = 1) -> torch.Tensor:
 
 
 def test_every_objective_is_here():
-    assert set(NAMES) == set(EXPECTED) | {"recall", "noise", "facts", "near-facts", "linked-facts", "quote"}
+    assert set(NAMES) == set(EXPECTED) | {"recall", "noise", "facts", "quote"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -188,9 +188,7 @@ def test_after_a_context_only_the_end_is_scored_and_chunks_know_where_they_come_
         ("recall", 4),
         ("noise", 4),
         ("facts", 8),
-        ("near-facts", 8),
-        ("linked-facts", 8),
-        ("linked-facts", 5),
+        ("facts", 5),
         ("quote", 8),
     ],
 )
@@ -200,13 +198,13 @@ def test_what_is_random_is_drawn_from_the_window_alone(name, T):
     assert not torch.equal(objective(windows, T).input_ids, objective(windows + 1, T).input_ids)
 
 
-def test_near_facts_are_of_few_of_the_symbols_of_facts():
+def test_facts_are_of_few_of_the_symbols_of_facts():
     """As many as are drawn for a batch, and answered from what is told."""
     told = symbols(1024)
     few = set()
     for seed in range(12):
         windows = torch.randint(2, V, (3, 34 * 8), generator=torch.Generator().manual_seed(seed))
-        batch = build_objective("near-facts", 1024)(windows, 8)
+        batch = build_objective("facts", 1024)(windows, 8)
         drawn = batch.labels[batch.labels != X].unique()
         assert torch.isin(drawn, told).all()
         facts = batch.input_ids[:, : 33 * 8][(batch.input_ids[:, : 33 * 8] != windows[:, : 33 * 8])].unique()
