@@ -213,7 +213,7 @@ def memory() -> Curriculum:
 def memory_64() -> Curriculum:
     """The same with memories of 64 tokens, 4 numbers a token."""
     autoencoder = replace(slots(), objective="autoencode+0.25*noise")
-    return _finding(autoencoder, window=1, language=(400, 8), find=(450, 2), surprise=32)
+    return _finding(autoencoder, window=1, language=(400, 8), find=(600, 2), surprise=32)
 
 
 def _autoencoder() -> TrainConfig:
