@@ -23,11 +23,12 @@ def test_the_gpus_run_is_rehearsed_on_a_cpu(data, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert {row["part"]: row["result"] for row in told["parts"]} == dict.fromkeys(
-        ("tests", "tests of kernels", "nccl", "step", "paper-mixer"), "done"
+        ("tests", "tests of kernels", "nccl", "step", "step, searched", "paper-mixer"), "done"
     )
     assert told["runs"]["paper-mixer"]["step"] == 2
     assert any("share of the bf16 rate" in what for what in told["step"]["ratios"])
     assert any("encoding, compiled / plain" in what for what in told["step"]["ratios"])
+    assert told["searched/step"]["ratios"].keys() == told["step"]["ratios"].keys()
     assert told["nccl"]["fsdp"]["losses apart"] < 1e-5
     assert told["nccl"]["fsdp"]["resumed, weights apart"] < 1e-5
     (mixer,) = told["step"]["measured"].values()
