@@ -125,6 +125,7 @@ def design(folder: Callable[[str], Path]) -> dict[str, TrainConfig]:
             for scheme in ("variable", "fixed")
         },
         "design-direct": replace(both, start=None, frozen=()),
+        "design-alone": replace(both, start=None, frozen=(), objective="causal"),
         "design-blank": replace(both, objective="blank", steps=250),
         "design-staged": replace(both, start=folder("design-blank"), steps=250),
     }

@@ -160,6 +160,7 @@ _DESIGN = {
     "fixed positions": "design-fixed",
     "next tokens alone": "vector-causal",
     "no autoencoder, the encoder learns too": "design-direct",
+    "the same, next tokens alone": "design-alone",
     "blanks alone first": "design-staged",
 }
 _STORED = {"trained without noise": "slots", "with noise": "slots-noise"}
