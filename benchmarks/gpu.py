@@ -42,7 +42,7 @@ RUNS = Path(os.environ.get("RUNS", ROOT / "runs/gpu"))
 class Part:
     """A command of memlm, pytest's arguments or a script of this folder, and what bounds it on a GPU.
 
-    After the word `searched`: with the form of each kernel that the compiler makes chosen by trying, one number after another.
+    After the word `searched`: the compiler chooses each kernel's form by trying, one number of it after another.
     """
 
     name: str

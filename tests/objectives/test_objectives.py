@@ -212,6 +212,18 @@ def test_facts_are_of_few_of_the_symbols_of_facts():
     assert min(few) < 100 < max(few) < len(told)
 
 
+def test_some_batches_of_facts_share_the_words_before_their_values():
+    linked = 0
+    for seed in range(12):
+        windows = torch.randint(2, V, (1, 64 * 8), generator=torch.Generator().manual_seed(seed))
+        batch = build_objective("facts", 1024)(windows, 8, remembered=32)
+        first = (batch.labels[:, 1:] != X) & (batch.labels[:, :-1] == X)
+        before = batch.input_ids[:, :-1][first]
+        assert len(before) >= 32
+        linked += len(before.unique()) == 1
+    assert 2 < linked < 10
+
+
 def test_noise_is_every_token_but_the_special_ones():
     batch = build_objective("noise", V)(torch.randint(0, V, (100, 32)), 8)
     assert set(batch.input_ids.unique().tolist()) == set(range(2, V))
