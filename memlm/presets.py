@@ -198,7 +198,7 @@ def paper_curriculum() -> Curriculum:
 
 def memory() -> Curriculum:
     """Our memory model: finds among thousands of memories of 16 tokens what it needs, and copies."""
-    asked = "0.1*recall/4+0.1*blank/4+0.1*copy/4"
+    asked = "+0.1*recall/4+0.1*blank/4+0.1*copy/4"
     return _finding(
         _autoencoder(),
         window=3,
@@ -246,7 +246,8 @@ def _finding(
         window: memories whose words the language model reads.
         language: its steps and batch.
         find: steps, and chunks that are predicted after a context.
-        asked: of chunks that are marked: what is looked up by one word, and the text from its beginning.
+        asked: what is added to the objective, of chunks that are marked: what is looked up by one word, and the text
+            from its beginning.
         surprise: numbers of a word in tables of how unexpected words are, by which places are told apart; 0: none.
         context: memories before what is predicted, at most.
         near: memories that are opened, beside the usual number, among the newest.
@@ -265,7 +266,7 @@ def _finding(
     finds = replace(
         base,
         model=replace(shape, chunks=chunks),
-        objective="+".join(["causal+0.4*facts+0.1*quote/4", *([asked] if asked else [])]),
+        objective="causal+0.4*facts+0.1*quote/4" + asked,
         context=context,
         start=Path("language"),
         frozen=("encoder", "reader.text", "embed", "start", "place", "decoder", "head"),

@@ -178,8 +178,9 @@ def _some(of: int, count: int, generator: torch.Generator) -> Tensor:
 
 
 def facts(vocab_size: int) -> Facts:
-    """What training asks: facts that resemble one another as they do among many more memories, half of them linked.
+    """What training asks: `Facts` of few symbols, half of the batches with a link.
 
-    They resemble one another as their symbols are few. With a link the longest agreement tells a value, not the newest.
+    Of few symbols they resemble one another as among many more memories; with a link the longest agreement tells a
+    value, not the newest.
     """
     return Facts(vocab_size, fewest=FEWEST, links=LINKS)
